@@ -1,0 +1,4 @@
+//! Commands, one file each.
+
+pub(crate) mod objects;
+pub(crate) mod serve;

@@ -1,0 +1,81 @@
+//! `cirrus serve`: a node for others to use.
+//!
+//! Owns starting it and ending it on a signal. Invariant: without a token it listens on loopback
+//! addresses only.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use cirrus_store::server::{NodeOptions, Server};
+use cirrus_units::ByteSize;
+use clap::Subcommand;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::objects::read_token;
+use crate::failure::Failure;
+
+/// What to serve.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Serve {
+    /// Hold objects in this process's memory
+    Memory(Memory),
+}
+
+/// A memory node.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Memory {
+    /// Where to listen, as HOST:PORT; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    listen: SocketAddr,
+    /// How many bytes to hold, such as 8GiB: keys, values and overhead
+    #[arg(long, value_name = "SIZE")]
+    capacity: ByteSize,
+    /// Clients must show the secret in this file
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let Self::Memory(memory) = self;
+        let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
+        let mut options = NodeOptions::new(memory.capacity);
+        options.token = read_token(memory.token_file.as_deref())?;
+        if options.token.is_empty() && !memory.listen.ip().is_loopback() {
+            return Err(Failure::input(format!(
+                "refused to listen on {} for everybody: give --token-file FILE, or listen on \
+                 127.0.0.1:{}",
+                memory.listen,
+                memory.listen.port()
+            )));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::fault(format!("no runtime: {error}")))?;
+        runtime.block_on(serve(memory.listen, memory.capacity, options))
+    }
+}
+
+async fn serve(
+    listen: SocketAddr,
+    capacity: ByteSize,
+    options: NodeOptions,
+) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::fault(format!("cannot take signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let server = Server::bind(&listen.to_string(), options).await?;
+    let address = server.local_address().unwrap_or(listen);
+    crate::say(&format!("memory node of {capacity} on cirrus://{address}; Ctrl-C ends it"));
+    let cancel = CancellationToken::new();
+    let ended = cancel.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        ended.cancel();
+    });
+    server.run(cancel).await;
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! The program `cirrus`.
+//!
+//! Owns the command line: one file a command. May not hold anything that a library could.
+//! Invariant: data goes to stdout and the rest to stderr; exit codes are 0 done, 1 the user's
+//! input, 2 our fault.
+
+mod apps;
+mod commands;
+mod failure;
+mod job;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{objects, serve};
+use crate::failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Rent compute, memory and GPUs separately; use them as one machine.
+#[derive(Debug, Parser)]
+#[command(name = "cirrus", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an application, or the job that a file describes, on this machine
+    Run(apps::Named),
+    /// List what the tasks of an application demand
+    Plan(apps::Named),
+    /// Show how the latest run of an application stands
+    Status(apps::Named),
+    /// Print the logs of the latest run of an application
+    Logs(apps::Named),
+    /// End the latest run of an application
+    Down(apps::Named),
+    /// Serve memory to others
+    #[command(subcommand)]
+    Serve(serve::Serve),
+    /// Store an object
+    Put(objects::Put),
+    /// Print an object, or write it to a file
+    Get(objects::Get),
+    /// Show version and size of an object
+    Stat(objects::Stat),
+    /// List objects
+    Ls(objects::Ls),
+    /// Remove objects
+    Rm(objects::Rm),
+}
+
+fn main() -> ExitCode {
+    // A process that a run started says by itself which application it is part of.
+    if let Some(app) = cirrus::app_of_this_process() {
+        return apps::main(&app, Vec::new()).unwrap_or_else(|failure| report(&failure));
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.command {
+        Command::Run(named) => job::run(named),
+        Command::Plan(named) => job::plan(named),
+        Command::Status(named) => named.main("status"),
+        Command::Logs(named) => named.main("logs"),
+        Command::Down(named) => named.main("down"),
+        Command::Serve(serve) => serve.run().map(|()| ExitCode::SUCCESS),
+        Command::Put(put) => put.run().map(|()| ExitCode::SUCCESS),
+        Command::Get(get) => get.run().map(|()| ExitCode::SUCCESS),
+        Command::Stat(stat) => stat.run().map(|()| ExitCode::SUCCESS),
+        Command::Ls(ls) => ls.run().map(|()| ExitCode::SUCCESS),
+        Command::Rm(rm) => rm.run().map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|failure| report(&failure))
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    say(&format!("cirrus: {failure}"));
+    ExitCode::from(failure.exit_code())
+}
+
+/// What was wrong with the arguments, in one line; or the help that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader that has gone away, as behind `| head`, wants no more.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        say(error.to_string().trim_end());
+    } else {
+        say(&format!("cirrus: {}", cirrus::one_line_usage(error)));
+    }
+    ExitCode::from(1)
+}
+
+/// A line for the person at the terminal. Without a terminal to write to there is nobody to tell.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

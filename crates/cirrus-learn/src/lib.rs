@@ -1,0 +1,11 @@
+//! What people run on Cirrus: data sets, models, trainers.
+
+mod error;
+
+pub mod cnn;
+pub mod datasets;
+pub mod fetch;
+pub mod image;
+pub mod images;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,72 @@
+//! What leaves the cache: the question that a policy answers.
+//!
+//! Owns [`Evict`] and what policies see of the cache. A policy is a plain struct: no I/O, no lock,
+//! no clock, no await; the cache calls it and moves the bytes.
+//! Invariant: a policy hears of a place only between its `on_insert` and its `on_remove`.
+
+use std::fmt;
+
+use crate::key::Key;
+
+mod lru;
+
+pub use lru::Lru;
+
+/// Chooses what leaves the cache. Decides only; the cache moves the bytes.
+///
+/// It sees removable entries only: not those being fetched, and not guesses that nobody has read.
+/// Calls come one at a time and under the cache's lock: keep each short.
+pub trait Evict: fmt::Debug + Send {
+    /// Whether an entry may come in at all; the cache asks before it makes room. When the answer
+    /// is no the caller gets its value and the cache keeps nothing.
+    fn admit(&mut self, entry: Entry<'_>) -> bool {
+        let _ = entry;
+        true
+    }
+
+    /// `entry` now lies at `place`, which was free.
+    fn on_insert(&mut self, place: Place, entry: Entry<'_>);
+
+    /// The entry at `place` was read, or replaced by one of the same size.
+    fn on_access(&mut self, place: Place);
+
+    /// The entry at `place` leaves, for whatever reason; the place is free after this.
+    fn on_remove(&mut self, place: Place);
+
+    /// The entry to remove next; `None` only when nothing is removable. The cache answers with
+    /// `on_remove` for that place. After `None`, or a place that holds nothing, the cache stops
+    /// making room and does not keep the new entry: it never exceeds its capacity.
+    fn victim(&mut self) -> Option<Place>;
+}
+
+/// Where an entry lies in the cache: an index, dense from 0 and used again after a removal, so
+/// that a policy links entries by number in a plain vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(u32);
+
+impl Place {
+    /// The place with this index.
+    pub const fn new(index: u32) -> Self {
+        Self(index)
+    }
+
+    /// The place's index.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    pub(super) const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// What a policy sees of an entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// The object's key.
+    pub key: &'a Key,
+    /// A hash of the key, the same as long as the cache lives; for sketches and ghost lists.
+    pub key_hash: u64,
+    /// What the entry takes of the capacity, in bytes: value, key and overhead.
+    pub bytes: u64,
+}

@@ -1,0 +1,108 @@
+//! Which objects are being fetched, and who may share the answer.
+//!
+//! Owns the table of flights. Knows nothing of the source, of bytes held, or of tasks.
+//! Invariant: a key has at most one flight in the table; one that was overtaken by a write is not
+//! in it: its own callers get its answer, nobody else joins, and the cache keeps nothing of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::key::Key;
+use crate::object::Object;
+
+/// What the callers of a flight get; `None` before it lands.
+pub(super) type Answer = Option<Result<Object, Arc<Error>>>;
+
+/// The flights, by key.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    table: HashMap<Key, Flight, foldhash::fast::RandomState>,
+    started: u64,
+    sent: u64,
+}
+
+/// One request to the source, for all who want its object.
+#[derive(Debug)]
+pub(super) struct Flight {
+    id: FlightId,
+    /// The how-manieth request this was to be sent; `None` before.
+    sent: Option<u64>,
+    /// Nobody has asked for the object.
+    guess: bool,
+    answer: watch::Receiver<Answer>,
+}
+
+/// Tells a flight from later ones of the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FlightId(u64);
+
+/// A moment, measured in requests sent: a flight sent later sees every write that ended before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(u64);
+
+/// What a caller does about a key that is in flight.
+#[derive(Debug)]
+pub(super) enum Share {
+    /// Takes the flight's answer; `guessed` when it is the first to ask for the object.
+    Join { answer: watch::Receiver<Answer>, guessed: bool },
+    /// Waits until the flight is over, and looks again: it was sent before the caller came.
+    Wait(watch::Receiver<Answer>),
+}
+
+impl Flights {
+    /// Now.
+    pub(super) fn now(&self) -> Moment {
+        Moment(self.sent)
+    }
+
+    /// Starts a flight for `key`, which has none.
+    pub(super) fn start(&mut self, key: &Key, guess: bool) -> (FlightId, watch::Sender<Answer>) {
+        self.started += 1;
+        let id = FlightId(self.started);
+        let (sender, answer) = watch::channel(None);
+        self.table.insert(key.clone(), Flight { id, sent: None, guess, answer });
+        (id, sender)
+    }
+
+    pub(super) fn contains(&self, key: &Key) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// How a caller that came at `since` shares the flight of `key`, if there is one: any flight
+    /// will do where `since` is `None`, else only one that is sent after that moment.
+    pub(super) fn share(&mut self, key: &Key, since: Option<Moment>) -> Option<Share> {
+        let flight = self.table.get_mut(key)?;
+        let answer = flight.answer.clone();
+        let too_early =
+            matches!((flight.sent, since), (Some(sent), Some(since)) if sent <= since.0);
+        if too_early {
+            return Some(Share::Wait(answer));
+        }
+        let guessed = std::mem::take(&mut flight.guess);
+        Some(Share::Join { answer, guessed })
+    }
+
+    /// The flight's request is about to be sent.
+    pub(super) fn send(&mut self, key: &Key, id: FlightId) {
+        self.sent += 1;
+        if let Some(flight) = self.table.get_mut(key).filter(|flight| flight.id == id) {
+            flight.sent = Some(self.sent);
+        }
+    }
+
+    /// The flight is over: whether it was a guess still, or `None` if a write overtook it.
+    pub(super) fn land(&mut self, key: &Key, id: FlightId) -> Option<bool> {
+        if self.table.get(key)?.id != id {
+            return None;
+        }
+        self.table.remove(key).map(|flight| flight.guess)
+    }
+
+    /// A write overtakes the flight of `key`, if there is one.
+    pub(super) fn overtake(&mut self, key: &Key) {
+        self.table.remove(key);
+    }
+}

@@ -1,0 +1,248 @@
+//! Holds objects near the caller.
+//!
+//! Owns [`Cache`]. Where objects come from is a [`Source`]'s business, what leaves first an
+//! [`Evict`]'s, what is fetched early a [`Prefetch`]'s.
+//! Invariant: what is held, overhead included, never exceeds the capacity.
+//!
+//! A hit hashes the key, takes one lock, probes the table once, calls the policy once and counts
+//! one reference: no allocation, no copy, no task, no await. (Time-to-live and objects that
+//! expire read the clock; a prefetch policy makes its keys.) A miss adds one task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::ByteSize;
+use crate::error::{Error, Kind, Result};
+use crate::key::{Key, Version};
+use crate::object::Object;
+
+mod chain;
+mod counters;
+pub mod evict;
+mod fetch;
+mod flight;
+#[cfg(test)]
+pub(crate) mod map_source;
+pub mod prefetch;
+mod shelf;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use counters::Counters;
+pub use evict::{Entry, Evict, Place};
+pub use prefetch::{Ahead, Prefetch};
+pub use source::{Sink, Source};
+
+use fetch::{Shared, State, Step, Visit};
+use flight::{Answer, Flights};
+use shelf::{Budget, Shelf};
+
+/// When an object that is held may be handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Freshness {
+    /// Always: keys are never written twice. Linearizable as long as that is true.
+    Immutable,
+    /// When the source confirms its version: a small round trip for a hit. Linearizable.
+    #[default]
+    VersionCheck,
+    /// For this long after it was current. A read may be that much too old, no more.
+    TimeToLive(Duration),
+}
+
+/// How a [`Cache`] behaves; start from the default.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CacheOptions {
+    /// When an object that is held may be handed out. Default: [`Freshness::VersionCheck`].
+    pub freshness: Freshness,
+    /// What leaves first. Default: [`evict::Lru`].
+    pub evict: Box<dyn Evict>,
+    /// What is fetched early. Default: nothing.
+    pub prefetch: Option<Box<dyn Prefetch>>,
+    /// The part of the capacity for objects that were fetched early and that nobody has read yet,
+    /// at most half; set aside only where there is a prefetch policy. Default: 64 MiB.
+    pub prefetch_size: ByteSize,
+    /// Fetches in flight at most; further misses wait. Default: 1024.
+    pub fetches_max: usize,
+    /// Guesses in flight at most; no further ones are made. Default: 64.
+    pub prefetches_max: usize,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        Self {
+            freshness: Freshness::default(),
+            evict: Box::new(evict::Lru::new()),
+            prefetch: None,
+            prefetch_size: ByteSize::mib(64),
+            fetches_max: 1024,
+            prefetches_max: 64,
+        }
+    }
+}
+
+/// Objects of `S`, held up to a capacity in bytes. Cloning makes another handle of the same cache.
+///
+/// Each entry costs its value, its key and 320 bytes. An object is fetched once for however many
+/// callers. When the last handle is dropped, fetches stop; [`Cache::close`] waits for that.
+#[derive(Debug)]
+pub struct Cache<S> {
+    owner: Arc<Owner<S>>,
+}
+
+impl<S> Clone for Cache<S> {
+    fn clone(&self) -> Self {
+        Self { owner: Arc::clone(&self.owner) }
+    }
+}
+
+/// Stops the tasks when the last handle goes; they themselves hold [`Shared`] only.
+#[derive(Debug)]
+struct Owner<S> {
+    shared: Arc<Shared<S>>,
+}
+
+impl<S> Drop for Owner<S> {
+    fn drop(&mut self) {
+        self.shared.closing.cancel();
+    }
+}
+
+impl<S: Source> Cache<S> {
+    /// An empty cache of `capacity` over `source`.
+    pub fn new(source: S, capacity: ByteSize, options: CacheOptions) -> Self {
+        let (guessed_max, guesses_max) = match &options.prefetch {
+            Some(_) => (
+                options.prefetch_size.bytes().min(capacity.bytes() / 2),
+                options.prefetches_max.min(Semaphore::MAX_PERMITS),
+            ),
+            None => (0, 0),
+        };
+        let budget = Budget { main_max: capacity.bytes() - guessed_max, guessed_max };
+        let shared = Shared {
+            source,
+            state: Mutex::new(State {
+                shelf: Shelf::new(options.evict, budget),
+                flights: Flights::default(),
+                prefetch: options.prefetch,
+                ahead: Vec::new(),
+            }),
+            freshness: options.freshness,
+            hasher: foldhash::fast::RandomState::default(),
+            fetches: Arc::new(Semaphore::new(options.fetches_max.clamp(1, Semaphore::MAX_PERMITS))),
+            guesses: Arc::new(Semaphore::new(guesses_max)),
+            guesses_max,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        };
+        Self { owner: Arc::new(Owner { shared: Arc::new(shared) }) }
+    }
+
+    /// The object, from here or from the source; as current as the cache's [`Freshness`] says.
+    ///
+    /// A miss needs a tokio runtime, and waits while [`CacheOptions::fetches_max`] are in flight.
+    /// When several callers share a fetch that fails, each gets an error of its kind. Dropping
+    /// the future leaves the fetch going, for the other callers and for the cache.
+    pub async fn get(&self, key: &Key) -> Result<Object> {
+        let shared = &self.owner.shared;
+        if let Some(object) = shared.hit(key) {
+            return Ok(object);
+        }
+        let mut visit = Visit::default();
+        loop {
+            let step = shared.step(key, &mut visit);
+            shared.launch(&mut visit.launches);
+            match step {
+                Step::Held(object) => return Ok(object),
+                Step::Join(answer) => {
+                    drop(visit);
+                    return await_answer(key, answer).await;
+                }
+                Step::Wait(mut answer) => {
+                    visit.permit = None;
+                    // Whatever it brings is too old for this caller; a closed channel is an end too.
+                    drop(answer.wait_for(Option::is_some).await);
+                }
+                Step::Full => {
+                    let permit = Arc::clone(&shared.fetches).acquire_owned().await;
+                    visit.permit = Some(permit.map_err(|_| closed(key))?);
+                }
+            }
+        }
+    }
+
+    /// Lets go of the object: the next get fetches it, and what is in flight is not kept.
+    pub fn invalidate(&self, key: &Key) {
+        self.owner.shared.forget(key);
+    }
+
+    /// What the cache has done so far.
+    pub fn counters(&self) -> Counters {
+        self.owner.shared.state.lock().shelf.counters
+    }
+
+    /// What the cache gets its objects from.
+    pub fn source(&self) -> &S {
+        &self.owner.shared.source
+    }
+
+    /// Stops all fetches and waits until they have: their callers get [`Kind::Closed`], and so
+    /// does everyone who needs a fetch from now on. What is held can still be read.
+    pub async fn close(&self) {
+        let shared = &self.owner.shared;
+        shared.closing.cancel();
+        shared.fetches.close();
+        shared.guesses.close();
+        shared.tasks.close();
+        shared.tasks.wait().await;
+    }
+}
+
+impl<S: Sink> Cache<S> {
+    /// Writes through: to the source first, then here.
+    ///
+    /// Dropping the future, or an error, leaves it open whether the source has the value, as it
+    /// does without a cache; nothing is held here then.
+    pub async fn put(&self, key: &Key, value: Bytes) -> Result<Version> {
+        let shared = &self.owner.shared;
+        shared.forget(key);
+        let sent_at = Instant::now();
+        let version = shared.source.put(key, value.clone()).await?;
+        shared.keep(key, Object { value, version, expires_at: None }, sent_at);
+        Ok(version)
+    }
+
+    /// Deletes at the source, and lets go of the object here.
+    pub async fn delete(&self, key: &Key) -> Result<()> {
+        let shared = &self.owner.shared;
+        shared.forget(key);
+        let outcome = shared.source.delete(key).await;
+        // A get that was sent before the delete ended may have brought the object back.
+        shared.forget(key);
+        outcome
+    }
+}
+
+async fn await_answer(key: &Key, mut answer: watch::Receiver<Answer>) -> Result<Object> {
+    let landed = match answer.wait_for(Option::is_some).await {
+        Ok(landed) => landed.clone(),
+        Err(_) => None,
+    };
+    match landed {
+        Some(Ok(object)) => Ok(object),
+        Some(Err(error)) => Err(source::for_one_of_many(key, error)),
+        None => Err(closed(key)),
+    }
+}
+
+fn closed(key: &Key) -> Error {
+    Error::new(Kind::Closed, format!("the cache was closed while it fetched {key:?}"))
+}

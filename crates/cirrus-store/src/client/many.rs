@@ -1,0 +1,160 @@
+//! Many objects in few round trips.
+//!
+//! Owns cutting a list of requests into batches, one node each, and putting the answers back in
+//! order. Invariant: the answer at place i is that of request i.
+
+use std::collections::HashMap;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use crate::client::call::{Answer, Target};
+use crate::client::pool::{Lane, Pool, SMALL_BYTES_MAX};
+use crate::error::{Error, Kind, Result};
+use crate::wire::{BATCH_ITEMS_MAX, Reply, Request};
+
+/// Bytes of values in one batch; a larger value makes a batch of its own.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Requests in one batch.
+const BATCH_LEN_MAX: usize = 512;
+
+/// Values of more bytes than this do not travel in a batch's answer.
+const BATCH_VALUE_BYTES_MAX: u32 = 1 << 20;
+
+/// Items of one batch that are asked for anew at once.
+const SINGLES_MAX: usize = 16;
+
+/// Batches in flight at once.
+const BATCHES_MAX: usize = 8;
+
+const _: () = assert!(BATCH_LEN_MAX <= BATCH_ITEMS_MAX as usize);
+
+impl Pool {
+    /// Carries out requests, each of which has a key; not atomic, an answer for each.
+    pub(super) async fn call_many(&self, requests: Vec<Request>) -> Vec<Result<Reply>> {
+        let mut replies: Vec<Option<Result<Reply>>> = Vec::new();
+        replies.resize_with(requests.len(), || None);
+        let mut batches = self.batches(requests).into_iter();
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < BATCHES_MAX {
+                let Some((address, batch)) = batches.next() else { break };
+                running.push(self.batch(address, batch));
+            }
+            let Some(answers) = running.next().await else { break };
+            for (place, answer) in answers {
+                replies[place] = Some(answer);
+            }
+        }
+        let missing = || Error::new(Kind::Protocol, "a batch without an answer for each item");
+        replies.into_iter().map(|reply| reply.unwrap_or_else(|| Err(missing()))).collect()
+    }
+
+    fn batches(&self, requests: Vec<Request>) -> Vec<(String, Vec<(usize, Request)>)> {
+        let mut full = Vec::new();
+        let mut open: HashMap<String, (usize, Vec<(usize, Request)>)> = HashMap::new();
+        for (place, request) in requests.into_iter().enumerate() {
+            // Without a holder the request goes to nobody's batch and finds its node on its own.
+            let slot = request.key().map(crate::Key::slot);
+            let address = slot.and_then(|slot| self.address(slot).ok()).unwrap_or_default();
+            let bytes = request.payload_bytes();
+            let (held, batch) = open.entry(address.clone()).or_default();
+            if !batch.is_empty()
+                && (*held + bytes > BATCH_BYTES_MAX || batch.len() >= BATCH_LEN_MAX)
+            {
+                *held = 0;
+                full.push((address, std::mem::take(batch)));
+            }
+            *held += bytes;
+            batch.push((place, request));
+        }
+        full.extend(open.into_iter().map(|(address, (_, batch))| (address, batch)));
+        full
+    }
+
+    async fn batch(
+        &self,
+        address: String,
+        batch: Vec<(usize, Request)>,
+    ) -> Vec<(usize, Result<Reply>)> {
+        let (places, items): (Vec<usize>, Vec<Request>) = batch.into_iter().unzip();
+        if address.is_empty() || items.len() == 1 {
+            let singles = places.into_iter().zip(items);
+            let answers = singles.map(async |(place, item)| (place, self.single(item).await));
+            return answers.collect::<FuturesUnordered<_>>().collect().await;
+        }
+        let shared = items.iter().map(|item| item.clone().inline(BATCH_VALUE_BYTES_MAX)).collect();
+        let request = Request::Batch(shared);
+        let limit = self.options.request_timeout;
+        let answer = self.call_within(Target::Node(address), request, Lane::Large, limit).await;
+        let (answers, in_doubt) = match answer {
+            Ok(Answer { reply: Reply::Batch(answers), in_doubt })
+                if answers.len() == items.len() =>
+            {
+                (answers, in_doubt)
+            }
+            Ok(_) => {
+                let wrong = || Error::new(Kind::Protocol, "a batch answered in the wrong number");
+                return places.into_iter().map(|place| (place, Err(wrong()))).collect();
+            }
+            Err(error) => {
+                let again = |error: &Error| {
+                    Error::new(error.kind(), error.to_string()).with_detail(error.detail())
+                };
+                return places.into_iter().map(|place| (place, Err(again(&error)))).collect();
+            }
+        };
+        let each = places.into_iter().zip(items).zip(answers);
+        let settled = each.map(async |((place, item), answer)| {
+            (place, self.settled(item, answer, in_doubt).await)
+        });
+        futures_util::stream::iter(settled).buffer_unordered(SINGLES_MAX).collect().await
+    }
+
+    /// The answer to an item of a batch, asked for anew where the batch did not bring it.
+    async fn settled(&self, mut item: Request, answer: Reply, in_doubt: bool) -> Result<Reply> {
+        match answer {
+            Reply::Failed(fault) => {
+                let error = item.fault(fault);
+                let is_write = !item.writes_mut().is_empty();
+                match (error.is_retryable(), is_write && in_doubt) {
+                    (false, _) => Err(error),
+                    // Refused, so not carried out: it may be asked for anew.
+                    (true, false) => self.single(item).await,
+                    (true, true) => {
+                        let text = "a batch was sent twice, and one copy may still be under way";
+                        Err(Error::new(Kind::Unknown, text).with_source(error))
+                    }
+                }
+            }
+            Reply::Deferred { .. } => self.whole(item).await,
+            answer => Ok(answer),
+        }
+    }
+
+    /// Carries out a request that has a key, over the lane that fits it.
+    pub(super) async fn single(&self, request: Request) -> Result<Reply> {
+        let Some(key) = request.key() else {
+            return Err(Error::new(Kind::Invalid, "a request without a key"));
+        };
+        let target = Target::Slot(key.slot());
+        if request.payload_bytes() > SMALL_BYTES_MAX as usize {
+            return self.call(target, request, Lane::Large).await;
+        }
+        let request = request.inline(SMALL_BYTES_MAX);
+        match self.call(target, request.clone(), Lane::Small).await? {
+            Reply::Deferred { .. } => self.whole(request).await,
+            reply => Ok(reply),
+        }
+    }
+
+    /// Carries out a get whose answer is large.
+    async fn whole(&self, request: Request) -> Result<Reply> {
+        let Some(key) = request.key() else {
+            return Err(Error::new(Kind::Invalid, "a request without a key"));
+        };
+        let target = Target::Slot(key.slot());
+        self.call(target, request.inline(u32::MAX), Lane::Large).await
+    }
+}

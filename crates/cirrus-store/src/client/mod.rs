@@ -1,0 +1,368 @@
+//! The client: objects of other processes as if they were here.
+//!
+//! Owns the operations and their options. Never imports the server. Invariant: a write is applied
+//! at most once, or the answer says [`Kind::Unknown`].
+
+mod attempt;
+mod blocking;
+mod call;
+mod connection;
+mod many;
+mod pool;
+mod session;
+mod views;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+use crate::checksum::Sums;
+pub use crate::client::blocking::BlockingClient;
+use crate::client::call::Target;
+use crate::client::pool::{Lane, Pool, SMALL_BYTES_MAX};
+use crate::client::views::FixedView;
+pub use crate::client::views::{ViewFuture, Views};
+use crate::error::{Error, Kind, Result};
+use crate::key::{Key, Version};
+use crate::object::{Object, Stat};
+use crate::transport::SimNetwork;
+use crate::view::View;
+pub use crate::wire::{Condition, Page, PageItem};
+use crate::wire::{NEVER, Reply, Request, Write};
+
+/// How long one round of a wait lasts.
+const WAIT_ROUND: Duration = Duration::from_secs(10);
+
+/// How a client behaves.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ClientOptions {
+    /// How long opening a connection may take. Default 5 s.
+    pub connect_timeout: Duration,
+    /// How long an operation may take, attempts included. Default 30 s.
+    pub request_timeout: Duration,
+    /// The secret that the nodes ask for; empty for none.
+    pub token: Bytes,
+    /// Connect inside this simulated network instead of over TCP.
+    pub network: Option<SimNetwork>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            token: Bytes::new(),
+            network: None,
+        }
+    }
+}
+
+/// How a put behaves. The default replaces whatever is there, for ever.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PutOptions {
+    /// When it may happen.
+    pub condition: Condition,
+    /// When the object ends, in milliseconds since 1970-01-01 UTC; `None` if it does not.
+    pub expires_at: Option<u64>,
+}
+
+/// An asynchronous client of a pool of nodes. Clones share its connections and its session.
+///
+/// Many operations may be in flight at once; small ones of different callers leave in one write.
+/// Every operation ends within [`ClientOptions::request_timeout`]; failed connections are opened
+/// again meanwhile. Dropping the future of an operation abandons its answer, not the operation: a
+/// write may still be applied.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pool: Arc<Pool>,
+}
+
+impl Client {
+    /// A client of the one node at `address` (`HOST:PORT`). Connects at the first operation.
+    pub fn new(address: &str, options: ClientOptions) -> Self {
+        let view = View::single(1, address);
+        let views = Arc::new(FixedView(view.clone()));
+        Self { pool: Arc::new(Pool::new(views, view, options)) }
+    }
+
+    /// A client of the pool that `views` describes. [`Kind::Timeout`] when no view comes within
+    /// the options' `request_timeout`.
+    pub async fn with_views(views: Arc<dyn Views>, options: ClientOptions) -> Result<Self> {
+        let limit = options.request_timeout;
+        let view = timeout(limit, views.newer_than(0)).await.map_err(|_| {
+            Error::new(Kind::Timeout, format!("no view of the pool came within {limit:?}"))
+        })?;
+        let view = view?.validated()?;
+        Ok(Self { pool: Arc::new(Pool::new(views, view, options)) })
+    }
+
+    /// The object. [`Kind::NotFound`] when there is none; [`Kind::Corrupt`] when its bytes do not
+    /// match the checksums that its writer made.
+    pub async fn get(&self, key: &Key) -> Result<Object> {
+        let request = get(key, Version(0));
+        object(key, self.pool.single(request).await?)
+            .and_then(|object| object.ok_or_else(|| unexpected(key)))
+    }
+
+    /// The object if its version is larger than `version`, otherwise `None`.
+    pub async fn get_if_newer(&self, key: &Key, version: Version) -> Result<Option<Object>> {
+        object(key, self.pool.single(get(key, version)).await?)
+    }
+
+    /// Bytes `[offset, offset + len)` of the value, as far as it goes, checked against the
+    /// checksums of the blocks that they lie in.
+    pub async fn get_range(&self, key: &Key, offset: u64, len: u64) -> Result<Object> {
+        let newer_than = Version(0);
+        let inline_bytes_max = SMALL_BYTES_MAX;
+        let request = Request::Get { key: key.clone(), offset, len, newer_than, inline_bytes_max };
+        object(key, self.pool.single(request).await?)
+            .and_then(|object| object.ok_or_else(|| unexpected(key)))
+    }
+
+    /// Answers for many keys in few round trips, in the order of the keys. Not atomic.
+    pub async fn get_many(&self, keys: &[Key]) -> Vec<Result<Object>> {
+        let requests = keys.iter().map(|key| get(key, Version(0))).collect();
+        let replies = self.pool.call_many(requests).await;
+        let objects = keys.iter().zip(replies).map(|(key, reply)| {
+            let object = object(key, reply?)?.ok_or_else(|| unexpected(key))?;
+            // Copied, so that a value that is kept does not keep its whole batch alive.
+            Ok(Object { value: Bytes::copy_from_slice(&object.value), ..object })
+        });
+        objects.collect()
+    }
+
+    /// Stores a value, replacing whatever is there, and returns its version.
+    /// [`Kind::OutOfMemory`] when the node has no room, [`Kind::TooLarge`] above 1 GiB
+    /// or the node's own limit.
+    pub async fn put(&self, key: &Key, value: impl Into<Bytes>) -> Result<Version> {
+        self.put_with(key, value, PutOptions::default()).await
+    }
+
+    /// Stores a value under conditions. [`Kind::WrongVersion`] when they do not hold.
+    pub async fn put_with(
+        &self,
+        key: &Key,
+        value: impl Into<Bytes>,
+        options: PutOptions,
+    ) -> Result<Version> {
+        let request = put(key, value.into(), options)?;
+        match self.pool.single(request).await? {
+            Reply::Written { version } => Ok(version),
+            _ => Err(unexpected(key)),
+        }
+    }
+
+    /// Stores many values in few round trips; an answer for each, in order. Not atomic.
+    pub async fn put_many(&self, objects: Vec<(Key, Bytes)>) -> Vec<Result<Version>> {
+        let mut requests = Vec::with_capacity(objects.len());
+        for (key, value) in &objects {
+            match put(key, value.clone(), PutOptions::default()) {
+                Ok(request) => requests.push(request),
+                // Nothing is sent when one of them never could be.
+                Err(error) => {
+                    let text = error.to_string();
+                    let fail = |_| Err(Error::new(Kind::TooLarge, text.clone()));
+                    return objects.iter().map(fail).collect();
+                }
+            }
+        }
+        let replies = self.pool.call_many(requests).await;
+        let versions = objects.iter().zip(replies).map(|((key, _), reply)| match reply? {
+            Reply::Written { version } => Ok(version),
+            _ => Err(unexpected(key)),
+        });
+        versions.collect()
+    }
+
+    /// Removes the object, or the queue with its items. [`Kind::NotFound`] when there is none.
+    pub async fn delete(&self, key: &Key) -> Result<()> {
+        self.delete_with(key, Condition::Always).await
+    }
+
+    /// Removes the object under a condition. [`Kind::WrongVersion`] when it does not hold.
+    pub async fn delete_with(&self, key: &Key, condition: Condition) -> Result<()> {
+        let write = Write::default();
+        let request = Request::Delete { key: key.clone(), write, condition };
+        self.pool.single(request).await.map(|_| ())
+    }
+
+    /// Removes many objects in few round trips; an answer for each, in order. Not atomic.
+    pub async fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
+        let condition = Condition::Always;
+        let delete =
+            |key: &Key| Request::Delete { key: key.clone(), write: Write::default(), condition };
+        let replies = self.pool.call_many(keys.iter().map(delete).collect()).await;
+        replies.into_iter().map(|reply| reply.map(|_| ())).collect()
+    }
+
+    /// Version and size. [`Kind::NotFound`] when there is no object.
+    pub async fn stat(&self, key: &Key) -> Result<Stat> {
+        stat(key, self.pool.single(Request::Stat { key: key.clone() }).await?)
+    }
+
+    /// Waits until the object has a larger version than `newer_than` (0: until there is one).
+    /// [`Kind::Timeout`] when that has not happened within `patience`.
+    pub async fn wait(&self, key: &Key, newer_than: Version, patience: Duration) -> Result<Stat> {
+        let began = Instant::now();
+        loop {
+            // In rounds: what a caller has left behind does not occupy the node for long, and a
+            // node that is gone is noticed.
+            let round = patience.saturating_sub(began.elapsed()).min(WAIT_ROUND);
+            let timeout_ms = u32::try_from(round.as_millis()).unwrap_or(u32::MAX);
+            let request = Request::Wait { key: key.clone(), newer_than, timeout_ms };
+            let limit = round.saturating_add(self.pool.options.request_timeout);
+            let target = Target::Slot(key.slot());
+            let answer = self.pool.call_within(target, request, Lane::Small, limit).await?;
+            let is_over = began.elapsed() >= patience;
+            match answer.reply {
+                Reply::Failed(fault) if fault.kind == Kind::Timeout && !is_over => {}
+                reply => return stat(key, reply),
+            }
+        }
+    }
+
+    /// Adds to an integer (ASCII text, i64; absent counts as 0) and returns the sum.
+    /// [`Kind::WrongType`] when the object is none, [`Kind::TooLarge`] on overflow.
+    pub async fn add(&self, key: &Key, delta: i64) -> Result<i64> {
+        let request = Request::Add { key: key.clone(), write: Write::default(), delta };
+        match self.pool.single(request).await? {
+            Reply::Added { value, .. } => Ok(value),
+            _ => Err(unexpected(key)),
+        }
+    }
+
+    /// Appends to a queue and returns how many items it holds. While it would hold more than
+    /// `queue_bytes_max` bytes the push tries again, at least twice a second; [`Kind::Timeout`]
+    /// when that lasts too long. An empty queue takes an item of any size.
+    pub async fn push(
+        &self,
+        key: &Key,
+        value: impl Into<Bytes>,
+        queue_bytes_max: u64,
+    ) -> Result<u64> {
+        match self.pool.single(push(key, value.into(), queue_bytes_max)?).await? {
+            Reply::Pushed { items, .. } => Ok(items),
+            _ => Err(unexpected(key)),
+        }
+    }
+
+    /// Takes the first item of a queue. [`Kind::NotFound`] when it is empty.
+    pub async fn pop(&self, key: &Key) -> Result<Bytes> {
+        let request = Request::Pop { key: key.clone(), write: Write::default() };
+        match self.pool.single(request).await? {
+            Reply::Popped { value, sums, .. } => sums.check(0, &value).map(|()| value),
+            _ => Err(unexpected(key)),
+        }
+    }
+
+    /// The first names with a prefix, at least `limit` unless they end or lie far apart; go on
+    /// with the page's `next` until its slot is 16384. Names that are there for the whole scan
+    /// are returned exactly once.
+    pub async fn scan(&self, prefix: &[u8], from: (u16, u64), limit: u32) -> Result<Page> {
+        let view = self.pool.view();
+        let Some(slot) = crate::key::Slot::new(from.0) else {
+            return Ok(Page { items: Vec::new(), next: (crate::key::SLOTS, 0) });
+        };
+        if view.nodes.len() > 1 {
+            return Err(Error::new(Kind::Invalid, "scans over several nodes are not there yet"));
+        }
+        let prefix = Bytes::copy_from_slice(prefix);
+        let request = Request::Scan { prefix, slot: from.0, hash: from.1, limit };
+        match self.pool.call(Target::Slot(slot), request, Lane::Large).await? {
+            Reply::Page(page) => Ok(page),
+            _ => Err(Error::new(Kind::Protocol, "a scan was answered with something else")),
+        }
+    }
+
+    /// Every name with a prefix, in no particular order.
+    pub async fn list(&self, prefix: &[u8]) -> Result<Vec<PageItem>> {
+        let mut names = Vec::new();
+        let mut from = (0, 0);
+        while from.0 < crate::key::SLOTS {
+            let page = self.scan(prefix, from, 4096).await?;
+            names.extend(page.items);
+            from = page.next;
+        }
+        Ok(names)
+    }
+
+    /// The numbers of the node that holds the first slot, as JSON.
+    pub async fn stats(&self) -> Result<Bytes> {
+        // The empty name falls into slot 0.
+        let slot = crate::key::Slot::of(b"");
+        match self.pool.call(Target::Slot(slot), Request::Stats, Lane::Small).await? {
+            Reply::Stats(json) => Ok(json),
+            _ => Err(Error::new(Kind::Protocol, "stats were answered with something else")),
+        }
+    }
+
+    /// Closes the client and its clones, and returns when their connections have ended. Operations
+    /// in flight and later ones fail with [`Kind::Closed`], or [`Kind::Unknown`] for a write that
+    /// was sent.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn get(key: &Key, newer_than: Version) -> Request {
+    let (offset, len, inline_bytes_max) = (0, u64::MAX, SMALL_BYTES_MAX);
+    Request::Get { key: key.clone(), offset, len, newer_than, inline_bytes_max }
+}
+
+fn push(key: &Key, value: Bytes, queue_bytes_max: u64) -> Result<Request> {
+    let sums = sums(key, &value)?;
+    let (key, write) = (key.clone(), Write::default());
+    Ok(Request::Push { key, write, queue_bytes_max, value, sums })
+}
+
+/// The value's checksums, if it is short enough to travel.
+fn sums(key: &Key, value: &Bytes) -> Result<Sums> {
+    let max = crate::wire::VALUE_BYTES_MAX;
+    if value.len() > max as usize {
+        let text = format!("the value of {key:?} has {} bytes; the limit is {max}", value.len());
+        return Err(Error::new(Kind::TooLarge, text).with_detail(u64::from(max)));
+    }
+    Ok(Sums::of(0, value))
+}
+
+fn put(key: &Key, value: Bytes, options: PutOptions) -> Result<Request> {
+    let sums = sums(key, &value)?;
+    let PutOptions { condition, expires_at } = options;
+    let expires_at = expires_at.unwrap_or(NEVER);
+    let (key, write) = (key.clone(), Write::default());
+    Ok(Request::Put { key, write, condition, expires_at, value, sums })
+}
+
+fn object(key: &Key, reply: Reply) -> Result<Option<Object>> {
+    match reply {
+        Reply::Value { version, offset, expires_at, value, sums, .. } => {
+            let phase = u16::try_from(offset % crate::checksum::BLOCK_BYTES as u64);
+            let phase = phase.map_err(|_| unexpected(key))?;
+            sums.check(phase, &value).map_err(|error| {
+                Error::new(Kind::Corrupt, format!("the value of {key:?}")).with_source(error)
+            })?;
+            let expires_at = (expires_at != NEVER).then_some(expires_at);
+            Ok(Some(Object { value, version, expires_at }))
+        }
+        Reply::NotModified { .. } => Ok(None),
+        _ => Err(unexpected(key)),
+    }
+}
+
+fn stat(key: &Key, reply: Reply) -> Result<Stat> {
+    match reply {
+        Reply::Stat { version, size, expires_at, .. } => {
+            let expires_at = (expires_at != NEVER).then_some(expires_at);
+            Ok(Stat { version, size, expires_at })
+        }
+        Reply::Failed(fault) => Err(Request::Stat { key: key.clone() }.fault(fault)),
+        _ => Err(unexpected(key)),
+    }
+}
+
+fn unexpected(key: &Key) -> Error {
+    Error::new(Kind::Protocol, format!("the request for {key:?} was answered with another kind"))
+}

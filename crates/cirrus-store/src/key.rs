@@ -1,0 +1,187 @@
+//! Names of objects, and the slot that each name falls into.
+//!
+//! Owns [`Key`], [`Slot`] and [`Version`]. Knows nothing of nodes or of the wire.
+//! Invariant: a `Key` holds 1 to 1024 bytes.
+
+use std::borrow::Borrow;
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Kind, Result};
+
+/// The longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// How many slots the key space is cut into, as in Redis Cluster.
+pub const SLOTS: u16 = 16_384;
+
+/// The name of an object: 1 to [`KEY_BYTES_MAX`] bytes, any values. Cloning shares the bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Bytes);
+
+impl Key {
+    /// A key of these bytes, or [`Kind::Invalid`] when there are none or more than 1024.
+    pub fn new(bytes: impl Into<Bytes>) -> Result<Self> {
+        let bytes = bytes.into();
+        if bytes.is_empty() || bytes.len() > KEY_BYTES_MAX {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("a key of {} bytes; a key has 1 to {KEY_BYTES_MAX}", bytes.len()),
+            ));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The key's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The key's bytes, shared.
+    pub fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
+    /// The same key in a buffer of its own, so that keeping it keeps no larger buffer alive.
+    pub(crate) fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
+    /// The slot that the key falls into.
+    pub fn slot(&self) -> Slot {
+        Slot::of(&self.0)
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<&str> for Key {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self> {
+        Self::new(Bytes::copy_from_slice(text.as_bytes()))
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        Self::new(text.into_bytes())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{self}`")
+    }
+}
+
+/// One of the [`SLOTS`] parts of the key space: CRC16 (XMODEM) of the key, or of the part between
+/// its first `{` and the next `}` where that is not empty, modulo 16384
+/// (Redis Cluster specification, "Keys distribution model").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(u16);
+
+impl Slot {
+    /// The slot with this number, or `None` from 16384 on.
+    pub const fn new(number: u16) -> Option<Self> {
+        if number < SLOTS { Some(Self(number)) } else { None }
+    }
+
+    /// The slot of a key's bytes.
+    pub fn of(key: &[u8]) -> Self {
+        Self(crc16(tag(key)) % SLOTS)
+    }
+
+    /// The slot's number, below [`SLOTS`].
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+}
+
+/// What a put gives to an object: it only grows for a key, over deletes and failovers too.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct Version(pub u64);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+fn tag(key: &[u8]) -> &[u8] {
+    let Some(open) = key.iter().position(|b| *b == b'{') else { return key };
+    let rest = &key[open + 1..];
+    match rest.iter().position(|b| *b == b'}') {
+        None | Some(0) => key,
+        Some(close) => &rest[..close],
+    }
+}
+
+const CRC16: [u16; 256] = {
+    let mut table = [0u16; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc: u16, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_redis_cluster() {
+        assert_eq!(crc16(b"123456789"), 0x31C3);
+        assert_eq!(Slot::of(b"foo").number(), 12_182);
+        assert_eq!(Slot::of(b"{user1000}.following"), Slot::of(b"user1000"));
+        assert_eq!(Slot::of(b"foo{}{bar}").number(), crc16(b"foo{}{bar}") % SLOTS);
+        assert_eq!(Slot::of(b"foo{{bar}}zap"), Slot::of(b"{bar"));
+        assert_eq!(Slot::of(b"foo{bar}{zap}"), Slot::of(b"bar"));
+    }
+
+    #[test]
+    fn a_key_has_1_to_1024_bytes() {
+        assert_eq!(Key::new("").unwrap_err().kind(), Kind::Invalid);
+        assert!(Key::new(vec![0; 1024]).is_ok());
+        assert_eq!(Key::new(vec![0; 1025]).unwrap_err().kind(), Kind::Invalid);
+    }
+}

@@ -1,0 +1,212 @@
+//! One client's connection, from its hello to its end.
+//!
+//! Owns the loop that reads requests, has the node carry them out, and writes the replies. All
+//! requests that one read brought are answered by one write. Invariant: every payload is paid for
+//! before a buffer for it is made, and every wait has a deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::checksum::Sums;
+use crate::error::{Error, Kind};
+use crate::server::memory::Reservation;
+use crate::server::node::{Node, Parked, unix_ms};
+use crate::server::session::Session;
+use crate::transport::{FrameReader, FrameWriter, Link, LinkReader, LinkWriter};
+use crate::wire::{
+    ClientHello, FEATURES, Fault, Head, HeadLimits, Part, Reply, Request, ServerHello, Status,
+    VALUE_BYTES_MAX, VERSION,
+};
+
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Replies that may pile up before they are written out.
+const QUEUED_BYTES_MAX: usize = 1 << 20;
+
+/// How long a client may take for its hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the rest of a frame may take to arrive, or replies to leave, beside their bytes.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The slowest peer that is waited for, in bytes per second.
+const TRANSFER_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
+
+pub(super) struct Connection {
+    node: Arc<Node>,
+    session: Arc<Session>,
+    reader: FrameReader<LinkReader>,
+    writer: FrameWriter<LinkWriter>,
+    /// Requests whose answer comes later; they end with the connection.
+    waits: JoinSet<(u64, Reply)>,
+}
+
+impl Connection {
+    /// Greets a client; an error means that it was turned away.
+    pub(super) async fn open(node: Arc<Node>, link: Link) -> Result<Self> {
+        let limits = HeadLimits { payload_bytes_max: VALUE_BYTES_MAX };
+        let mut reader = FrameReader::new(link.reader, limits);
+        let mut writer = FrameWriter::new(link.writer);
+        let hello = within(HELLO_TIMEOUT, reader.take(ClientHello::take)).await?;
+        let hello = hello.ok_or_else(|| Error::new(Kind::Closed, "closed before its hello"))?;
+        let welcome = welcome(&node, &hello).and_then(|()| node.sessions.open(hello.session, unix_ms()));
+        let answer = ServerHello {
+            version: VERSION,
+            status: welcome.as_ref().map_or_else(|kind| Status::Failed(*kind), |_| Status::Ok),
+            features: hello.features & FEATURES,
+            session_life: welcome.as_ref().map_or(0, |session| session.life),
+            incarnation: node.incarnation,
+            epoch: node.epoch(),
+            limits: node.options.limits,
+        };
+        writer.push_bytes(|bytes| answer.put(bytes));
+        within(HELLO_TIMEOUT, writer.flush()).await?;
+        let session = welcome
+            .map_err(|kind| Error::new(kind, format!("a client was turned away: {kind:?}")))?;
+        Ok(Self { node, session, reader, writer, waits: JoinSet::new() })
+    }
+
+    /// Answers until the client leaves, breaks the protocol, or `cancel` is called.
+    pub(super) async fn run(mut self, cancel: CancellationToken) {
+        let life = self.session.life;
+        let ended = tokio::select! {
+            ended = self.serve() => ended,
+            () = cancel.cancelled() => Err(Error::new(Kind::Closed, "the node is stopping")),
+        };
+        if let Err(error) = ended {
+            debug!(life, "connection ended: {error}");
+        }
+    }
+
+    async fn serve(&mut self) -> Result<()> {
+        let mut frame_began = None;
+        loop {
+            while let Some(head) = self.reader.buffered_head()? {
+                frame_began = None;
+                self.request(head).await?;
+                if self.writer.queued_bytes() > QUEUED_BYTES_MAX {
+                    self.flush().await?;
+                }
+            }
+            self.flush().await?;
+            // A connection may be silent for ever between two frames, but not inside one.
+            let is_inside = !self.reader.is_between_frames();
+            let began = is_inside.then(|| *frame_began.get_or_insert_with(Instant::now));
+            let until = began.map(|began| began + TRANSFER_TIMEOUT);
+            tokio::select! {
+                more = self.reader.fill() => match (more?, is_inside) {
+                    (true, _) => {}
+                    (false, false) => return Ok(()),
+                    (false, true) => return Err(Error::new(Kind::Closed, "left inside a frame")),
+                },
+                Some(Ok((request_id, reply))) = self.waits.join_next() => {
+                    self.answer(request_id, &reply);
+                }
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                    return Err(Error::new(Kind::Timeout, "the rest of a frame did not come"));
+                }
+            }
+        }
+    }
+
+    async fn request(&mut self, head: Head) -> Result<()> {
+        let request_id = head.request_id;
+        let patience = transfer_timeout(head.tail_bytes());
+        match self.node.admit(&head) {
+            Ok(paid) => {
+                let (payload, sums) = within(patience, self.reader.tail(&head)).await?;
+                self.execute(request_id, head, payload, sums, paid);
+            }
+            Err(fault) => {
+                within(patience, self.reader.discard(&head)).await?;
+                let unread = Part::of(head, Bytes::new(), Sums::default());
+                let reply = match Request::from_part(unread) {
+                    Ok(request) => self.node.refuse(&self.session, request, fault),
+                    Err(_) => fault.into(),
+                };
+                self.answer(request_id, &reply);
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        within(transfer_timeout(self.writer.queued_bytes()), self.writer.flush()).await
+    }
+
+    fn execute(
+        &mut self,
+        request_id: u64,
+        head: Head,
+        payload: Bytes,
+        sums: Sums,
+        paid: Reservation,
+    ) {
+        let request = match Request::from_part(Part::of(head, payload, sums)) {
+            Ok(request) => request,
+            Err(error) => return self.answer(request_id, &Fault::from(&error).into()),
+        };
+        match self.node.execute(&self.session, request, paid) {
+            Ok(reply) => self.answer(request_id, &reply),
+            Err(parked) => self.park(request_id, parked),
+        }
+    }
+
+    fn answer(&mut self, request_id: u64, reply: &Reply) {
+        self.writer.push(&reply.to_part(), request_id, self.node.epoch());
+    }
+
+    fn park(&mut self, request_id: u64, parked: Parked) {
+        if self.waits.len() >= usize::from(self.node.options.limits.in_flight_max) {
+            return self.answer(request_id, &Fault::from(Kind::Busy).into());
+        }
+        let node = self.node.clone();
+        self.waits.spawn(async move { (request_id, await_answer(&node, parked).await) });
+    }
+}
+
+async fn await_answer(node: &Node, mut parked: Parked) -> Reply {
+    let patience = Duration::from_millis(u64::from(parked.timeout_ms));
+    let answer = timeout(patience, async move {
+        loop {
+            // A signal that was dropped says as much as one that came: look again.
+            let _ = parked.signal.await;
+            match node.wait(parked.key, parked.newer_than, parked.timeout_ms) {
+                Ok(reply) => return reply,
+                Err(again) => parked = again,
+            }
+        }
+    });
+    answer.await.unwrap_or_else(|_| Fault::from(Kind::Timeout).into())
+}
+
+fn welcome(node: &Node, hello: &ClientHello) -> Result<(), Kind> {
+    if hello.version_min > VERSION || hello.version_max < VERSION {
+        return Err(Kind::Protocol);
+    }
+    // Compared in full whatever the first difference is.
+    let token = &node.options.token;
+    let differs = token.len() != hello.token.len()
+        || token.iter().zip(&hello.token).fold(0, |acc, (a, b)| acc | (a ^ b)) != 0;
+    if !token.is_empty() && differs {
+        return Err(Kind::Unauthorized);
+    }
+    Ok(())
+}
+
+fn transfer_timeout(bytes: usize) -> Duration {
+    TRANSFER_TIMEOUT + Duration::from_secs(bytes as u64 / TRANSFER_BYTES_PER_SECOND_MIN)
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(Kind::Timeout, format!("no progress within {limit:?}"))),
+    }
+}

@@ -1,0 +1,182 @@
+//! The memory node: the program that holds objects.
+//!
+//! Owns accepting connections and their end; [`node`] owns what happens to objects. Never imports
+//! the client. Invariant: every connection's task is joined before [`Server::run`] returns.
+
+mod connection;
+mod memory;
+mod node;
+mod scan;
+mod session;
+mod shard;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cirrus_units::ByteSize;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::error::{Error, Kind, Result};
+use crate::server::connection::Connection;
+use crate::server::node::Node;
+pub use crate::server::node::NodeStats;
+use crate::transport::{Link, Listener};
+use crate::view::{NodeId, View};
+use crate::wire::Limits;
+
+/// How a node behaves. [`NodeOptions::new`] gives the defaults.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NodeOptions {
+    /// Bytes that it may hold: keys, values, checksums and overhead.
+    pub capacity: ByteSize,
+    /// What it accepts of its clients.
+    pub limits: Limits,
+    /// The secret that clients must show; empty asks for none.
+    pub token: Bytes,
+    /// Connections beyond this many are closed at once. Default 10,000.
+    pub connections_max: u64,
+    /// How long the results of a client without connections are kept. Default ten minutes.
+    pub session_idle: Duration,
+    /// How often expired objects and idle sessions are looked for. Default one second.
+    pub sweep_interval: Duration,
+    /// The name of this life; by default the time of its start.
+    pub incarnation: Option<u64>,
+}
+
+impl NodeOptions {
+    /// The defaults, for a node of this capacity.
+    pub fn new(capacity: ByteSize) -> Self {
+        Self {
+            capacity,
+            limits: Limits::default(),
+            token: Bytes::new(),
+            connections_max: 10_000,
+            session_idle: Duration::from_secs(600),
+            sweep_interval: Duration::from_secs(1),
+            incarnation: None,
+        }
+    }
+}
+
+/// A memory node: it holds objects in this process's memory and forgets them when it ends.
+#[derive(Debug)]
+pub struct Server {
+    node: Arc<Node>,
+    listener: Listener,
+}
+
+impl Server {
+    /// Binds `address`; port 0 takes a free one.
+    pub async fn bind(address: &str, options: NodeOptions) -> Result<Self> {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            let text = format!("cannot listen on {address}; choose another address or port");
+            Error::new(Kind::Invalid, text).with_source(error)
+        })?;
+        Ok(Self::on(Listener::Tcp(listener), options))
+    }
+
+    /// A node that is reached through `listener`.
+    pub fn on(listener: Listener, options: NodeOptions) -> Self {
+        Self { node: Arc::new(Node::new(options)), listener }
+    }
+
+    /// Where it listens; `None` in a simulated network.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.listener.local_address()
+    }
+
+    /// A handle to the running node.
+    pub fn handle(&self) -> NodeHandle {
+        NodeHandle(self.node.clone())
+    }
+
+    /// Serves until `cancel` is called; then closes every connection and returns.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut connections = JoinSet::new();
+        let mut sweep = tokio::time::interval(self.node.options.sweep_interval);
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok(link) => self.welcome(link, &mut connections, &cancel),
+                    Err(error) if cancel.is_cancelled() => debug!("stopped listening: {error}"),
+                    // Who came has left already.
+                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                    // Out of descriptors, for example: the ones that are open go on.
+                    Err(error) => {
+                        warn!("cannot accept a connection: {error}");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+                _ = sweep.tick() => self.node.sweep(),
+                () = cancel.cancelled() => break,
+            }
+        }
+        while connections.join_next().await.is_some() {}
+    }
+
+    fn welcome(&self, link: Link, connections: &mut JoinSet<()>, cancel: &CancellationToken) {
+        let (node, cancel) = (self.node.clone(), cancel.clone());
+        let counted = Counted::new(node.clone());
+        if node.connections.load(Ordering::Relaxed) > node.options.connections_max {
+            warn!("refused a connection: {} are open", node.options.connections_max);
+            return;
+        }
+        connections.spawn(async move {
+            let _counted = counted;
+            let opened = tokio::select! {
+                opened = Connection::open(node, link) => opened,
+                () = cancel.cancelled() => Err(Error::new(Kind::Closed, "stopping")),
+            };
+            match opened {
+                Ok(connection) => connection.run(cancel).await,
+                Err(error) => debug!("no connection: {error}"),
+            }
+        });
+    }
+}
+
+/// Counts an open connection for as long as it lives.
+struct Counted(Arc<Node>);
+
+impl Counted {
+    fn new(node: Arc<Node>) -> Self {
+        node.connections.fetch_add(1, Ordering::Relaxed);
+        Self(node)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A handle to a running node.
+#[derive(Debug, Clone)]
+pub struct NodeHandle(Arc<Node>);
+
+impl NodeHandle {
+    /// The node takes up `view`, in which it is `id`, unless its own is as new.
+    pub fn set_view(&self, id: NodeId, view: View) {
+        self.0.set_view(id, view);
+    }
+
+    /// This life of the node.
+    pub fn incarnation(&self) -> u64 {
+        self.0.incarnation
+    }
+
+    /// The node's own numbers.
+    pub fn stats(&self) -> NodeStats {
+        self.0.stats()
+    }
+}

@@ -1,0 +1,19 @@
+//! Streams of bytes between two processes, and frames on them.
+//!
+//! Owns the closed set of links ([`Link`]) and how frames enter and leave them. Knows nothing of
+//! what requests mean. Invariant: a payload is read only into memory that its receiver has agreed
+//! to give.
+
+mod link;
+mod reader;
+mod sim;
+mod writer;
+
+pub use link::{Endpoint, Link, LinkReader, LinkWriter, Listener};
+pub(crate) use reader::FrameReader;
+pub use sim::{SimFaults, SimListener, SimNetwork, SimReader, SimWriter};
+pub(crate) use writer::FrameWriter;
+
+/// Payloads up to this size are copied through a connection's own buffers: one read or write for
+/// many of them. Larger ones get a buffer of their own and are never copied.
+pub(crate) const COPIED_BYTES_MAX: usize = 16 * 1024;

@@ -1,0 +1,148 @@
+//! Frames out of a link.
+//!
+//! Per small frame: no system call of its own (many arrive in one read), one copy of head and
+//! payload out of the shared buffer. Per large payload: one buffer of its exact size, filled by
+//! the socket. Invariant: `head` reads no further than one buffer ahead of what it returns.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::checksum::Sums;
+use crate::error::{Error, Kind, Result};
+use crate::transport::COPIED_BYTES_MAX;
+use crate::wire::{Head, HeadLimits};
+
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Reads frames: each head, then its tail or nothing of it.
+#[derive(Debug)]
+pub(crate) struct FrameReader<R> {
+    link: R,
+    buffer: BytesMut,
+    limits: HeadLimits,
+    progress: Arc<AtomicU64>,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub(crate) fn new(link: R, limits: HeadLimits) -> Self {
+        let buffer = BytesMut::with_capacity(BUFFER_BYTES);
+        Self { link, buffer, limits, progress: Arc::default() }
+    }
+
+    /// A counter that grows whenever bytes arrive.
+    pub(crate) fn progress(&self) -> Arc<AtomicU64> {
+        self.progress.clone()
+    }
+
+    /// Whether the bytes that are here end at the end of a frame.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Reads once; false at the end of the stream. Dropping the future loses no bytes.
+    pub(crate) async fn fill(&mut self) -> Result<bool> {
+        self.buffer.reserve(BUFFER_BYTES / 4);
+        let read = self.link.read_buf(&mut self.buffer).await.map_err(failed)?;
+        self.progress.fetch_add(1, Ordering::Relaxed);
+        Ok(read > 0)
+    }
+
+    /// Takes a value off the front with `take`, reading as long as it wants more; `None` at the
+    /// end of the stream. Dropping the future loses no bytes.
+    pub(crate) async fn take<T>(
+        &mut self,
+        mut take: impl FnMut(&mut BytesMut) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        loop {
+            if let Some(value) = take(&mut self.buffer)? {
+                return Ok(Some(value));
+            }
+            if !self.fill().await? {
+                return match self.buffer.is_empty() {
+                    true => Ok(None),
+                    false => Err(closed("the peer closed the connection inside a frame")),
+                };
+            }
+        }
+    }
+
+    /// The next head; `None` when the peer has closed between two frames.
+    pub(crate) async fn head(&mut self) -> Result<Option<Head>> {
+        let limits = self.limits;
+        self.take(|buffer| Head::take(buffer, limits)).await
+    }
+
+    /// The next head if it is here already.
+    pub(crate) fn buffered_head(&mut self) -> Result<Option<Head>> {
+        Head::take(&mut self.buffer, self.limits)
+    }
+
+    /// The payload that follows `head`, and its checksums, not yet checked.
+    pub(crate) async fn tail(&mut self, head: &Head) -> Result<(Bytes, Sums)> {
+        let len = head.tail_bytes();
+        if len == 0 {
+            return Ok((Bytes::new(), Sums::default()));
+        }
+        if len <= COPIED_BYTES_MAX {
+            while self.buffer.len() < len {
+                self.fill_or_fail().await?;
+            }
+            // Copied to its exact size, so that a stored value never keeps a read buffer alive.
+            let (payload, table) = self.buffer[..len].split_at(head.payload_bytes());
+            let tail = (Bytes::copy_from_slice(payload), Sums::copied(table));
+            self.buffer.advance(len);
+            return Ok(tail);
+        }
+        let mut tail = self.large_tail(len).await?;
+        let table = tail.split_off(head.payload_bytes());
+        Ok((tail, Sums::from_table(table)))
+    }
+
+    /// Reads past the payload that follows `head` without keeping it.
+    pub(crate) async fn discard(&mut self, head: &Head) -> Result<()> {
+        let mut left = head.tail_bytes();
+        loop {
+            let here = left.min(self.buffer.len());
+            self.buffer.advance(here);
+            left -= here;
+            if left == 0 {
+                return Ok(());
+            }
+            self.fill_or_fail().await?;
+        }
+    }
+
+    async fn large_tail(&mut self, len: usize) -> Result<Bytes> {
+        let mut tail = Vec::with_capacity(len);
+        let here = len.min(self.buffer.len());
+        tail.extend_from_slice(&self.buffer[..here]);
+        self.buffer.advance(here);
+        let mut rest = (&mut self.link).take((len - here) as u64);
+        while tail.len() < len {
+            if rest.read_buf(&mut tail).await.map_err(failed)? == 0 {
+                return Err(closed("the peer closed the connection inside a payload"));
+            }
+            self.progress.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(tail.into())
+    }
+
+    async fn fill_or_fail(&mut self) -> Result<()> {
+        match self.fill().await? {
+            true => Ok(()),
+            false => Err(closed("the peer closed the connection inside a payload")),
+        }
+    }
+}
+
+fn closed(how: &str) -> Error {
+    Error::new(Kind::Closed, how)
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::new(Kind::Closed, "the connection failed").with_source(error)
+}

@@ -1,0 +1,40 @@
+//! The native protocol: hello, frames and the typed requests and replies in them.
+//!
+//! Owns the layout of every byte (docs/wire.md draws it; golden files freeze it). Plain functions
+//! over buffers: no socket, no clock. Invariant: no bytes of a peer can make a decoder panic or
+//! allocate more than the limit that was checked before.
+
+mod batch;
+mod body;
+mod fault;
+mod head;
+mod hello;
+mod part;
+mod reply;
+mod request;
+mod status;
+
+pub use head::{BODY_BYTES_MAX, FRAME_HEAD_BYTES, Head, HeadLimits};
+pub use hello::{
+    ClientHello, FEATURES, Limits, MAGIC, SERVER_HELLO_BYTES, ServerHello, TOKEN_BYTES_MAX, VERSION,
+};
+pub use part::{Part, encode_frame};
+pub use fault::Fault;
+pub use reply::{Page, PageItem, Reply};
+pub use request::{Condition, Request, Write};
+pub use status::Status;
+
+/// The longest value: 1 GiB.
+pub const VALUE_BYTES_MAX: u32 = 1 << 30;
+
+/// The largest payload of a batch of requests, framing included. A larger value travels alone.
+pub const BATCH_BYTES_MAX: u32 = 4 << 20;
+
+/// The most requests in one batch.
+pub const BATCH_ITEMS_MAX: u32 = 16_384;
+
+/// The most names in one page of a scan.
+pub const SCAN_ITEMS_MAX: u32 = 16_384;
+
+/// A time that is later than every clock: the object does not expire.
+pub const NEVER: u64 = 0;

@@ -1,0 +1,359 @@
+//! What a node can answer.
+//!
+//! Owns [`Reply`] and both directions between it and a [`Part`]. A reply's opcode is its request's
+//! with the top bit set. Invariant: a failure carries its kind and one number, never text, so that
+//! no peer can put words into a log.
+
+use bytes::{Bytes, BytesMut};
+use zerocopy::IntoBytes;
+
+use crate::checksum::Sums;
+use crate::error::{Error, Kind, Result};
+use crate::key::{Key, Version};
+use crate::wire::fault::Fault;
+use crate::wire::part::Part;
+use crate::wire::request::batch_part;
+use crate::wire::status::Status;
+use crate::wire::{batch, body};
+
+const PONG: u8 = 0x81;
+const VALUE: u8 = 0x82;
+const WRITTEN: u8 = 0x83;
+const DELETED: u8 = 0x84;
+const STAT: u8 = 0x85;
+const BATCH: u8 = 0x86;
+const PAGE: u8 = 0x87;
+const ADDED: u8 = 0x89;
+const PUSHED: u8 = 0x8A;
+const POPPED: u8 = 0x8B;
+const STATS: u8 = 0x8C;
+/// Any failure: which request it answers is known by its number.
+const FAULT: u8 = 0xFF;
+
+/// One name in a page of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageItem {
+    /// The object.
+    pub key: Key,
+    /// Its version.
+    pub version: Version,
+    /// Bytes of its value, or of all items of a queue.
+    pub size: u64,
+    /// Whether it is a queue.
+    pub queue: bool,
+}
+
+/// One page of a scan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The names found.
+    pub items: Vec<PageItem>,
+    /// Where to go on: a slot, and a hash within it. Slot 16384 means that there is no more.
+    pub next: (u16, u64),
+}
+
+/// An answer of the native protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To a ping.
+    Pong,
+    /// To a get: the bytes asked for.
+    Value {
+        /// The object's version.
+        version: Version,
+        /// Bytes of the whole value.
+        size: u64,
+        /// Where the bytes start in it.
+        offset: u64,
+        /// Unix time in milliseconds, or 0 for never.
+        expires_at: u64,
+        /// The bytes.
+        value: Bytes,
+        /// Their checksums, on the value's own grid of blocks.
+        sums: Sums,
+    },
+    /// To a conditional get: nothing newer.
+    NotModified {
+        /// The object's version.
+        version: Version,
+    },
+    /// To a get: more bytes than it takes inline.
+    Deferred {
+        /// The object's version.
+        version: Version,
+        /// Bytes of the whole value.
+        size: u64,
+    },
+    /// To a put.
+    Written {
+        /// The object's new version.
+        version: Version,
+    },
+    /// To a delete.
+    Deleted {
+        /// The version of the deletion.
+        version: Version,
+    },
+    /// To a stat or a wait.
+    Stat {
+        /// The object's version.
+        version: Version,
+        /// Bytes of its value, or of all items of a queue.
+        size: u64,
+        /// Unix time in milliseconds, or 0 for never.
+        expires_at: u64,
+        /// Whether it is a queue.
+        queue: bool,
+    },
+    /// To a batch: one for each item, in order.
+    Batch(Vec<Reply>),
+    /// To a scan.
+    Page(Page),
+    /// To an add.
+    Added {
+        /// The integer's new version.
+        version: Version,
+        /// The sum.
+        value: i64,
+    },
+    /// To a push.
+    Pushed {
+        /// The queue's new version.
+        version: Version,
+        /// The items in the queue.
+        items: u64,
+    },
+    /// To a pop.
+    Popped {
+        /// The queue's new version.
+        version: Version,
+        /// The items left in the queue.
+        items: u64,
+        /// What was popped.
+        value: Bytes,
+        /// Its checksums.
+        sums: Sums,
+    },
+    /// To stats: JSON text.
+    Stats(Bytes),
+    /// It was not carried out.
+    Failed(Fault),
+}
+
+impl From<Fault> for Reply {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+impl Reply {
+    /// The reply as it travels.
+    pub fn to_part(&self) -> Part {
+        let part = |opcode, body| Part { opcode, body, ..Part::default() };
+        match self {
+            Self::Pong => part(PONG, Bytes::new()),
+            Self::Value { version, size, offset, expires_at, value, sums } => {
+                let fields = value_out(*version, *size, *offset, *expires_at);
+                let phase = u16::try_from(offset % crate::checksum::BLOCK_BYTES as u64)
+                    .expect("less than a block");
+                Part { phase, payload: value.clone(), sums: sums.clone(), ..part(VALUE, fields) }
+            }
+            Self::NotModified { version } => Part {
+                status: Status::NotModified.code(),
+                ..part(VALUE, value_out(*version, 0, 0, 0))
+            },
+            Self::Deferred { version, size } => Part {
+                status: Status::Deferred.code(),
+                ..part(VALUE, value_out(*version, *size, 0, 0))
+            },
+            Self::Written { version } => part(WRITTEN, written_out(*version)),
+            Self::Deleted { version } => part(DELETED, written_out(*version)),
+            Self::Stat { version, size, expires_at, queue } => {
+                let fields = body::Stat {
+                    version: version.0.into(),
+                    size: (*size).into(),
+                    expires_at: (*expires_at).into(),
+                    kind: u16::from(*queue).into(),
+                    reserved: 0.into(),
+                    reserved2: 0.into(),
+                };
+                part(STAT, body::bytes(&fields))
+            }
+            Self::Batch(items) => {
+                let mut payload = BytesMut::new();
+                for item in items {
+                    batch::put_item(&item.to_part(), &mut payload);
+                }
+                batch_part(BATCH, items.len(), payload.freeze())
+            }
+            Self::Page(page) => page.to_part(),
+            Self::Added { version, value } => part(
+                ADDED,
+                body::bytes(&body::Added { version: version.0.into(), value: (*value).into() }),
+            ),
+            Self::Pushed { version, items } => part(PUSHED, queue_out(*version, *items)),
+            Self::Popped { version, items, value, sums } => Part {
+                payload: value.clone(),
+                sums: sums.clone(),
+                ..part(POPPED, queue_out(*version, *items))
+            },
+            Self::Stats(json) => {
+                Part { payload: json.clone(), sums: Sums::of(0, json), ..part(STATS, Bytes::new()) }
+            }
+            Self::Failed(fault) => Part {
+                status: Status::Failed(fault.kind).code(),
+                ..part(FAULT, body::bytes(&body::Fault { detail: fault.detail.into() }))
+            },
+        }
+    }
+
+    /// Reads a reply; [`Kind::Protocol`] says what is wrong with it.
+    pub fn from_part(part: Part) -> Result<Self> {
+        if part.opcode != BATCH {
+            return Self::single(part);
+        }
+        let fields: body::Batch = body::read(&part.body)?;
+        let items = batch::take_items(part.payload, fields.items.get())?;
+        items.into_iter().map(Self::single).collect::<Result<_>>().map(Self::Batch)
+    }
+
+    fn single(part: Part) -> Result<Self> {
+        let code = part.status;
+        let status = Status::from_code(code)
+            .ok_or_else(|| Error::new(Kind::Protocol, format!("a reply of status {code}")))?;
+        if let Status::Failed(kind) = status {
+            let fields: body::Fault = body::read(&part.body)?;
+            return Ok(Self::Failed(Fault { kind, detail: fields.detail.get() }));
+        }
+        Ok(match part.opcode {
+            PONG => Self::Pong,
+            VALUE => {
+                let fields: body::Value = body::read(&part.body)?;
+                let (version, size) = (Version(fields.version.get()), fields.size.get());
+                match status {
+                    Status::NotModified => Self::NotModified { version },
+                    Status::Deferred => Self::Deferred { version, size },
+                    Status::Ok | Status::Failed(_) => Self::Value {
+                        version,
+                        size,
+                        offset: fields.offset.get(),
+                        expires_at: fields.expires_at.get(),
+                        value: part.payload,
+                        sums: part.sums,
+                    },
+                }
+            }
+            WRITTEN => Self::Written { version: written_in(&part.body)? },
+            DELETED => Self::Deleted { version: written_in(&part.body)? },
+            STAT => {
+                let fields: body::Stat = body::read(&part.body)?;
+                Self::Stat {
+                    version: Version(fields.version.get()),
+                    size: fields.size.get(),
+                    expires_at: fields.expires_at.get(),
+                    queue: fields.kind.get() != 0,
+                }
+            }
+            PAGE => Self::Page(Page::from_part(part)?),
+            ADDED => {
+                let fields: body::Added = body::read(&part.body)?;
+                Self::Added { version: Version(fields.version.get()), value: fields.value.get() }
+            }
+            PUSHED => {
+                let fields: body::Queue = body::read(&part.body)?;
+                Self::Pushed { version: Version(fields.version.get()), items: fields.items.get() }
+            }
+            POPPED => {
+                let fields: body::Queue = body::read(&part.body)?;
+                Self::Popped {
+                    version: Version(fields.version.get()),
+                    items: fields.items.get(),
+                    value: part.payload,
+                    sums: part.sums,
+                }
+            }
+            STATS => Self::Stats(part.payload),
+            opcode => {
+                return Err(Error::new(Kind::Protocol, format!("no reply has opcode {opcode}")));
+            }
+        })
+    }
+}
+
+impl Page {
+    fn to_part(&self) -> Part {
+        let mut payload = BytesMut::new();
+        for item in &self.items {
+            let fixed = body::PageItem {
+                version: item.version.0.into(),
+                size: item.size.into(),
+                key_len: u16::try_from(item.key.as_bytes().len()).expect("keys are short").into(),
+                kind: u16::from(item.queue).into(),
+                reserved: 0.into(),
+            };
+            payload.extend_from_slice(fixed.as_bytes());
+            payload.extend_from_slice(item.key.as_bytes());
+        }
+        let payload = payload.freeze();
+        let items = u32::try_from(self.items.len()).expect("pages are short");
+        let fields = body::Page {
+            hash: self.next.1.into(),
+            slot: u32::from(self.next.0).into(),
+            items: items.into(),
+        };
+        Part {
+            opcode: PAGE,
+            body: body::bytes(&fields),
+            sums: Sums::of(0, &payload),
+            payload,
+            ..Part::default()
+        }
+    }
+
+    fn from_part(part: Part) -> Result<Self> {
+        let malformed = || Error::new(Kind::Protocol, "a page that ends inside a name");
+        let fields: body::Page = body::read(&part.body)?;
+        let count = fields.items.get();
+        let mut rest = part.payload;
+        let mut items = Vec::new();
+        for _ in 0..count {
+            let fixed: body::PageItem = body::read(&rest).map_err(|_| malformed())?;
+            let name = size_of::<body::PageItem>()..;
+            let len = usize::from(fixed.key_len.get());
+            let rest_len = rest.len() - name.start;
+            if rest_len < len {
+                return Err(malformed());
+            }
+            let _ = rest.split_to(name.start);
+            items.push(PageItem {
+                key: Key::new(rest.split_to(len))?,
+                version: Version(fixed.version.get()),
+                size: fixed.size.get(),
+                queue: fixed.kind.get() != 0,
+            });
+        }
+        let slot = u16::try_from(fields.slot.get()).map_err(|_| malformed())?;
+        Ok(Self { items, next: (slot, fields.hash.get()) })
+    }
+}
+
+fn value_out(version: Version, size: u64, offset: u64, expires_at: u64) -> Bytes {
+    body::bytes(&body::Value {
+        version: version.0.into(),
+        size: size.into(),
+        offset: offset.into(),
+        expires_at: expires_at.into(),
+    })
+}
+
+fn written_out(version: Version) -> Bytes {
+    body::bytes(&body::Written { version: version.0.into() })
+}
+
+fn written_in(body: &[u8]) -> Result<Version> {
+    body::read::<body::Written>(body).map(|fields| Version(fields.version.get()))
+}
+
+fn queue_out(version: Version, items: u64) -> Bytes {
+    body::bytes(&body::Queue { version: version.0.into(), items: items.into() })
+}

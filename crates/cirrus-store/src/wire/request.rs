@@ -1,0 +1,485 @@
+//! What a client can ask for.
+//!
+//! Owns [`Request`], its opcodes and flags, and both directions between it and a [`Part`].
+//! Invariant: a decoded request's lengths, counts and flags are within the protocol's limits.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::checksum::Sums;
+use crate::error::{Error, Kind, Result};
+use crate::key::{Key, SLOTS, Version};
+use crate::wire::head::Head;
+use crate::wire::part::Part;
+use crate::wire::{SCAN_ITEMS_MAX, batch, body};
+
+const PING: u8 = 1;
+const GET: u8 = 2;
+const PUT: u8 = 3;
+const DELETE: u8 = 4;
+const STAT: u8 = 5;
+const BATCH: u8 = 6;
+const SCAN: u8 = 7;
+const WAIT: u8 = 8;
+const ADD: u8 = 9;
+const PUSH: u8 = 10;
+const POP: u8 = 11;
+const STATS: u8 = 12;
+
+/// The write may have been sent before, under the same sequence number.
+const RETRY: u8 = 1;
+/// Put: only if there is no object.
+const IF_ABSENT: u8 = 2;
+/// Put and delete: only if the object has this version.
+const IF_VERSION: u8 = 4;
+
+/// What names a write, so that it is never applied twice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Write {
+    /// The write's number in its session, from 1.
+    pub sequence: u64,
+    /// The client has the answers of all writes up to this one and will not repeat them.
+    pub acknowledged: u64,
+    /// It may have been sent before.
+    pub retry: bool,
+}
+
+/// When a write may happen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Whatever is there.
+    #[default]
+    Always,
+    /// Only if the key has no object.
+    IfAbsent,
+    /// Only if the key's object has exactly this version.
+    IfVersion(Version),
+}
+
+/// A request of the native protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Answers at once.
+    Ping,
+    /// Reads a value, or `len` bytes of it from `offset` (`u64::MAX`: to its end).
+    Get {
+        /// The object.
+        key: Key,
+        /// The first byte wanted.
+        offset: u64,
+        /// How many bytes are wanted.
+        len: u64,
+        /// Answer NotModified unless the version is larger.
+        newer_than: Version,
+        /// Answer Deferred rather than send more bytes than this.
+        inline_bytes_max: u32,
+    },
+    /// Stores a value under a new version.
+    Put {
+        /// The object.
+        key: Key,
+        /// The write's name.
+        write: Write,
+        /// When it may happen.
+        condition: Condition,
+        /// Unix time in milliseconds, or 0 for never.
+        expires_at: u64,
+        /// The value.
+        value: Bytes,
+        /// The value's checksums, made by the writer.
+        sums: Sums,
+    },
+    /// Removes an object.
+    Delete {
+        /// The object.
+        key: Key,
+        /// The write's name.
+        write: Write,
+        /// Always, or only a given version.
+        condition: Condition,
+    },
+    /// Asks for version and size.
+    Stat {
+        /// The object.
+        key: Key,
+    },
+    /// Many requests in one round trip; not atomic, a status for each.
+    Batch(Vec<Request>),
+    /// Lists names with a prefix, from a cursor.
+    Scan {
+        /// What the names start with; may be empty.
+        prefix: Bytes,
+        /// The slot to go on from.
+        slot: u16,
+        /// The hash to go on from, within the slot.
+        hash: u64,
+        /// The most names wanted.
+        limit: u32,
+    },
+    /// Answers when the key has an object with a larger version, as Stat does.
+    Wait {
+        /// The object.
+        key: Key,
+        /// The version that the client has already.
+        newer_than: Version,
+        /// Answer Timeout after this many milliseconds.
+        timeout_ms: u32,
+    },
+    /// Adds to an integer kept as ASCII text; an absent one counts as 0.
+    Add {
+        /// The object.
+        key: Key,
+        /// The write's name.
+        write: Write,
+        /// What is added.
+        delta: i64,
+    },
+    /// Appends to a queue.
+    Push {
+        /// The queue.
+        key: Key,
+        /// The write's name.
+        write: Write,
+        /// Answer Busy if the queue would hold more bytes than this.
+        queue_bytes_max: u64,
+        /// What is appended.
+        value: Bytes,
+        /// Its checksums.
+        sums: Sums,
+    },
+    /// Takes the first of a queue.
+    Pop {
+        /// The queue.
+        key: Key,
+        /// The write's name.
+        write: Write,
+    },
+    /// Asks for the node's own numbers, as JSON.
+    Stats,
+}
+
+impl Request {
+    /// The key whose slot decides which node answers; `None` for requests about a node.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Get { key, .. }
+            | Self::Put { key, .. }
+            | Self::Delete { key, .. }
+            | Self::Stat { key }
+            | Self::Wait { key, .. }
+            | Self::Add { key, .. }
+            | Self::Push { key, .. }
+            | Self::Pop { key, .. } => Some(key),
+            Self::Ping | Self::Batch(_) | Self::Scan { .. } | Self::Stats => None,
+        }
+    }
+
+    /// The names of the writes in this request: none, one, or those of a batch's items.
+    pub fn writes_mut(&mut self) -> Vec<&mut Write> {
+        match self {
+            Self::Put { write, .. }
+            | Self::Delete { write, .. }
+            | Self::Add { write, .. }
+            | Self::Push { write, .. }
+            | Self::Pop { write, .. } => vec![write],
+            Self::Batch(items) => items.iter_mut().flat_map(Self::writes_mut).collect(),
+            Self::Ping
+            | Self::Get { .. }
+            | Self::Stat { .. }
+            | Self::Scan { .. }
+            | Self::Wait { .. }
+            | Self::Stats => Vec::new(),
+        }
+    }
+
+    /// The same request; a get takes this many bytes inline.
+    #[must_use]
+    pub fn inline(mut self, bytes_max: u32) -> Self {
+        if let Self::Get { inline_bytes_max, .. } = &mut self {
+            *inline_bytes_max = bytes_max;
+        }
+        self
+    }
+
+    /// Bytes of value that the request carries.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Put { value, .. } | Self::Push { value, .. } => value.len(),
+            Self::Batch(items) => items.iter().map(Self::payload_bytes).sum(),
+            Self::Ping
+            | Self::Get { .. }
+            | Self::Delete { .. }
+            | Self::Stat { .. }
+            | Self::Scan { .. }
+            | Self::Wait { .. }
+            | Self::Add { .. }
+            | Self::Pop { .. }
+            | Self::Stats => 0,
+        }
+    }
+
+    /// The request as it travels.
+    #[expect(clippy::too_many_lines, reason = "an arm for each request")]
+    pub fn to_part(&self) -> Part {
+        let part = |opcode, key: &Key| Part { opcode, key: key.to_bytes(), ..Part::default() };
+        match self {
+            Self::Ping => Part { opcode: PING, ..Part::default() },
+            Self::Stats => Part { opcode: STATS, ..Part::default() },
+            Self::Stat { key } => part(STAT, key),
+            Self::Get { key, offset, len, newer_than, inline_bytes_max } => Part {
+                body: body::bytes(&body::Get {
+                    offset: (*offset).into(),
+                    len: (*len).into(),
+                    newer_than: newer_than.0.into(),
+                    inline_bytes_max: (*inline_bytes_max).into(),
+                    reserved: 0.into(),
+                }),
+                ..part(GET, key)
+            },
+            Self::Put { key, write, condition, expires_at, value, sums } => {
+                let (flag, if_version) = condition_out(*condition);
+                let fields = body::Put {
+                    write: write_out(*write),
+                    if_version: if_version.into(),
+                    expires_at: (*expires_at).into(),
+                };
+                Part {
+                    flags: flag | retry_flag(*write),
+                    body: body::bytes(&fields),
+                    payload: value.clone(),
+                    sums: sums.clone(),
+                    ..part(PUT, key)
+                }
+            }
+            Self::Delete { key, write, condition } => {
+                let (flag, if_version) = condition_out(*condition);
+                let fields =
+                    body::Delete { write: write_out(*write), if_version: if_version.into() };
+                Part {
+                    flags: flag | retry_flag(*write),
+                    body: body::bytes(&fields),
+                    ..part(DELETE, key)
+                }
+            }
+            Self::Batch(items) => {
+                let mut payload = BytesMut::new();
+                for item in items {
+                    batch::put_item(&item.to_part(), &mut payload);
+                }
+                batch_part(BATCH, items.len(), payload.freeze())
+            }
+            Self::Scan { prefix, slot, hash, limit } => Part {
+                opcode: SCAN,
+                key: prefix.clone(),
+                body: body::bytes(&body::Scan {
+                    hash: (*hash).into(),
+                    slot: u32::from(*slot).into(),
+                    limit: (*limit).into(),
+                }),
+                ..Part::default()
+            },
+            Self::Wait { key, newer_than, timeout_ms } => Part {
+                body: body::bytes(&body::Wait {
+                    newer_than: newer_than.0.into(),
+                    timeout_ms: (*timeout_ms).into(),
+                    reserved: 0.into(),
+                }),
+                ..part(WAIT, key)
+            },
+            Self::Add { key, write, delta } => Part {
+                flags: retry_flag(*write),
+                body: body::bytes(&body::Add { write: write_out(*write), delta: (*delta).into() }),
+                ..part(ADD, key)
+            },
+            Self::Push { key, write, queue_bytes_max, value, sums } => Part {
+                flags: retry_flag(*write),
+                body: body::bytes(&body::Push {
+                    write: write_out(*write),
+                    queue_bytes_max: (*queue_bytes_max).into(),
+                }),
+                payload: value.clone(),
+                sums: sums.clone(),
+                ..part(PUSH, key)
+            },
+            Self::Pop { key, write } => Part {
+                flags: retry_flag(*write),
+                body: body::bytes(&body::Pop { write: write_out(*write) }),
+                ..part(POP, key)
+            },
+        }
+    }
+
+    /// Reads a request; [`Kind::Protocol`] and [`Kind::Invalid`] say what is wrong with it.
+    pub fn from_part(part: Part) -> Result<Self> {
+        if part.opcode == BATCH {
+            known_flags(part.flags, 0)?;
+            let fields: body::Batch = body::read(&part.body)?;
+            let items = batch::take_items(part.payload, fields.items.get())?;
+            return items.into_iter().map(Self::item).collect::<Result<_>>().map(Self::Batch);
+        }
+        Self::single(part)
+    }
+
+    /// A request that may stand in a batch: it has a key, is answered at once, and its answer has
+    /// a bound.
+    fn item(part: Part) -> Result<Self> {
+        match part.opcode {
+            GET | PUT | DELETE | STAT | ADD | PUSH | POP => Self::single(part),
+            opcode => {
+                let text = format!("opcode {opcode} may not stand in a batch");
+                Err(Error::new(Kind::Protocol, text))
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_lines, reason = "an arm for each request")]
+    fn single(part: Part) -> Result<Self> {
+        let flags = part.flags;
+        known_flags(flags, flags_of(part.opcode))?;
+        Ok(match part.opcode {
+            PING => Self::Ping,
+            STATS => Self::Stats,
+            STAT => Self::Stat { key: Key::new(part.key)? },
+            GET => {
+                let fields: body::Get = body::read(&part.body)?;
+                Self::Get {
+                    key: Key::new(part.key)?,
+                    offset: fields.offset.get(),
+                    len: fields.len.get(),
+                    newer_than: Version(fields.newer_than.get()),
+                    inline_bytes_max: fields.inline_bytes_max.get(),
+                }
+            }
+            PUT => {
+                let fields: body::Put = body::read(&part.body)?;
+                Self::Put {
+                    key: Key::new(part.key)?,
+                    write: write_in(fields.write, flags),
+                    condition: condition_in(flags, fields.if_version.get())?,
+                    expires_at: fields.expires_at.get(),
+                    value: part.payload,
+                    sums: part.sums,
+                }
+            }
+            DELETE => {
+                let fields: body::Delete = body::read(&part.body)?;
+                Self::Delete {
+                    key: Key::new(part.key)?,
+                    write: write_in(fields.write, flags),
+                    condition: condition_in(flags, fields.if_version.get())?,
+                }
+            }
+            SCAN => {
+                let fields: body::Scan = body::read(&part.body)?;
+                Self::Scan {
+                    prefix: part.key,
+                    slot: u16::try_from(fields.slot.get()).unwrap_or(SLOTS).min(SLOTS),
+                    hash: fields.hash.get(),
+                    limit: fields.limit.get().clamp(1, SCAN_ITEMS_MAX),
+                }
+            }
+            WAIT => {
+                let fields: body::Wait = body::read(&part.body)?;
+                Self::Wait {
+                    key: Key::new(part.key)?,
+                    newer_than: Version(fields.newer_than.get()),
+                    timeout_ms: fields.timeout_ms.get(),
+                }
+            }
+            ADD => {
+                let fields: body::Add = body::read(&part.body)?;
+                Self::Add {
+                    key: Key::new(part.key)?,
+                    write: write_in(fields.write, flags),
+                    delta: fields.delta.get(),
+                }
+            }
+            PUSH => {
+                let fields: body::Push = body::read(&part.body)?;
+                Self::Push {
+                    key: Key::new(part.key)?,
+                    write: write_in(fields.write, flags),
+                    queue_bytes_max: fields.queue_bytes_max.get(),
+                    value: part.payload,
+                    sums: part.sums,
+                }
+            }
+            POP => {
+                let fields: body::Pop = body::read(&part.body)?;
+                Self::Pop { key: Key::new(part.key)?, write: write_in(fields.write, flags) }
+            }
+            opcode => {
+                return Err(Error::new(Kind::Protocol, format!("no request has opcode {opcode}")));
+            }
+        })
+    }
+}
+
+impl Head {
+    /// Whether the frame is a batch of requests.
+    pub fn is_batch(&self) -> bool {
+        self.opcode == BATCH
+    }
+}
+
+/// The flags that an opcode defines.
+fn flags_of(opcode: u8) -> u8 {
+    match opcode {
+        PUT => RETRY | IF_ABSENT | IF_VERSION,
+        DELETE => RETRY | IF_VERSION,
+        ADD | PUSH | POP => RETRY,
+        _ => 0,
+    }
+}
+
+/// A flag that we do not know may be a condition: carrying the request out without it is wrong.
+fn known_flags(flags: u8, known: u8) -> Result<()> {
+    match flags & !known {
+        0 => Ok(()),
+        unknown => Err(Error::new(Kind::Protocol, format!("unknown flags {unknown:#04x}"))),
+    }
+}
+
+/// The part of a batch, of requests or of replies.
+pub(super) fn batch_part(opcode: u8, items: usize, payload: Bytes) -> Part {
+    let items = u32::try_from(items).expect("batches are short");
+    Part {
+        opcode,
+        body: body::bytes(&body::Batch { items: items.into(), reserved: 0.into() }),
+        sums: Sums::of(0, &payload),
+        payload,
+        ..Part::default()
+    }
+}
+
+fn write_out(write: Write) -> body::Write {
+    body::Write { sequence: write.sequence.into(), acknowledged: write.acknowledged.into() }
+}
+
+fn write_in(write: body::Write, flags: u8) -> Write {
+    Write {
+        sequence: write.sequence.get(),
+        acknowledged: write.acknowledged.get(),
+        retry: flags & RETRY != 0,
+    }
+}
+
+fn retry_flag(write: Write) -> u8 {
+    if write.retry { RETRY } else { 0 }
+}
+
+fn condition_out(condition: Condition) -> (u8, u64) {
+    match condition {
+        Condition::Always => (0, 0),
+        Condition::IfAbsent => (IF_ABSENT, 0),
+        Condition::IfVersion(version) => (IF_VERSION, version.0),
+    }
+}
+
+fn condition_in(flags: u8, if_version: u64) -> Result<Condition> {
+    match (flags & IF_ABSENT != 0, flags & IF_VERSION != 0) {
+        (false, false) => Ok(Condition::Always),
+        (true, false) => Ok(Condition::IfAbsent),
+        (false, true) => Ok(Condition::IfVersion(Version(if_version))),
+        (true, true) => Err(Error::new(Kind::Protocol, "a write that is both absent and present")),
+    }
+}

@@ -1,0 +1,116 @@
+//! Nodes and clients for the tests.
+
+use std::time::Duration;
+
+use cirrus_store::server::{NodeHandle, NodeOptions, Server};
+use cirrus_store::transport::{Endpoint, Listener, SimFaults, SimNetwork};
+use cirrus_store::{ByteSize, Client, ClientOptions, Key};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) handle: NodeHandle,
+    pub(crate) address: String,
+    pub(crate) endpoint: Endpoint,
+    network: Option<SimNetwork>,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Node {
+    /// On a free port of the loopback.
+    pub(crate) async fn tcp(options: NodeOptions) -> Self {
+        let server = Server::bind("127.0.0.1:0", options).await.unwrap();
+        let address = server.local_address().unwrap().to_string();
+        let endpoint = Endpoint::Tcp(address.clone());
+        Self::start(server, address, endpoint, None)
+    }
+
+    /// In a simulated network.
+    pub(crate) fn sim(network: &SimNetwork, name: &str, options: NodeOptions) -> Self {
+        let server = Server::on(Listener::Sim(network.listen(name)), options);
+        let endpoint = Endpoint::Sim(network.clone(), name.to_owned());
+        Self::start(server, name.to_owned(), endpoint, Some(network.clone()))
+    }
+
+    fn start(
+        server: Server,
+        address: String,
+        endpoint: Endpoint,
+        network: Option<SimNetwork>,
+    ) -> Self {
+        let (handle, cancel) = (server.handle(), CancellationToken::new());
+        let task = tokio::spawn(server.run(cancel.clone()));
+        Self { handle, address, endpoint, network, cancel, task }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.address, self.client_options())
+    }
+
+    pub(crate) fn client_options(&self) -> ClientOptions {
+        let mut options = ClientOptions::default();
+        options.network.clone_from(&self.network);
+        options
+    }
+
+    /// Stops it and waits until its connections have ended.
+    pub(crate) async fn stop(self) {
+        self.cancel.cancel();
+        self.task.await.unwrap();
+    }
+
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.handle.stats().used_bytes
+    }
+}
+
+pub(crate) fn quiet() -> SimNetwork {
+    SimNetwork::new(SimFaults::default())
+}
+
+pub(crate) fn options(capacity: ByteSize) -> NodeOptions {
+    NodeOptions::new(capacity)
+}
+
+pub(crate) fn key(text: impl Into<String>) -> Key {
+    Key::try_from(text.into()).unwrap()
+}
+
+/// Bytes that differ from block to block and from seed to seed.
+pub(crate) fn bytes(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut value = Vec::with_capacity(len + 8);
+    while value.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        value.extend_from_slice(&state.to_le_bytes());
+    }
+    value.truncate(len);
+    value
+}
+
+/// Small random numbers that follow a seed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % end
+    }
+}
+
+/// Waits for a condition, with a deadline.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "not within 20 s: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+

@@ -1,0 +1,232 @@
+//! What an application declares.
+//!
+//! Owns [`App`], the builder that people write, and its translation into an `AppSpec`. May not
+//! know processes or sockets. Invariant: the first wrong declaration is what `main` reports.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use cirrus_plan::{Cpu, CpuKind, Demand};
+use cirrus_units::ByteSize;
+
+use crate::command;
+use crate::error::{Error, Result};
+use crate::spec::{AppSpec, ChannelSpec, PoolSpec, TaskSpec};
+use crate::split::SplitSpec;
+use crate::task::{Task, TaskArgs};
+
+/// The arguments of an application that takes none.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct NoArgs {}
+
+/// An application: tasks, the memory between them, and the channels they talk through.
+///
+/// A run starts every task as a process of its own. Names are 1 to 64 of `[a-z0-9_-]`. A name that
+/// a task reads or writes is a channel if [`App::channel`] declares it, and a set otherwise.
+#[derive(Debug)]
+pub struct App<A = NoArgs> {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) tasks: Vec<Task<A>>,
+    settings: Settings,
+    pub(crate) configure: Option<fn(&A, &mut Settings)>,
+    pub(crate) prepare: Option<fn(&A) -> Result<()>>,
+    wrong: Option<String>,
+}
+
+/// What an application may decide by its arguments; see [`App::configure`].
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pools: Vec<PoolSpec>,
+    channels: Vec<ChannelSpec>,
+    splits: BTreeMap<String, SplitSpec>,
+    replicas: BTreeMap<String, u32>,
+}
+
+impl Settings {
+    /// A pool of memory nodes. The first pool holds the channels and is a task's default store.
+    pub fn memory(&mut self, name: &str, capacity: ByteSize) {
+        self.pools.retain(|pool| pool.name != name);
+        self.pools.push(PoolSpec { name: name.to_owned(), capacity });
+    }
+
+    /// How a set is cut into splits for the task that reads it.
+    pub fn splits(&mut self, set: &str, spec: SplitSpec) {
+        self.splits.insert(set.to_owned(), spec);
+    }
+
+    /// How many replicas of a task to start; its annotation says how many there may be.
+    pub fn replicas(&mut self, task: &str, count: u32) {
+        self.replicas.insert(task.to_owned(), count);
+    }
+}
+
+impl App {
+    /// An application of this name, without arguments, tasks or memory.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            about: "",
+            tasks: Vec::new(),
+            settings: Settings::default(),
+            configure: None,
+            prepare: None,
+            wrong: None,
+        }
+    }
+
+    /// The arguments that `run` and `plan` take and that every task is given.
+    pub fn args<A: TaskArgs + clap::Args>(self) -> App<A> {
+        let Self { name, about, settings, wrong, .. } = self;
+        App { name, about, tasks: Vec::new(), settings, configure: None, prepare: None, wrong }
+    }
+}
+
+impl<A: TaskArgs + clap::Args> App<A> {
+    /// One line about what it does, for `--help`.
+    #[must_use]
+    pub fn about(mut self, about: &'static str) -> Self {
+        self.about = about;
+        self
+    }
+
+    /// A pool of memory nodes with this capacity, such as `"8GiB"`. The first pool holds the
+    /// channels and is a task's default store.
+    #[must_use]
+    pub fn memory(mut self, name: &str, capacity: &str) -> Self {
+        match capacity.parse() {
+            Ok(capacity) => self.settings.memory(name, capacity),
+            Err(error) => self.wrong(format!("memory `{name}`: {error}")),
+        }
+        self
+    }
+
+    /// A channel that carries batches of `T`, at most `capacity` bytes of them, such as
+    /// `"256MiB"`.
+    #[must_use]
+    pub fn channel<T>(mut self, name: &str, capacity: &str) -> Self {
+        let item = std::any::type_name::<T>().to_owned();
+        match capacity.parse() {
+            Ok(capacity) => {
+                let name = name.to_owned();
+                self.settings.channels.push(ChannelSpec { name, capacity, item });
+            }
+            Err(error) => self.wrong(format!("channel `{name}`: {error}")),
+        }
+        self
+    }
+
+    /// A task.
+    #[must_use]
+    pub fn task(mut self, task: Task<A>) -> Self {
+        self.tasks.push(task);
+        self
+    }
+
+    /// How a set is cut into splits for the task that reads it; by default as
+    /// [`SplitSpec::default`] says.
+    #[must_use]
+    pub fn splits(mut self, set: &str, spec: SplitSpec) -> Self {
+        self.settings.splits(set, spec);
+        self
+    }
+
+    /// What depends on the arguments: splits, replicas, capacities. Called before a run or a plan;
+    /// must do the same every time.
+    #[must_use]
+    pub fn configure(mut self, configure: fn(&A, &mut Settings)) -> Self {
+        self.configure = Some(configure);
+        self
+    }
+
+    /// What has to be there before a run, such as a data set to fetch. Called once, in the process
+    /// that a person started and sees, before any other is started.
+    #[must_use]
+    pub fn prepare(mut self, prepare: fn(&A) -> Result<()>) -> Self {
+        self.prepare = Some(prepare);
+        self
+    }
+
+    /// Runs the command line: `run`, `plan`, `status`, `logs`, `down`. In a process that a run
+    /// started, does that process's part instead.
+    pub fn main(self) -> ExitCode {
+        self.main_from(std::env::args_os())
+    }
+
+    /// As [`App::main`], with these arguments; the first is the program's name.
+    pub fn main_from(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+        command::main(self, args.into_iter().collect())
+    }
+
+    /// The declaration as data, checked, under these arguments.
+    pub(crate) fn spec(&self, args: &A, run: &str) -> Result<AppSpec> {
+        if let Some(wrong) = &self.wrong {
+            return Err(Error::input(wrong.clone()));
+        }
+        let mut settings = self.settings.clone();
+        if let Some(configure) = self.configure {
+            configure(args, &mut settings);
+        }
+        let tasks = self.tasks.iter().map(|task| task_spec(task, &settings, &self.tasks));
+        let tasks = tasks.collect::<Result<Vec<_>>>()?;
+        for name in settings.replicas.keys() {
+            if !tasks.iter().any(|task| task.name == *name) {
+                return Err(Error::input(format!("replicas of `{name}`, which is no task")));
+            }
+        }
+        let Settings { pools, channels, mut splits, .. } = settings;
+        // A set that is read by a task of many replicas, or that feeds a channel, has splits.
+        for task in &tasks {
+            let is_channel = |name: &str| channels.iter().any(|channel| channel.name == name);
+            let feeds = task.writes.iter().any(|name| is_channel(name));
+            for set in task.reads.iter().filter(|name| feeds && !is_channel(name)) {
+                splits.entry(set.clone()).or_default();
+            }
+        }
+        let (name, run) = (self.name.to_owned(), run.to_owned());
+        let spec = AppSpec { name, run, pools, channels, tasks, feeds: splits };
+        spec.validate()?;
+        Ok(spec)
+    }
+
+    fn wrong(&mut self, what: String) {
+        self.wrong.get_or_insert(what);
+    }
+}
+
+fn task_spec<A>(task: &Task<A>, settings: &Settings, all: &[Task<A>]) -> Result<TaskSpec> {
+    let bounds = task.demand.replicas;
+    let replicas = match settings.replicas.get(task.name) {
+        Some(count) if (bounds.min()..=bounds.max()).contains(count) => *count,
+        Some(count) => {
+            return Err(Error::input(format!(
+                "{count} replicas of task `{}`; its annotation allows {} to {}",
+                task.name,
+                bounds.min(),
+                bounds.max()
+            )));
+        }
+        None => default_replicas(task, all),
+    };
+    Ok(TaskSpec {
+        name: task.name.to_owned(),
+        demand: task.demand.clone(),
+        reads: task.reads.clone(),
+        writes: task.writes.clone(),
+        replicas,
+    })
+}
+
+/// As many as this machine's processors carry beside one of every other task, within the bounds.
+fn default_replicas<A>(task: &Task<A>, all: &[Task<A>]) -> u32 {
+    let milli = |demand: &Demand| match demand.cpu {
+        Cpu { cores, kind: CpuKind::Sustained | CpuKind::Burst, .. } => u64::from(cores.as_milli()),
+    };
+    let machine = std::thread::available_parallelism().map_or(1, usize::from) as u64 * 1000;
+    let others: u64 =
+        all.iter().filter(|other| other.name != task.name).map(|o| milli(&o.demand)).sum();
+    let fitting = machine.saturating_sub(others) / milli(&task.demand).max(1);
+    let bounds = task.demand.replicas;
+    u32::try_from(fitting).unwrap_or(u32::MAX).clamp(bounds.min(), bounds.max())
+}

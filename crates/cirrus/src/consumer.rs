@@ -1,0 +1,441 @@
+//! Reading a channel: committed batches in their order, checkpoints, and going on after a restart.
+//!
+//! Owns the consumer's side of exactly once. May not know who wrote the batches. Invariant: a batch
+//! is handed out once per generation, in order, and only from an accepted attempt.
+//!
+//! A thread of its own asks for splits, gets their batches many at a time and decodes them, up to a
+//! bound in bytes ahead of the body.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cirrus_store::{Client, Key, Object};
+use parking_lot::{Condvar, Mutex};
+use serde::de::DeserializeOwned;
+
+use crate::api::{CheckpointRecord, Committed, Generation, NextAnswer};
+use crate::context::Context;
+use crate::coordinator::keys::batch_key;
+use crate::counters::{BATCHES, BYTES, FIRST_US, RECORDS, Stopwatch};
+use crate::error::{Error, Kind, Result};
+use crate::sets::sealed_count;
+use crate::split::SplitPlan;
+
+/// Encoded bytes of batches that are read ahead; one batch is read even if it is larger.
+const AHEAD_BYTES_MAX: usize = 64 << 20;
+/// Batches that are got together.
+const GET_BATCHES: usize = 8;
+/// A checkpoint is due after this long, however little was read since the last.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// One batch, as the writers' closure made its items.
+#[derive(Debug, Clone)]
+pub struct Batch<T> {
+    /// The epoch, from 0.
+    pub epoch: u32,
+    /// Its number within the epoch.
+    pub index: u64,
+    /// Its number over all epochs: what a checkpoint's cursor counts.
+    pub number: u64,
+    /// The position of its first item in the epoch's order.
+    pub first_position: u64,
+    /// One for each record, in the epoch's order.
+    pub items: Vec<T>,
+}
+
+/// The batches of a channel, in their order; one consumer at a time.
+///
+/// What was handed out since the last checkpoint is handed out again after a failure. A consumer
+/// therefore checkpoints its state ([`Batches::checkpoint_when_due`]); one that keeps no state
+/// says so ([`Batches::at_least_once`]).
+#[derive(Debug)]
+pub struct Batches<T> {
+    context: Context,
+    client: Client,
+    channel: String,
+    generation: Generation,
+    restored: Option<Bytes>,
+    plan: SplitPlan,
+    ahead: Arc<Ahead<T>>,
+    reader: Option<std::thread::JoinHandle<()>>,
+    /// The first batch that was not handed out.
+    position: u64,
+    cursor: u64,
+    due: bool,
+    last_checkpoint: Instant,
+    automatic: bool,
+    watch: Stopwatch,
+    started: bool,
+}
+
+impl<T: DeserializeOwned + Send + 'static> Batches<T> {
+    pub(crate) fn open(context: Context, channel: &str) -> Result<Self> {
+        let spec = context.spec();
+        let set = spec.channel_feed(channel)?.to_owned();
+        let feed = spec.feeds.get(&set).cloned().unwrap_or_default();
+        let watch = Stopwatch::start(context.counters());
+        let plan = SplitPlan::new(&feed, sealed_count(&context, &set)?)?;
+        let client = context.store()?.client().clone();
+        let control = context.control();
+        let opened = control.open_consumer(context.member(), channel, control.request())?;
+        let cursor = opened.checkpoint.as_ref().map_or(0, |record| record.cursor);
+        let restored = opened.checkpoint.map(|record| restore(&context, &client, &record));
+        let ahead = Arc::new(Ahead::default());
+        let reader = ChannelReader {
+            context: context.clone(),
+            client: client.clone(),
+            channel: channel.to_owned(),
+            generation: opened.generation,
+            plan: plan.clone(),
+            ahead: ahead.clone(),
+        };
+        let reader = std::thread::Builder::new()
+            .name("cirrus-reader".to_owned())
+            .spawn(move || reader.run(cursor))
+            .map_err(|error| Error::io("cannot start a thread", error))?;
+        Ok(Self {
+            client,
+            channel: channel.to_owned(),
+            generation: opened.generation,
+            restored: restored.transpose()?,
+            plan,
+            ahead,
+            reader: Some(reader),
+            position: cursor,
+            cursor,
+            due: false,
+            last_checkpoint: Instant::now(),
+            automatic: false,
+            watch,
+            started: false,
+            context,
+        })
+    }
+
+    /// The state of the last checkpoint; `None` when there is none and the channel starts at its
+    /// beginning.
+    pub fn restored(&self) -> Option<&Bytes> {
+        self.restored.as_ref()
+    }
+
+    /// How many batches the channel carries, over all epochs.
+    pub fn total(&self) -> u64 {
+        self.plan.batches()
+    }
+
+    /// The number of the batch that comes next, over all epochs.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// No state is kept: what was handed out counts as done when the next batch is asked for.
+    /// After a failure a batch may be handed out again.
+    #[must_use]
+    pub fn at_least_once(mut self) -> Self {
+        self.automatic = true;
+        self
+    }
+
+    /// The next batch; `None` after the last. Kind `Cancelled` when the task is being stopped,
+    /// kind `Input` when the channel is full of batches that no checkpoint covers.
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot checkpoint meanwhile")]
+    pub fn next(&mut self) -> Result<Option<Batch<T>>> {
+        self.watch.was_busy();
+        if self.automatic && self.is_due() {
+            self.checkpoint(Bytes::new())?;
+        }
+        let taken = self.take();
+        if self.started {
+            self.watch.was_waiting();
+        } else {
+            self.started = true;
+            self.context.counter(FIRST_US).add_time(self.watch.lap());
+        }
+        let Some((batch, due)) = taken? else {
+            if self.automatic && self.cursor < self.position {
+                self.checkpoint(Bytes::new())?;
+            }
+            return Ok(None);
+        };
+        self.due |= due;
+        self.position = batch.number + 1;
+        self.context.counter(BATCHES).add(1);
+        self.context.counter(RECORDS).add(batch.items.len() as u64);
+        Ok(Some(batch))
+    }
+
+    /// Whether it is time for a checkpoint: after half of the window or of the channel's bytes,
+    /// and at least every 30 s.
+    pub fn is_due(&self) -> bool {
+        self.cursor < self.position
+            && (self.due || self.last_checkpoint.elapsed() > CHECKPOINT_INTERVAL)
+    }
+
+    /// [`Batches::checkpoint`] if it is time for one.
+    pub fn checkpoint_when_due(&mut self, state: impl FnOnce() -> Result<Bytes>) -> Result<()> {
+        if self.is_due() { self.checkpoint(state()?) } else { Ok(()) }
+    }
+
+    /// Stores the consumer's state, which covers every batch that was handed out. From then on
+    /// they are never handed out again, and [`Batches::restored`] returns this state after a
+    /// restart. The state is at most 1 GiB.
+    pub fn checkpoint(&mut self, state: impl Into<Bytes>) -> Result<()> {
+        let state: Bytes = state.into();
+        let cursor = self.position;
+        let key = format!("!checkpoint/{}/{}.{cursor}", self.channel, self.generation);
+        let checksum = cirrus_store::checksum_of(0, &state);
+        let bytes = state.len() as u64;
+        let (client, object) = (self.client.clone(), Key::try_from(key.as_str())?);
+        let version = self.context.wait(async move { client.put(&object, state).await })?.0;
+        let record = CheckpointRecord { cursor, key, version, bytes, checksum };
+        self.context.control().checkpoint(&self.channel, self.generation, record)?;
+        self.cursor = cursor;
+        self.due = false;
+        self.last_checkpoint = Instant::now();
+        self.ahead.window_moved();
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<Option<(Batch<T>, bool)>> {
+        loop {
+            match self.ahead.take(Duration::from_millis(200)) {
+                Taken::Batch(batch, due) => return Ok(Some((batch, due))),
+                Taken::End => return Ok(None),
+                Taken::Failed(error) => return Err(error),
+                Taken::WindowFull if self.automatic && self.cursor < self.position => {
+                    self.checkpoint(Bytes::new())?;
+                }
+                Taken::WindowFull if self.cursor < self.position => {
+                    return Err(Error::input(format!(
+                        "channel `{}` holds all that it may without a checkpoint, since batch {}; \
+                         call checkpoint_when_due after each batch, or at_least_once() if there \
+                         is no state to keep",
+                        self.channel, self.cursor
+                    )));
+                }
+                Taken::WindowFull | Taken::Nothing if self.context.is_cancelled() => {
+                    return Err(Error::new(
+                        Kind::Cancelled,
+                        format!("reading channel `{}`", self.channel),
+                    ));
+                }
+                Taken::WindowFull | Taken::Nothing => {}
+            }
+        }
+    }
+}
+
+impl<T> Drop for Batches<T> {
+    fn drop(&mut self) {
+        self.ahead.close();
+        if let Some(reader) = self.reader.take() {
+            // A panic of the reader was shown as an error of `next` already.
+            let _ = reader.join();
+        }
+    }
+}
+
+fn restore(context: &Context, client: &Client, record: &CheckpointRecord) -> Result<Bytes> {
+    let (client, key) = (client.clone(), Key::try_from(record.key.as_str())?);
+    let object = context.wait(async move { client.get(&key).await })?;
+    let checksum = cirrus_store::checksum_of(0, &object.value);
+    if (object.version.0, checksum) != (record.version, record.checksum) {
+        return Err(Error::corrupt(format!("checkpoint `{}` is not what was saved", record.key)));
+    }
+    Ok(object.value)
+}
+
+/// What the reader hands to the body, bounded in bytes.
+#[derive(Debug)]
+struct Ahead<T> {
+    state: Mutex<AheadState<T>>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct AheadState<T> {
+    batches: VecDeque<(usize, Batch<T>, bool)>,
+    bytes: usize,
+    window_full: bool,
+    end: Option<Option<Error>>,
+    closed: bool,
+}
+
+enum Taken<T> {
+    Batch(Batch<T>, bool),
+    End,
+    Failed(Error),
+    WindowFull,
+    Nothing,
+}
+
+impl<T> Default for Ahead<T> {
+    fn default() -> Self {
+        let batches = VecDeque::new();
+        let state = AheadState { batches, bytes: 0, window_full: false, end: None, closed: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+}
+
+impl<T> Ahead<T> {
+    /// Waits for room; false when nobody listens any more.
+    fn put(&self, bytes: usize, batch: Batch<T>, due: bool) -> bool {
+        let mut state = self.state.lock();
+        while !state.closed && state.bytes > 0 && state.bytes + bytes > AHEAD_BYTES_MAX {
+            self.changed.wait(&mut state);
+        }
+        state.bytes += bytes;
+        state.batches.push_back((bytes, batch, due));
+        self.changed.notify_all();
+        !state.closed
+    }
+
+    fn take(&self, patience: Duration) -> Taken<T> {
+        let mut state = self.state.lock();
+        if state.batches.is_empty() && state.end.is_none() && !state.window_full {
+            self.changed.wait_for(&mut state, patience);
+        }
+        if let Some((bytes, batch, due)) = state.batches.pop_front() {
+            state.bytes -= bytes;
+            self.changed.notify_all();
+            return Taken::Batch(batch, due);
+        }
+        match state.end.take() {
+            Some(Some(error)) => Taken::Failed(error),
+            Some(None) => {
+                state.end = Some(None);
+                Taken::End
+            }
+            None if state.window_full => Taken::WindowFull,
+            None => Taken::Nothing,
+        }
+    }
+
+    fn end(&self, error: Option<Error>) {
+        self.state.lock().end = Some(error);
+        self.changed.notify_all();
+    }
+
+    fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Nothing more comes before a checkpoint: waits for one; false when nobody listens any more.
+    fn wait_for_window(&self) -> bool {
+        let mut state = self.state.lock();
+        state.window_full = true;
+        self.changed.notify_all();
+        while state.window_full && !state.closed {
+            self.changed.wait(&mut state);
+        }
+        !state.closed
+    }
+
+    fn window_moved(&self) {
+        self.state.lock().window_full = false;
+        self.changed.notify_all();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+}
+
+/// The thread that reads ahead.
+struct ChannelReader<T> {
+    context: Context,
+    client: Client,
+    channel: String,
+    generation: Generation,
+    plan: SplitPlan,
+    ahead: Arc<Ahead<T>>,
+}
+
+impl<T: DeserializeOwned + Send + 'static> ChannelReader<T> {
+    fn run(self, cursor: u64) {
+        let end = self.read_all(cursor).err();
+        self.ahead.end(end);
+    }
+
+    fn read_all(&self, cursor: u64) -> Result<()> {
+        let mut next = cursor;
+        let mut split = self.plan.split_of(cursor);
+        while !self.ahead.is_closed() {
+            match self.context.control().next(&self.channel, self.generation, split)? {
+                NextAnswer::Wait => {}
+                NextAnswer::Ended => return Ok(()),
+                NextAnswer::WindowFull => {
+                    if !self.ahead.wait_for_window() {
+                        return Ok(());
+                    }
+                }
+                NextAnswer::Committed(committed) => {
+                    // When an object is gone, the split is made again and asked for again.
+                    if let Some(reached) = self.read_split(&committed, next)? {
+                        next = reached;
+                        split += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over the batches of a split from global batch `next` on; the batch after them, or
+    /// `None` when one of them is lost.
+    fn read_split(&self, committed: &Committed, mut next: u64) -> Result<Option<u64>> {
+        let numbers = self.plan.batches_of(committed.split);
+        while next < numbers.end {
+            let until = numbers.end.min(next + GET_BATCHES as u64);
+            let mut keys = Vec::new();
+            for number in next..until {
+                let within = u32::try_from(number - numbers.start)
+                    .map_err(|_| Error::internal("a split of more than 2^32 batches"))?;
+                let (split, attempt) = (committed.split, committed.attempt);
+                keys.push(Key::try_from(batch_key(&self.channel, split, attempt, within))?);
+            }
+            let client = self.client.clone();
+            let objects =
+                self.context.wait(async move { Ok::<_, Error>(client.get_many(&keys).await) })?;
+            for (number, object) in (next..until).zip(objects) {
+                let object = match object {
+                    Ok(object) => object,
+                    Err(error) if error.kind() == cirrus_store::Kind::NotFound => {
+                        let (split, attempt) = (committed.split, committed.attempt);
+                        let control = self.context.control();
+                        control.lost(&self.channel, self.generation, split, attempt)?;
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                let bytes = object.value.len();
+                self.context.counter(BYTES).add(bytes as u64);
+                let due = committed.checkpoint_due && number + 1 == numbers.end;
+                if !self.ahead.put(bytes, self.decode(number, &object)?, due) {
+                    return Ok(Some(next));
+                }
+            }
+            next = until;
+        }
+        Ok(Some(next))
+    }
+
+    fn decode(&self, number: u64, object: &Object) -> Result<Batch<T>> {
+        let items = postcard::from_bytes(&object.value).map_err(|error| {
+            Error::input(format!(
+                "batch {number} of channel `{}` is not a list of {}; reader and writers must \
+                 agree on the type",
+                self.channel,
+                std::any::type_name::<T>()
+            ))
+            .with_source(error)
+        })?;
+        let range = self.plan.batch(number);
+        let range = range.ok_or_else(|| Error::internal("a batch beyond the plan's end"))?;
+        let (epoch, index, first_position) = (range.epoch, range.batch, range.first_position);
+        Ok(Batch { epoch, index, number, first_position, items })
+    }
+}

@@ -1,0 +1,326 @@
+//! How far a channel's consumer is, and what it was given since.
+//!
+//! Owns generations, deliveries, checkpoints and the ledger. May not know workers.
+//! Invariant: the cursor only grows, and only over batches delivered in the current generation.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::feeds::SetState;
+use super::graph::ChannelEnds;
+use super::{Decided, Decision, Durable, Event, Graph, State};
+use crate::api::{
+    Attempt, Checkpoint, CheckpointRecord, Committed, Garbage, Generation, Lost, MemberId, Next,
+    NextAnswer, OpenConsumer, Opened, Refusal, RefusalKind, Reply,
+};
+use crate::coordinator::ledger::{Ledger, LineState, Run};
+use crate::split::SplitPlan;
+
+const KEY_LEN_MAX: usize = 1024;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ChannelState {
+    pub(super) generation: Generation,
+    /// Who opened it last, by which request.
+    consumer: Option<(MemberId, u64)>,
+    checkpoint: Option<CheckpointRecord>,
+    /// Splits given to this generation that reach beyond the cursor.
+    delivered: BTreeMap<u64, Attempt>,
+    /// Committed and not freed.
+    pub(super) retained_bytes: u64,
+    pub(super) largest_split_bytes: Option<u64>,
+    /// The reader is done: nothing is needed any more.
+    pub(super) closed: bool,
+    pub(super) ledger: Ledger,
+}
+
+impl State {
+    pub(super) fn open_consumer(&self, call: &OpenConsumer) -> Decided {
+        let member = self.live_member(call.member)?;
+        let ends = self.graph.channel(&call.channel)?;
+        let channel = self.durable.channels.get(&call.channel);
+        if member.call.task != ends.reader {
+            return Err(Refusal::new(
+                RefusalKind::Input,
+                format!(
+                    "task `{}` does not read channel `{}`; task `{}` does",
+                    member.call.task, call.channel, ends.reader
+                ),
+            ));
+        }
+        if channel.is_some_and(|channel| channel.closed) {
+            return Err(Refusal::new(
+                RefusalKind::StaleGeneration,
+                format!(
+                    "channel `{}` has ended, because an earlier process of task `{}` was done; \
+                     this consumer must end",
+                    call.channel, ends.reader
+                ),
+            ));
+        }
+        let checkpoint = channel.and_then(|channel| channel.checkpoint.clone());
+        let generation = channel.map(|channel| channel.generation).unwrap_or_default();
+        if let Some((opener, request)) = channel.and_then(|channel| channel.consumer)
+            && opener == call.member
+        {
+            if request == call.request {
+                let opened = Opened { generation, checkpoint };
+                return Ok(Decision::reply(Reply::Opened(opened)));
+            }
+            if request > call.request {
+                return Err(Refusal::new(
+                    RefusalKind::StaleRequest,
+                    format!("channel `{}` was opened by a later request", call.channel),
+                ));
+            }
+        }
+        let generation = Generation(generation.0 + 1);
+        let event = Event::ConsumerOpened {
+            channel: call.channel.clone(),
+            member: call.member,
+            request: call.request,
+            generation,
+        };
+        let reply = Reply::Opened(Opened { generation, checkpoint });
+        Ok(Decision { events: vec![event], reply })
+    }
+
+    pub(super) fn next(&self, call: &Next) -> Decided {
+        let ends = self.graph.channel(&call.channel)?;
+        let channel = self.current(&call.channel, call.generation)?;
+        let answer = |answer| Ok(Decision::reply(Reply::Next(answer)));
+        let Some(set) = self.durable.sets.get(&ends.set) else { return answer(NextAnswer::Wait) };
+        let Some(plan) = &set.plan else { return answer(NextAnswer::Wait) };
+        let Some(range) = plan.split(call.split) else { return answer(NextAnswer::Ended) };
+        let cursor = channel.cursor_split(plan);
+        if call.split < cursor {
+            return Err(Refusal::new(
+                RefusalKind::Input,
+                format!(
+                    "split {} of channel `{}` lies before the checkpoint in split {cursor} and \
+                     is freed; start from the checkpoint's cursor",
+                    call.split, call.channel
+                ),
+            ));
+        }
+        let distance = call.split - cursor;
+        if distance >= self.window(ends) {
+            return answer(NextAnswer::WindowFull);
+        }
+        let Some(committed) = set.committed.get(&call.split) else {
+            // Not at the cursor, where a split is granted whatever the bytes.
+            let starved = distance > 0
+                && !set.leases.contains_key(&call.split)
+                && channel.is_short_of_bytes(ends);
+            return answer(if starved { NextAnswer::WindowFull } else { NextAnswer::Wait });
+        };
+        let attempt = committed.attempt;
+        let known = channel.delivered.get(&call.split) == Some(&attempt);
+        let event = Event::Delivered { channel: call.channel.clone(), split: call.split, attempt };
+        let reply = Reply::Next(NextAnswer::Committed(Committed {
+            split: call.split,
+            attempt,
+            range,
+            batches: range.batches,
+            checkpoint_due: distance >= self.window(ends) / 2
+                || channel.retained_bytes >= ends.capacity / 2
+                || channel.is_short_of_bytes(ends),
+        }));
+        Ok(Decision { events: if known { vec![] } else { vec![event] }, reply })
+    }
+
+    pub(super) fn checkpoint(&self, call: &Checkpoint) -> Decided {
+        let ends = self.graph.channel(&call.channel)?;
+        let channel = self.current(&call.channel, call.generation)?;
+        let record = &call.record;
+        if channel.checkpoint.as_ref() == Some(record) {
+            return Ok(Decision::accepted(Vec::new()));
+        }
+        let input = |problem: String| {
+            let name = &call.channel;
+            let message = format!("checkpoint of channel `{name}` at {}: {problem}", record.cursor);
+            Err(Refusal::new(RefusalKind::Input, message))
+        };
+        if record.key.is_empty() || record.key.len() > KEY_LEN_MAX {
+            return input(format!("its key is not 1 to {KEY_LEN_MAX} bytes"));
+        }
+        if self.durable.sweeps.dooms(&record.key) {
+            return input(format!(
+                "key {:?} held an earlier checkpoint and is about to be deleted; put each \
+                 checkpoint under its own key",
+                record.key
+            ));
+        }
+        if let Some(last) = &channel.checkpoint {
+            let renewed = record.key == last.key && record.version > last.version;
+            if record.cursor < last.cursor || (record.cursor == last.cursor && !renewed) {
+                return Err(Refusal::new(
+                    RefusalKind::StaleGeneration,
+                    format!(
+                        "checkpoint of channel `{}` at {}: one at {} is recorded; take the next \
+                         one after at least one more batch",
+                        call.channel, record.cursor, last.cursor
+                    ),
+                ));
+            }
+        }
+        let plan = self.durable.sets.get(&ends.set).and_then(|set| set.plan.as_ref());
+        if let Some(split) = channel.first_undelivered(plan, record.cursor) {
+            return input(format!(
+                "split {split} was not delivered to generation {}; a cursor covers delivered \
+                 batches only",
+                call.generation
+            ));
+        }
+        let event = Event::Checkpointed { channel: call.channel.clone(), record: record.clone() };
+        Ok(Decision::accepted(vec![event]))
+    }
+
+    pub(super) fn lost(&self, call: &Lost) -> Decided {
+        let ends = self.graph.channel(&call.channel)?;
+        self.current(&call.channel, call.generation)?;
+        let set = self.durable.sets.get(&ends.set);
+        let committed = set.and_then(|set| set.committed.get(&call.split));
+        // Any other attempt: the loss was told before.
+        let current = committed.is_some_and(|committed| committed.attempt == call.attempt);
+        // It stays delivered: a consumer may have read a part, and checkpoint within the split.
+        let event = current.then(|| Event::Lost { set: ends.set.clone(), split: call.split });
+        Ok(Decision::accepted(event.into_iter().collect()))
+    }
+
+    /// The split that the channel's durable cursor is in.
+    pub(super) fn cursor_split(&self, channel: &str, plan: &SplitPlan) -> u64 {
+        self.durable.channels.get(channel).map_or(0, |channel| channel.passed_splits(plan))
+    }
+
+    pub(super) fn window(&self, ends: &ChannelEnds) -> u64 {
+        self.graph.feeds.get(&ends.set).map_or(0, |feed| u64::from(feed.splits.window))
+    }
+
+    /// The channel, if `generation` is the one that may read it.
+    fn current(&self, name: &str, generation: Generation) -> Result<&ChannelState, Refusal> {
+        let channel = self.durable.channels.get(name);
+        let current = channel.map(|channel| channel.generation).unwrap_or_default();
+        match channel {
+            Some(channel) if generation == current => Ok(channel),
+            Some(_) | None => Err(Refusal::new(
+                RefusalKind::StaleGeneration,
+                format!(
+                    "generation {generation} of channel `{name}` is not the current one \
+                     ({current}); this consumer must end"
+                ),
+            )),
+        }
+    }
+}
+
+impl Durable {
+    pub(super) fn consumer_opens(
+        &mut self,
+        graph: &Graph,
+        name: &str,
+        consumer: (MemberId, u64),
+        generation: Generation,
+    ) {
+        let plan = self.plan_of_channel(graph, name);
+        let channel = self.channels.entry(name.to_owned()).or_default();
+        if let Some(plan) = plan {
+            channel.record(&plan, plan.batches(), LineState::RolledBack);
+        }
+        channel.delivered.clear();
+        channel.generation = generation;
+        channel.consumer = Some(consumer);
+    }
+
+    pub(super) fn checkpoint_is_durable(
+        &mut self,
+        graph: &Graph,
+        name: &str,
+        record: &CheckpointRecord,
+    ) {
+        let plan = self.plan_of_channel(graph, name);
+        let channel = self.channels.entry(name.to_owned()).or_default();
+        if let Some(plan) = &plan {
+            channel.record(plan, record.cursor, LineState::Kept);
+        }
+        let former = channel.checkpoint.replace(record.clone());
+        if let Some(former) = former.filter(|former| former.key != record.key) {
+            self.sweeps.push(Garbage::Key(former.key));
+        }
+        if let (Some(plan), Some(ends)) = (plan, graph.channels.get(name)) {
+            let cursor = channel.cursor_split(&plan);
+            channel.delivered = channel.delivered.split_off(&cursor);
+            self.settle(graph, &ends.set);
+        }
+    }
+
+    /// A task ended with success: the channels it reads need nothing any more.
+    pub(super) fn reader_is_done(&mut self, graph: &Graph, task: &str) {
+        for (name, ends) in graph.channels.iter().filter(|(_, ends)| ends.reader == task) {
+            self.channels.entry(name.clone()).or_default().closed = true;
+            self.settle(graph, &ends.set);
+        }
+    }
+
+    fn plan_of_channel(&self, graph: &Graph, channel: &str) -> Option<SplitPlan> {
+        let ends = graph.channels.get(channel)?;
+        self.sets.get(&ends.set).and_then(|set: &SetState| set.plan.clone())
+    }
+}
+
+impl ChannelState {
+    pub(super) fn cursor(&self) -> u64 {
+        self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.cursor)
+    }
+
+    #[cfg(test)]
+    pub(super) fn checkpoint_key(&self) -> Option<&String> {
+        self.checkpoint.as_ref().map(|checkpoint| &checkpoint.key)
+    }
+
+    pub(super) fn cursor_split(&self, plan: &SplitPlan) -> u64 {
+        plan.split_of(self.cursor())
+    }
+
+    /// Splits below this are not needed any more.
+    pub(super) fn passed_splits(&self, plan: &SplitPlan) -> u64 {
+        if self.closed { u64::MAX } else { self.cursor_split(plan) }
+    }
+
+    pub(super) fn deliver(&mut self, split: u64, attempt: Attempt) {
+        self.delivered.insert(split, attempt);
+    }
+
+    /// Whether another split of the largest size has no room until something is freed.
+    fn is_short_of_bytes(&self, ends: &ChannelEnds) -> bool {
+        let largest = self.largest_split_bytes.unwrap_or_default();
+        self.retained_bytes.saturating_add(largest) > ends.capacity
+    }
+
+    /// The first split between the durable cursor and `cursor` that this generation was not
+    /// given. Every cursor but 0 lies beyond the deliveries while the set is not sealed.
+    fn first_undelivered(&self, plan: Option<&SplitPlan>, cursor: u64) -> Option<u64> {
+        if cursor <= self.cursor() {
+            return None;
+        }
+        let Some(plan) = plan else { return Some(0) };
+        if cursor > plan.batches() {
+            return Some(plan.splits());
+        }
+        let needed = plan.split_of(self.cursor())..=plan.split_of(cursor - 1);
+        needed.into_iter().find(|split| !self.delivered.contains_key(split))
+    }
+
+    /// Adds a ledger line for every delivered batch from the cursor up to `end`.
+    fn record(&mut self, plan: &SplitPlan, end: u64, state: LineState) {
+        let cursor = self.cursor();
+        for (split, attempt) in &self.delivered {
+            let batches = plan.batches_of(*split);
+            let first = batches.start.max(cursor);
+            let batches = batches.end.min(end).saturating_sub(first);
+            let (generation, attempt) = (self.generation, *attempt);
+            self.ledger.push(Run { first, batches, generation, attempt, state });
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The coordinator's mind: what is so, what may happen next, and what follows from it.
+//!
+//! Owns every rule of membership, leases, commits and checkpoints. May not know I/O, clocks or
+//! randomness: time is an argument. Invariant: replaying its events rebuilds it exactly.
+//!
+//! [`State::handle`] decides a command and applies its events; the caller makes the events durable
+//! before it lets the reply out. Deadlines and the counters of live members are volatile: they
+//! start afresh after a restart, and nothing durable depends on them.
+
+mod channels;
+mod event;
+mod feeds;
+mod graph;
+mod members;
+mod pools;
+mod read;
+mod sweeps;
+
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use self::channels::ChannelState;
+use self::feeds::SetState;
+use self::members::Members;
+use self::sweeps::Sweeps;
+use crate::api::{Accepted, Command, Counters, MemberId, PoolView, Refusal, RefusalKind, Reply};
+use crate::api::{HEARTBEAT_INTERVAL, Report, RequestStop, Swept};
+
+pub(crate) use self::event::Event;
+pub(crate) use self::graph::Graph;
+
+const REPORTS_MAX: usize = 4096;
+const REPORT_KEY_LEN_MAX: usize = 256;
+const REPORT_JSON_LEN_MAX: usize = 64 << 10;
+
+/// How long silence is tolerated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    /// A member that was silent for so long has expired.
+    pub(crate) heartbeat_timeout: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { heartbeat_timeout: 5 * HEARTBEAT_INTERVAL }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    graph: Arc<Graph>,
+    timeouts: Timeouts,
+    durable: Durable,
+    volatile: Volatile,
+}
+
+/// What the journal's events add up to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Durable {
+    boots: u64,
+    stopping: bool,
+    members: Members,
+    pools: BTreeMap<String, PoolView>,
+    sets: BTreeMap<String, SetState>,
+    channels: BTreeMap<String, ChannelState>,
+    /// The last attempt token given out.
+    attempts: u64,
+    /// (task, replica, key) to JSON text.
+    reports: BTreeMap<(String, u32, String), String>,
+    sweeps: Sweeps,
+}
+
+/// What a restart forgets. Times are since the coordinator started.
+#[derive(Debug, Default)]
+struct Volatile {
+    deadlines: BTreeMap<MemberId, Duration>,
+    counters: BTreeMap<MemberId, Counters>,
+    last_tick: Duration,
+}
+
+/// What a command leads to.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    pub(crate) events: Vec<Event>,
+    pub(crate) reply: Reply,
+}
+
+type Decided = Result<Decision, Refusal>;
+
+impl Decision {
+    fn reply(reply: Reply) -> Self {
+        Self { events: Vec::new(), reply }
+    }
+
+    fn accepted(events: Vec<Event>) -> Self {
+        Self { events, reply: Reply::Accepted(Accepted {}) }
+    }
+}
+
+impl State {
+    /// The state that a snapshot and the events after it add up to. Call [`State::boot`] next.
+    pub(crate) fn recover<'a>(
+        graph: Arc<Graph>,
+        timeouts: Timeouts,
+        snapshot: Option<Durable>,
+        events: impl IntoIterator<Item = &'a Event>,
+    ) -> Self {
+        let durable = snapshot.unwrap_or_default();
+        let mut state = Self { graph, timeouts, durable, volatile: Volatile::default() };
+        for event in events {
+            state.apply(event);
+        }
+        state
+    }
+
+    /// The coordinator starts: known members get a full deadline, so that the job just goes on.
+    pub(crate) fn boot(&mut self, now: Duration) -> Vec<Event> {
+        let deadline = now + self.timeouts.heartbeat_timeout;
+        let live = self.durable.members.live().map(|(id, _)| (id, deadline));
+        self.volatile =
+            Volatile { deadlines: live.collect(), last_tick: now, ..Volatile::default() };
+        self.apply(&Event::Booted);
+        vec![Event::Booted]
+    }
+
+    /// Decides `command` and applies what follows. The events must be durable before the reply,
+    /// or any later one, is let out.
+    pub(crate) fn handle(&mut self, now: Duration, command: &Command) -> Decided {
+        let decision = self.decide(command)?;
+        if let Command::Heartbeat(beat) = command {
+            self.volatile.counters.insert(beat.member, beat.counters.clone());
+            self.expect_heartbeat(now, beat.member);
+        }
+        for event in &decision.events {
+            self.apply(event);
+            self.follow(now, event);
+        }
+        Ok(decision)
+    }
+
+    /// Expires members whose heartbeats stopped. Call it about every heartbeat interval.
+    pub(crate) fn tick(&mut self, now: Duration) -> Vec<Event> {
+        let silence = now.saturating_sub(self.volatile.last_tick);
+        self.volatile.last_tick = now;
+        // The coordinator itself stood still (a stopped machine): heartbeats may wait unread in
+        // its sockets, so nobody is to blame for silence.
+        if silence > self.timeouts.heartbeat_timeout / 2 {
+            for deadline in self.volatile.deadlines.values_mut() {
+                *deadline = now + self.timeouts.heartbeat_timeout;
+            }
+            return Vec::new();
+        }
+        let late = self.volatile.deadlines.iter().filter(|(_, deadline)| **deadline <= now);
+        let events: Vec<Event> = late.map(|(id, _)| self.expired(*id)).collect();
+        for event in &events {
+            self.apply(event);
+            self.follow(now, event);
+        }
+        events
+    }
+
+    /// What `command` would lead to; changes nothing.
+    pub(crate) fn decide(&self, command: &Command) -> Decided {
+        match command {
+            Command::Register(call) => self.register(call),
+            Command::Heartbeat(call) => self.heartbeat(call),
+            Command::MemberGone(call) => Ok(self.member_gone(call)),
+            Command::End(call) => self.end(call),
+            Command::SealSet(call) => self.seal_set(call),
+            Command::Lease(call) => self.lease(call),
+            Command::Commit(call) => self.commit(call),
+            Command::Return(call) => self.give_back(call),
+            Command::OpenConsumer(call) => self.open_consumer(call),
+            Command::Next(call) => self.next(call),
+            Command::Checkpoint(call) => self.checkpoint(call),
+            Command::Lost(call) => self.lost(call),
+            Command::Report(call) => self.report(call),
+            Command::RequestStop(RequestStop {}) => Ok(self.request_stop()),
+            Command::Swept(call) => Ok(self.swept(call)),
+        }
+    }
+
+    /// Makes `event` so. Deterministic; deadlines are not touched.
+    pub(crate) fn apply(&mut self, event: &Event) {
+        self.durable.apply(&self.graph, event);
+    }
+
+    /// What a snapshot holds.
+    pub(crate) fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
+    /// Keeps deadlines in step with members.
+    fn follow(&mut self, now: Duration, event: &Event) {
+        match event {
+            Event::Registered { member, .. } => self.expect_heartbeat(now, *member),
+            Event::Ended { member, .. } => {
+                self.volatile.deadlines.remove(member);
+                self.volatile.counters.remove(member);
+            }
+            Event::Booted
+            | Event::SetSealed { .. }
+            | Event::Leased { .. }
+            | Event::Returned { .. }
+            | Event::Committed { .. }
+            | Event::ConsumerOpened { .. }
+            | Event::Delivered { .. }
+            | Event::Checkpointed { .. }
+            | Event::Lost { .. }
+            | Event::Reported { .. }
+            | Event::StopRequested
+            | Event::Swept { .. } => {}
+        }
+    }
+
+    fn expect_heartbeat(&mut self, now: Duration, member: MemberId) {
+        self.volatile.deadlines.insert(member, now + self.timeouts.heartbeat_timeout);
+    }
+
+    fn report(&self, call: &Report) -> Decided {
+        let member = self.live_member(call.member)?;
+        let (task, replica) = (member.call.task.clone(), member.call.replica);
+        let json = call.value.to_string();
+        if call.key.len() > REPORT_KEY_LEN_MAX || json.len() > REPORT_JSON_LEN_MAX {
+            return Err(Refusal::new(
+                RefusalKind::TooLarge,
+                format!(
+                    "report `{:.64}` of task `{task}` is over {REPORT_KEY_LEN_MAX} B of key or \
+                     {REPORT_JSON_LEN_MAX} B of JSON; write it to a set instead",
+                    call.key
+                ),
+            ));
+        }
+        let place = (task, replica, call.key.clone());
+        let known = self.durable.reports.get(&place);
+        if known.is_none() && self.durable.reports.len() >= REPORTS_MAX {
+            return Err(Refusal::new(
+                RefusalKind::TooLarge,
+                format!("there are {REPORTS_MAX} reports; report `{}` again instead", call.key),
+            ));
+        }
+        if known == Some(&json) {
+            return Ok(Decision::accepted(Vec::new()));
+        }
+        let (task, replica, key) = place;
+        Ok(Decision::accepted(vec![Event::Reported { task, replica, key, json }]))
+    }
+
+    fn request_stop(&self) -> Decision {
+        let events = if self.durable.stopping { vec![] } else { vec![Event::StopRequested] };
+        Decision::accepted(events)
+    }
+
+    fn swept(&self, call: &Swept) -> Decision {
+        let queued = |sweep: &&u64| self.durable.sweeps.contains(**sweep);
+        let sweeps: Vec<u64> = call.sweeps.iter().filter(queued).copied().collect();
+        let events = if sweeps.is_empty() { vec![] } else { vec![Event::Swept { sweeps }] };
+        Decision::accepted(events)
+    }
+}
+
+impl Durable {
+    fn apply(&mut self, graph: &Graph, event: &Event) {
+        match event {
+            Event::Booted => {
+                self.boots += 1;
+                // A stop is over once everybody ended: whoever comes now is there to go on.
+                self.stopping &= self.members.live().next().is_some();
+            }
+            Event::Registered { member, call } => {
+                self.members.add(*member, call);
+                self.node_joins(*member, call);
+            }
+            Event::Ended { member, ending, counters } => {
+                self.member_ends(graph, *member, ending, counters);
+            }
+            Event::SetSealed { set, count } => self.set_is_sealed(graph, set, *count),
+            Event::Leased { member, request, set, split, attempt } => {
+                self.members.add_grant(*member, *request, set, *split, *attempt);
+                self.attempts = attempt.0;
+                let set = self.sets.entry(set.clone()).or_default();
+                set.lease(*split, *member, *attempt);
+            }
+            Event::Returned { set, split } => self.revoke(graph, set, *split),
+            Event::Committed { set, split, attempt, outputs } => {
+                self.split_is_committed(graph, set, *split, *attempt, outputs);
+            }
+            Event::ConsumerOpened { channel, member, request, generation } => {
+                self.consumer_opens(graph, channel, (*member, *request), *generation);
+            }
+            Event::Delivered { channel, split, attempt } => {
+                let channel = self.channels.entry(channel.clone()).or_default();
+                channel.deliver(*split, *attempt);
+            }
+            Event::Checkpointed { channel, record } => {
+                self.checkpoint_is_durable(graph, channel, record);
+            }
+            Event::Lost { set, split } => self.split_is_lost(set, *split),
+            Event::Reported { task, replica, key, json } => {
+                self.reports.insert((task.clone(), *replica, key.clone()), json.clone());
+            }
+            Event::StopRequested => self.stopping = true,
+            Event::Swept { sweeps } => self.sweeps.remove(sweeps),
+        }
+    }
+}
