@@ -32,6 +32,19 @@ impl Named {
     }
 }
 
+/// `cirrus VERB APP ARGS…` with an application that exists goes to it word for word, so that its
+/// own `--help` and errors are shown.
+pub(crate) fn named_on_command_line() -> Option<Result<ExitCode, Failure>> {
+    let mut args = std::env::args_os().skip(1);
+    let (verb, app) = (args.next()?, args.next()?);
+    let verbs = ["run", "plan", "status", "logs", "down"];
+    let (verb, app) = (verb.to_str()?, app.to_str()?);
+    if !verbs.contains(&verb) || !APPS.iter().any(|(name, _)| *name == app) {
+        return None;
+    }
+    Some(Named { app: app.to_owned(), args: args.collect() }.main(verb))
+}
+
 /// Runs an application's command line.
 pub(crate) fn main(app: &str, args: Vec<OsString>) -> Result<ExitCode, Failure> {
     match APPS.iter().find(|(name, _)| *name == app) {

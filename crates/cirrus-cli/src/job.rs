@@ -51,7 +51,8 @@ fn expanded(named: Named) -> Result<Named, Failure> {
     for (flag, value) in &job.args {
         let flag_given = format!("--{flag}");
         let given = |arg: &OsString| {
-            arg.to_str().is_some_and(|arg| arg == flag_given || arg.starts_with(&format!("{flag_given}=")))
+            arg.to_str()
+                .is_some_and(|arg| arg == flag_given || arg.starts_with(&format!("{flag_given}=")))
         };
         if !named.args.iter().any(given) {
             args.push(OsString::from(format!("{flag_given}={}", text_of(path, flag, value)?)));

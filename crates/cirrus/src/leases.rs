@@ -143,16 +143,15 @@ impl Splits {
             .spawn(move || reader.run())
             .map_err(|error| Error::io("cannot start a thread", error))?;
         let worked = self.map_all(&receiver, output, &mut map);
-        // Splits that were leased ahead go back; the reader ends when nobody listens.
-        let unfinished = worked.as_ref().err().is_some() || self.context.is_cancelled();
-        let ahead = if unfinished { drain(receiver) } else { Vec::new() };
-        for grant in ahead {
-            self.give_back(&grant)?;
-        }
+        // Splits that were leased ahead go back now; one that is just being handed over goes back
+        // when this process ends.
+        let ahead: Vec<Grant> = receiver.try_iter().filter_map(Read::grant).collect();
+        drop(receiver);
+        let given_back = ahead.iter().try_for_each(|grant| self.give_back(grant));
         if reading.join().is_err() {
             return Err(Error::internal("the reading thread panicked"));
         }
-        worked
+        worked.and(given_back)
     }
 
     fn map_all<O: SplitOutput>(
@@ -233,16 +232,14 @@ fn is_stale_attempt(error: &Error) -> bool {
     Refusal::of(error).is_some_and(|refusal| refusal.kind == RefusalKind::StaleAttempt)
 }
 
-/// The grants that were read ahead and never begun.
-fn drain(receiver: Receiver<Read>) -> Vec<Grant> {
-    let mut grants = Vec::new();
-    for read in receiver {
-        match read {
-            Read::Begin(grant) => grants.push(grant),
-            Read::Records(_) | Read::End(_) | Read::Failed(_) => {}
+impl Read {
+    /// The split that begins here.
+    fn grant(self) -> Option<Grant> {
+        match self {
+            Self::Begin(grant) => Some(grant),
+            Self::Records(_) | Self::End(_) | Self::Failed(_) => None,
         }
     }
-    grants
 }
 
 /// Where the results of a split go.

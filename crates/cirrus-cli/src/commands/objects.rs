@@ -28,9 +28,11 @@ struct At {
 impl At {
     fn client(&self) -> Result<BlockingClient, Failure> {
         let address = self.at.strip_prefix("cirrus://").map(|rest| rest.trim_end_matches('/'));
-        let address = address.filter(|address| address.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && port.parse::<u16>().is_ok()
-        }));
+        let address = address.filter(|address| {
+            address
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        });
         let address = address.ok_or_else(|| {
             let at = &self.at;
             Failure::input(format!("`{at}` is no node; expected cirrus://HOST:PORT"))
@@ -143,9 +145,16 @@ impl Stat {
         let (version, bytes, expires_at) = (stat.version.0, stat.size, stat.expires_at);
         if self.json {
             let key = &self.key;
-            print(&json!({"key": key, "version": version, "bytes": bytes, "expires_at": expires_at}).to_string());
+            print(
+                &json!({"key": key, "version": version, "bytes": bytes, "expires_at": expires_at})
+                    .to_string(),
+            );
         } else {
-            print(&format!("{}: {} ({bytes} bytes), version {version}", self.key, ByteSize::new(bytes)));
+            print(&format!(
+                "{}: {} ({bytes} bytes), version {version}",
+                self.key,
+                ByteSize::new(bytes)
+            ));
         }
         Ok(())
     }

@@ -56,7 +56,8 @@ impl Pool {
             }
             let epoch = self.view().epoch;
             let mut reached = Reached::Nowhere;
-            let attempt = self.attempt(&target, &mut request, &names, lane, &attempts, &mut reached);
+            let attempt =
+                self.attempt(&target, &mut request, &names, lane, &attempts, &mut reached);
             let ended = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => None,

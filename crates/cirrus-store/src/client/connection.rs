@@ -222,10 +222,9 @@ pub(super) fn accepted(endpoint: &str, answer: &ServerHello) -> Result<Greeting>
             kind,
             format!("{endpoint} turned us away: {kind:?} (it speaks version {version})"),
         )),
-        Status::Ok if version == VERSION => Ok(Greeting {
-            incarnation: answer.incarnation,
-            session_life: answer.session_life,
-        }),
+        Status::Ok if version == VERSION => {
+            Ok(Greeting { incarnation: answer.incarnation, session_life: answer.session_life })
+        }
         Status::Ok | Status::NotModified | Status::Deferred => Err(Error::new(
             Kind::Protocol,
             format!("{endpoint} speaks version {version}, we speak {VERSION}"),

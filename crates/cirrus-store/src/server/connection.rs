@@ -55,7 +55,8 @@ impl Connection {
         let mut writer = FrameWriter::new(link.writer);
         let hello = within(HELLO_TIMEOUT, reader.take(ClientHello::take)).await?;
         let hello = hello.ok_or_else(|| Error::new(Kind::Closed, "closed before its hello"))?;
-        let welcome = welcome(&node, &hello).and_then(|()| node.sessions.open(hello.session, unix_ms()));
+        let welcome =
+            welcome(&node, &hello).and_then(|()| node.sessions.open(hello.session, unix_ms()));
         let answer = ServerHello {
             version: VERSION,
             status: welcome.as_ref().map_or_else(|kind| Status::Failed(*kind), |_| Status::Ok),

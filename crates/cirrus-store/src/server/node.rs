@@ -130,7 +130,8 @@ impl Node {
     /// the read buffer already. A batch does not become an object itself, so it is paid for out of
     /// another purse: a full node still reads and deletes in batches.
     pub(super) fn admit(&self, head: &Head) -> Result<Reservation, Fault> {
-        let max = if head.is_batch() { BATCH_BYTES_MAX } else { self.options.limits.value_bytes_max };
+        let max =
+            if head.is_batch() { BATCH_BYTES_MAX } else { self.options.limits.value_bytes_max };
         if head.payload_len > max {
             return Err(Fault { kind: Kind::TooLarge, detail: u64::from(max) });
         }

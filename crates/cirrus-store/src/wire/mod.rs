@@ -14,12 +14,12 @@ mod reply;
 mod request;
 mod status;
 
+pub use fault::Fault;
 pub use head::{BODY_BYTES_MAX, FRAME_HEAD_BYTES, Head, HeadLimits};
 pub use hello::{
     ClientHello, FEATURES, Limits, MAGIC, SERVER_HELLO_BYTES, ServerHello, TOKEN_BYTES_MAX, VERSION,
 };
 pub use part::{Part, encode_frame};
-pub use fault::Fault;
 pub use reply::{Page, PageItem, Reply};
 pub use request::{Condition, Request, Write};
 pub use status::Status;

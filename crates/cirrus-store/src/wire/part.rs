@@ -5,7 +5,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::checksum::Sums;
+use crate::checksum::{BLOCK_BYTES, Sums};
+use crate::error::{Error, Kind, Result};
 use crate::wire::head::Head;
 
 /// One request or reply.
@@ -34,6 +35,14 @@ impl Part {
     pub fn of(head: Head, payload: Bytes, sums: Sums) -> Self {
         let Head { opcode, flags, status, phase, body, key, .. } = head;
         Self { opcode, flags, status, phase, body, key, payload, sums }
+    }
+
+    /// Whether the payload lies in its blocks where the opcode says.
+    pub(super) fn check_phase(&self, offset: u64) -> Result<()> {
+        match u64::from(self.phase) == offset % BLOCK_BYTES as u64 {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Protocol, format!("a phase of {}", self.phase))),
+        }
     }
 
     /// The head of this part's frame.

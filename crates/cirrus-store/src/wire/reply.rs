@@ -229,6 +229,7 @@ impl Reply {
             PONG => Self::Pong,
             VALUE => {
                 let fields: body::Value = body::read(&part.body)?;
+                part.check_phase(fields.offset.get())?;
                 let (version, size) = (Version(fields.version.get()), fields.size.get());
                 match status {
                     Status::NotModified => Self::NotModified { version },
@@ -264,6 +265,7 @@ impl Reply {
                 Self::Pushed { version: Version(fields.version.get()), items: fields.items.get() }
             }
             POPPED => {
+                part.check_phase(0)?;
                 let fields: body::Queue = body::read(&part.body)?;
                 Self::Popped {
                     version: Version(fields.version.get()),

@@ -335,6 +335,7 @@ impl Request {
     fn single(part: Part) -> Result<Self> {
         let flags = part.flags;
         known_flags(flags, flags_of(part.opcode))?;
+        part.check_phase(0)?;
         Ok(match part.opcode {
             PING => Self::Ping,
             STATS => Self::Stats,

@@ -268,7 +268,7 @@ fn an_abandoned_attempt_is_swept_at_once_and_when_its_split_is_done() {
     let dead = rig.grant(member);
     rig.ok(MemberGone { task: "decode".into(), replica: 0, pid: 100 });
     let abandoned = Garbage::Prefix(attempt_prefix(CHANNEL, 0, dead.attempt));
-    assert_eq!(rig.garbage(), [abandoned.clone()]);
+    assert_eq!(rig.garbage(), std::slice::from_ref(&abandoned));
     let sweeps = rig.state.pending_sweeps(9).iter().map(|sweep| sweep.sweep).collect();
     let swept = Swept { sweeps };
     rig.ok(swept.clone());

@@ -1,0 +1,45 @@
+# What people type: make run, make test, make bench, make accept.
+
+CARGO ?= cargo
+# One profile for everything, so that the heavy crates are built once.
+PROFILE = --release
+
+.PHONY: run test lint fmt deny accept bench tools help
+
+help:
+	@echo "make run     train a network on CIFAR-10 through Cirrus"
+	@echo "make test    check formatting, lints and licences, and run every short test"
+	@echo "make accept  the long tests: two full trainings, many kills"
+	@echo "make bench   comparisons with other systems"
+
+# ARGS="--epochs 1 --limit 5000" and so on; see cirrus run images --help.
+run:
+	$(CARGO) build $(PROFILE) -p cirrus-cli
+	$(CARGO) run $(PROFILE) --quiet -p cirrus-cli -- run images $(ARGS)
+
+test: tools lint
+	$(CARGO) nextest run $(PROFILE) --workspace --no-fail-fast
+	$(CARGO) test $(PROFILE) --workspace --doc --quiet
+
+lint: tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(PROFILE) --workspace --all-targets --quiet -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --log-level error --offline check bans licenses sources; \
+	else \
+		echo "skipped: licences and bans, because cargo-deny could not be installed"; \
+	fi
+
+accept: tools
+	$(CARGO) nextest run $(PROFILE) --workspace --profile accept --run-ignored all
+
+bench:
+	@echo "there is no comparison yet: the store's come with its fast path"
+
+# Tools that the toolchain lacks. The tests need nextest; the rest is skipped where it is missing.
+tools:
+	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny || true
+
+fmt:
+	$(CARGO) fmt --all
