@@ -15,34 +15,36 @@ const APPS: [(&str, Main); 1] = [("images", |args| cirrus_learn::images::app().m
 /// An application and what it is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Named {
-    /// An application (images), or for run and plan a job file (*.toml)
-    #[arg(value_name = "APP")]
-    pub(crate) app: String,
-    /// What the application is told; `cirrus run APP --help` lists it
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
-    pub(crate) args: Vec<OsString>,
+    /// An application (images), or for run and plan a job file (*.toml), and what it is told;
+    /// `cirrus run images --help` lists that
+    // One argument, because clap would keep `--help` to itself if it came between two.
+    #[arg(required = true, trailing_var_arg = true, value_name = "APP [ARGS]")]
+    words: Vec<OsString>,
 }
 
 impl Named {
+    /// This application, told this.
+    pub(crate) fn new(app: String, args: Vec<OsString>) -> Self {
+        Self { words: [vec![OsString::from(app)], args].concat() }
+    }
+
+    /// The application or job file.
+    pub(crate) fn app(&self) -> String {
+        self.words.first().map(|app| app.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// What it is told.
+    pub(crate) fn args(&self) -> &[OsString] {
+        self.words.get(1..).unwrap_or_default()
+    }
+
     /// Hands the rest of the command line to the application.
     pub(crate) fn main(self, verb: &str) -> Result<ExitCode, Failure> {
-        let mut args = vec![OsString::from(&self.app), OsString::from(verb)];
-        args.extend(self.args);
-        main(&self.app, args)
+        let app = self.app();
+        let mut args = vec![OsString::from(&app), OsString::from(verb)];
+        args.extend_from_slice(self.args());
+        main(&app, args)
     }
-}
-
-/// `cirrus VERB APP ARGS…` with an application that exists goes to it word for word, so that its
-/// own `--help` and errors are shown.
-pub(crate) fn named_on_command_line() -> Option<Result<ExitCode, Failure>> {
-    let mut args = std::env::args_os().skip(1);
-    let (verb, app) = (args.next()?, args.next()?);
-    let verbs = ["run", "plan", "status", "logs", "down"];
-    let (verb, app) = (verb.to_str()?, app.to_str()?);
-    if !verbs.contains(&verb) || !APPS.iter().any(|(name, _)| *name == app) {
-        return None;
-    }
-    Some(Named { app: app.to_owned(), args: args.collect() }.main(verb))
 }
 
 /// Runs an application's command line.

@@ -31,10 +31,10 @@ pub(crate) fn plan(named: Named) -> Result<ExitCode, Failure> {
 
 /// Flags on the command line come after those of the file, and win.
 fn expanded(named: Named) -> Result<Named, Failure> {
-    if !named.app.ends_with(".toml") {
+    let path = &named.app();
+    if !path.ends_with(".toml") {
         return Ok(named);
     }
-    let path = &named.app;
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::input(format!("cannot read job file {path}: {error}")))?;
     let job: Job = toml::from_str(&text).map_err(|error| {
@@ -54,12 +54,12 @@ fn expanded(named: Named) -> Result<Named, Failure> {
             arg.to_str()
                 .is_some_and(|arg| arg == flag_given || arg.starts_with(&format!("{flag_given}=")))
         };
-        if !named.args.iter().any(given) {
+        if !named.args().iter().any(given) {
             args.push(OsString::from(format!("{flag_given}={}", text_of(path, flag, value)?)));
         }
     }
-    args.extend(named.args);
-    Ok(Named { app: job.app, args })
+    args.extend_from_slice(named.args());
+    Ok(Named::new(job.app, args))
 }
 
 fn text_of(path: &str, flag: &str, value: &toml::Value) -> Result<String, Failure> {

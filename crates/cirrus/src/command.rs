@@ -57,10 +57,7 @@ pub(crate) fn main<A: TaskArgs + clap::Args>(app: App<A>, args: Vec<OsString>) -
 }
 
 /// The arguments of `run`, read again in a process that a run started.
-pub(crate) fn parse_args<A: clap::Args>(app: &App<A>, args: &[String]) -> Result<A>
-where
-    A: TaskArgs,
-{
+pub(crate) fn parse_args<A: TaskArgs + clap::Args>(app: &App<A>, args: &[String]) -> Result<A> {
     let matches = command(app)
         .try_get_matches_from(args)
         .map_err(|error| Error::internal("the run's arguments").with_source(error))?;
@@ -227,6 +224,7 @@ fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let lines = lines.filter(|line| !line.starts_with("Usage:"));
     let text = lines.collect::<Vec<_>>().join("; ");
+    let text = text.replace(":; ", ": ");
     text.trim_start_matches("error: ").replace("For more information, try", "see").to_owned()
 }
 

@@ -166,9 +166,9 @@ impl Splits {
         while let Ok(read) = receiver.recv() {
             // The time before the first split says nothing about this stage.
             if std::mem::take(&mut first) {
-                drop(watch.lap())
+                let _before_the_first = watch.lap();
             } else {
-                watch.was_waiting()
+                watch.was_waiting();
             }
             match read {
                 Read::Begin(grant) => output.begin(grant),

@@ -37,7 +37,10 @@ impl RunDir {
     /// A new folder for a run of `app`, and its lock.
     pub(crate) fn create(app: &str) -> Result<(String, Self, RunLock)> {
         let root = root(app)?;
-        create_dir(&root)?;
+        create_dir(&root).map_err(|error| {
+            let text = format!("{error}; set CIRRUS_STATE_DIR to a folder that can be written");
+            Error::input(text)
+        })?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Sorts by time; the process makes runs that start together distinct.
         let run = format!("{:011}-{}", since.as_millis() / 100, std::process::id());
@@ -59,7 +62,7 @@ impl RunDir {
     pub(crate) fn latest(app: &str) -> Result<(Self, bool)> {
         let runs = runs(&root(app)?)?;
         let latest = runs.into_iter().next_back().ok_or_else(|| {
-            Error::not_found(format!("`{app}` has not run here; start it with `{app} run`"))
+            Error::not_found(format!("`{app}` has not run here; start it with its command `run`"))
         })?;
         let over = is_over(&latest);
         Ok((Self { path: latest }, over))

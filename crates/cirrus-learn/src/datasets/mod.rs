@@ -76,15 +76,24 @@ pub trait DataSet: Send + Sync {
     ) -> Result<()>;
 }
 
-/// Opens the data set called `name`, one of [`NAMES`], or else the folder of that path.
+/// Opens the data set called `name`, one of [`NAMES`], or else the folder of that path. What a data
+/// set makes itself (the crops and noise of the photographs) follows `seed`.
 ///
 /// # Errors
 /// Those of [`fetch`](crate::fetch::fetch) for a named one, those of [`Folder::open`] for a
 /// folder.
-pub fn open(name: &str, cache_dir: &Path, progress: &dyn Progress) -> Result<Box<dyn DataSet>> {
+pub fn open(
+    name: &str,
+    seed: u64,
+    cache_dir: &Path,
+    progress: &dyn Progress,
+) -> Result<Box<dyn DataSet>> {
     match name {
         cifar10::NAME => Ok(Box::new(Cifar10::open(cache_dir, progress)?)),
-        photos::NAME => Ok(Box::new(Photos::open(PhotosOptions::default(), cache_dir, progress)?)),
+        photos::NAME => {
+            let options = PhotosOptions { seed, ..PhotosOptions::default() };
+            Ok(Box::new(Photos::open(options, cache_dir, progress)?))
+        }
         folder => Ok(Box::new(Folder::open(Path::new(folder))?)),
     }
 }

@@ -104,7 +104,7 @@ fn open(
     args: &Args,
     progress: &dyn crate::fetch::Progress,
 ) -> cirrus::Result<Box<dyn datasets::DataSet>> {
-    Ok(datasets::open(&args.data, &default_cache_dir()?, progress)?)
+    Ok(datasets::open(&args.data, args.seed, &default_cache_dir()?, progress)?)
 }
 
 impl From<Error> for cirrus::Error {

@@ -75,12 +75,14 @@ fn learn(ctx: &Context, args: &Args, mut batches: Batches<Image>) -> cirrus::Res
             (Trainer::from_bytes(&state.trainer)?, state.sequence, state.loss)
         }
         None => {
-            let mut options = TrainerOptions::default();
-            options.classes = classes.len();
-            options.size = args.pixels();
-            options.seed = args.seed;
-            options.steps_total = batches.total();
-            options.batch = args.batch as usize;
+            let options = TrainerOptions {
+                classes: classes.len(),
+                size: args.pixels(),
+                seed: args.seed,
+                steps_total: batches.total(),
+                batch: args.batch as usize,
+                ..TrainerOptions::default()
+            };
             (Trainer::new(options)?, [0; 32], (0.0, 0))
         }
     };

@@ -8,4 +8,5 @@ mod moved;
 mod mutations;
 mod raw;
 mod rig;
+mod speed;
 mod store;

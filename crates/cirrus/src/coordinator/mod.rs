@@ -187,7 +187,16 @@ impl Core {
     /// The lock spans deciding and queueing, so that the journal has the order of the state.
     fn decide(&self, command: &Command) -> (Result<Reply, Refusal>, u64) {
         let mut state = self.state.lock();
+        let asked = |state: &State| match command {
+            Command::Next(next) => state.asked(&next.channel),
+            _ => None,
+        };
+        let before = asked(&state);
         let decision = state.handle(self.started.elapsed(), command);
+        if asked(&state) != before {
+            // A worker may be waiting for just this split.
+            self.changed.send_replace(());
+        }
         let (reply, events) = match decision {
             Ok(decision) => (Ok(decision.reply), decision.events),
             Err(refusal) => (Err(refusal), Vec::new()),

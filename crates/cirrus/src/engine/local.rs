@@ -150,18 +150,12 @@ impl Local {
     /// Starts everything; `None` when somebody asked to stop meanwhile.
     fn start(&mut self) -> Result<Option<()>> {
         self.spawn(Name::Coordinator)?;
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Event::Ready(Some(address))) => {
-                    self.coordinator = address;
-                    break;
-                }
-                Ok(Event::Interrupt) => return Ok(None),
-                Ok(Event::Ready(None) | Event::Exited { .. })
-                | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return Err(self.log_error(&Name::Coordinator, "did not start"));
-                }
+        match self.events.recv_timeout(START_TIMEOUT) {
+            Ok(Event::Ready(Some(address))) => self.coordinator = address,
+            Ok(Event::Interrupt) => return Ok(None),
+            Ok(Event::Ready(None) | Event::Exited { .. })
+            | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                return Err(self.log_error(&Name::Coordinator, "did not start"));
             }
         }
         let (run, pid) = (self.spec.run.clone(), std::process::id());

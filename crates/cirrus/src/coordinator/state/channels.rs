@@ -109,11 +109,7 @@ impl State {
             return answer(NextAnswer::WindowFull);
         }
         let Some(committed) = set.committed.get(&call.split) else {
-            // Not at the cursor, where a split is granted whatever the bytes.
-            let starved = distance > 0
-                && !set.leases.contains_key(&call.split)
-                && channel.is_short_of_bytes(ends);
-            return answer(if starved { NextAnswer::WindowFull } else { NextAnswer::Wait });
+            return answer(NextAnswer::Wait);
         };
         let attempt = committed.attempt;
         let known = channel.delivered.get(&call.split) == Some(&attempt);

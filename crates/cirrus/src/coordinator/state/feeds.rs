@@ -236,7 +236,11 @@ impl State {
         if split <= cursor {
             return true;
         }
-        split - cursor < self.window(ends) && self.has_room(channel, ends, set)
+        // So is the one that the consumer asks for: it may have read all that there is, and would
+        // wait for ever. It exceeds the channel's bytes by one split at most, as it reads on only
+        // when it has room itself.
+        let asked = self.volatile.asked.get(channel) == Some(&split);
+        split - cursor < self.window(ends) && (asked || self.has_room(channel, ends, set))
     }
 
     /// Whether one more split fits, taking every one that is not written yet for the largest yet.

@@ -84,6 +84,8 @@ struct Volatile {
     deadlines: BTreeMap<MemberId, Duration>,
     counters: BTreeMap<MemberId, Counters>,
     last_tick: Duration,
+    /// The split that each channel's consumer asked for last.
+    asked: BTreeMap<String, u64>,
 }
 
 /// What a command leads to.
@@ -139,11 +141,19 @@ impl State {
             self.volatile.counters.insert(beat.member, beat.counters.clone());
             self.expect_heartbeat(now, beat.member);
         }
+        if let Command::Next(next) = command {
+            self.volatile.asked.insert(next.channel.clone(), next.split);
+        }
         for event in &decision.events {
             self.apply(event);
             self.follow(now, event);
         }
         Ok(decision)
+    }
+
+    /// The split that the channel's consumer asked for last: what may be leased depends on it.
+    pub(crate) fn asked(&self, channel: &str) -> Option<u64> {
+        self.volatile.asked.get(channel).copied()
     }
 
     /// Expires members whose heartbeats stopped. Call it about every heartbeat interval.

@@ -147,7 +147,7 @@ impl Sim {
             if self.dice.one_in(3) {
                 self.sync();
             }
-            if self.now_ms.is_multiple_of(500) {
+            if self.now_ms.is_multiple_of(25) {
                 self.sweep();
             }
         }

@@ -1,0 +1,248 @@
+//! Processes that are killed in the middle of a run.
+//!
+//! Owns who is killed and when. May not reach into the program: it looks at `status` and sends
+//! SIGKILL. Invariant: a disturbed run ends as the undisturbed one with the same seed, byte for
+//! byte.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::ledger::{self, Reading};
+use crate::pictures::{self, Random};
+use crate::support::{Running, Sandbox, counter, ports, signal, stage, wait_for};
+
+const SEED: u64 = 5;
+
+/// A data set, and how the undisturbed run over it ended.
+struct Job {
+    sandbox: Sandbox,
+    args: Vec<String>,
+    epochs: u32,
+    images: u64,
+    sequence: String,
+    model: Vec<u8>,
+}
+
+impl Job {
+    /// Small images, so that the trainer is what takes time: 19 splits an epoch, and every
+    /// checkpoint lets a few more be made.
+    fn small(epochs: u32) -> Self {
+        Self::new(epochs, 1500, 8, pictures::tiny)
+    }
+
+    /// Images that take time to decode.
+    fn large() -> Self {
+        Self::new(3, 160, 4, pictures::photographs)
+    }
+
+    fn new(epochs: u32, images: u64, batch: u32, make: fn(&std::path::Path, u64)) -> Self {
+        let sandbox = Sandbox::new();
+        let data = sandbox.path("data");
+        make(&data, images);
+        let args = format!("--size 8 --batch {batch} --epochs {epochs} --seed {SEED}");
+        let mut args: Vec<String> = args.split(' ').map(str::to_owned).collect();
+        args.extend(["--data".to_owned(), data.display().to_string()]);
+        let mut job =
+            Self { sandbox, args, epochs, images, sequence: String::new(), model: Vec::new() };
+        let figures = job.start().figures();
+        assert_eq!(figures["channels"]["batches"]["rolled_back"], 0);
+        job.assert_exactly_once(&figures);
+        job.sequence = sequence(&figures);
+        job.model = model(&figures);
+        job
+    }
+
+    fn start(&self) -> Running {
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        self.sandbox.start_images(&args)
+    }
+
+    /// Waits for the moment, kills the process and waits until another one has its name.
+    fn kill(
+        &self,
+        run: &mut Running,
+        name: &str,
+        what: &str,
+        mut moment: impl FnMut(&Value) -> bool,
+    ) {
+        let pid = self.sandbox.process(name);
+        self.sandbox.wait_for_status(run, what, |status| moment(status).then_some(()));
+        signal(pid, Signal::KILL);
+        wait_for(&format!("another {name}"), || (self.sandbox.process(name) != pid).then_some(()));
+    }
+
+    /// Every image exactly once per epoch in what was trained, and the model that follows from it.
+    fn assert_undisturbed(&self, run: Running) -> Value {
+        let figures = run.figures();
+        self.assert_exactly_once(&figures);
+        assert_eq!(sequence(&figures), self.sequence, "the sequence of batches");
+        assert!(model(&figures) == self.model, "the model's bytes");
+        self.sandbox.assert_clean(&[]);
+        figures
+    }
+
+    fn assert_exactly_once(&self, figures: &Value) {
+        let delivery = &figures["channels"]["batches"];
+        assert_eq!(delivery["exactly_once"], true, "{delivery}");
+        let judged = figures["results"]["test_images"].as_u64().expect("a count");
+        let reading = Reading { seed: SEED, epochs: self.epochs, count: self.images - judged };
+        let lines = ledger::lines(figures);
+        ledger::check(&lines, reading).expect("every image once per epoch");
+        ledger::assert_faults_are_caught(&lines, reading);
+        let undone = lines.iter().filter(|line| line.state == "rolled_back").count();
+        assert_eq!(delivery["rolled_back"], undone);
+    }
+}
+
+fn sequence(figures: &Value) -> String {
+    figures["results"]["sequence_sha256"].as_str().expect("a hash").to_owned()
+}
+
+fn model(figures: &Value) -> Vec<u8> {
+    let path: PathBuf = figures["results"]["model"].as_str().expect("a path").into();
+    std::fs::read(path).expect("the model")
+}
+
+fn cursor(status: &Value) -> u64 {
+    status["channels"]["batches"]["cursor"].as_u64().unwrap_or(0)
+}
+
+fn splits(status: &Value, state: &str) -> u64 {
+    status["sets"]["train"][state].as_u64().unwrap_or(0)
+}
+
+/// The trainer has learnt from batches that no checkpoint holds, and some are in one.
+fn is_between_checkpoints(status: &Value) -> bool {
+    cursor(status) > 0 && counter(status, "train", "batches") > cursor(status)
+}
+
+/// More splits wait than the trainer may have read since it told how far it is: it checkpoints
+/// when half of the window of 16 is read, so what lies beyond is not consumed.
+fn has_unconsumed_commits(status: &Value) -> bool {
+    cursor(status) > 0 && splits(status, "committed") >= 12 && splits(status, "pending") > 0
+}
+
+fn processes(figures: &Value, task: &str) -> u64 {
+    stage(figures, task)["processes"].as_u64().expect("a count")
+}
+
+#[test]
+fn a_decoder_killed_in_mid_epoch_is_replaced_and_no_image_is_lost_or_doubled() {
+    let job = Job::large();
+    let mut run = job.start();
+    job.kill(&mut run, "decode-0", "a split half made", |status| {
+        splits(status, "committed") + splits(status, "done") >= 2 && splits(status, "leased") > 0
+    });
+    let figures = job.assert_undisturbed(run);
+    assert_eq!((processes(&figures, "decode"), processes(&figures, "train")), (2, 1));
+}
+
+#[test]
+fn a_decoder_killed_after_its_commit_and_before_consumption_changes_nothing() {
+    let job = Job::small(3);
+    let mut run = job.start();
+    job.kill(&mut run, "decode-0", "commits that nobody consumed", has_unconsumed_commits);
+    let figures = job.assert_undisturbed(run);
+    assert_eq!((processes(&figures, "decode"), processes(&figures, "train")), (2, 1));
+    assert_eq!(figures["channels"]["batches"]["rolled_back"], 0);
+}
+
+#[test]
+fn a_trainer_killed_between_checkpoints_goes_on_from_the_last() {
+    let job = Job::small(3);
+    let mut run = job.start();
+    job.kill(&mut run, "train-0", "batches beyond a checkpoint", is_between_checkpoints);
+    let figures = job.assert_undisturbed(run);
+    assert_eq!((processes(&figures, "decode"), processes(&figures, "train")), (1, 2));
+    let rolled_back = figures["channels"]["batches"]["rolled_back"].as_u64();
+    assert!(rolled_back > Some(0), "{rolled_back:?}");
+}
+
+#[test]
+fn a_killed_coordinator_is_restarted_and_the_tasks_go_on() {
+    let job = Job::small(3);
+    let mut run = job.start();
+    job.kill(&mut run, "coordinator", "training", |status| cursor(status) > 0);
+    let boots = job.sandbox.wait_for_status(&mut run, "the second boot", |status| {
+        status["boots"].as_u64().filter(|boots| *boots > 1)
+    });
+    assert_eq!(boots, 2);
+    let figures = job.assert_undisturbed(run);
+    assert_eq!((processes(&figures, "decode"), processes(&figures, "train")), (1, 1));
+}
+
+#[test]
+fn everybody_killed_in_one_run_changes_nothing() {
+    let job = Job::small(4);
+    let mut run = job.start();
+    job.kill(&mut run, "decode-0", "commits that nobody consumed", has_unconsumed_commits);
+    job.kill(&mut run, "train-0", "batches beyond a checkpoint", is_between_checkpoints);
+    job.kill(&mut run, "coordinator", "anything", |_| true);
+    // Both at once: the trainer's successor finds a coordinator that has just come back.
+    let trainer = job.sandbox.process("train-0");
+    job.kill(&mut run, "coordinator", "batches beyond a checkpoint", |status| {
+        let moment = is_between_checkpoints(status);
+        if moment {
+            signal(trainer, Signal::KILL);
+        }
+        moment
+    });
+    let figures = job.assert_undisturbed(run);
+    assert_eq!((processes(&figures, "decode"), processes(&figures, "train")), (2, 3));
+}
+
+#[test]
+fn a_killed_memory_task_ends_the_run_with_one_line() {
+    let sandbox = Sandbox::new();
+    pictures::tiny(&sandbox.path("data"), 600);
+    let mut run = sandbox.start_images(&["--data", "data", "--trainer", "sink:50"]);
+    let memory = sandbox.process("memory-data-0");
+    let ports = sandbox.wait_for_status(&mut run, "batches", |status| {
+        (splits(status, "committed") > 0).then(|| ports(&sandbox, status))
+    });
+    signal(memory, Signal::KILL);
+    let ended = run.wait();
+    let line = ended.line(2);
+    assert!(line.contains("memory node 0 of `data` ended") && line.contains("run again"), "{line}");
+    sandbox.assert_clean(&ports);
+}
+
+/// Kills this many processes of one run at random.
+const KILLS: u64 = 20;
+/// A process that dies more often than five times a minute is given up, on purpose.
+const KILLS_A_MINUTE: usize = 4;
+
+#[test]
+#[ignore = "long: make accept"]
+fn twenty_random_kills_change_nothing() {
+    let time = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
+    let seed = std::env::var("CIRRUS_KILLS_SEED").map_or(time, |seed| seed.parse().expect("a u64"));
+    println!("CIRRUS_KILLS_SEED={seed}");
+    let mut random = Random(seed);
+    let job = Job::small(120);
+    let mut run = job.start();
+    let mut killed: Vec<(Instant, &str)> = Vec::new();
+    while (killed.len() as u64) < KILLS {
+        let names = ["decode-0", "train-0", "coordinator"];
+        let name = names[usize::try_from(random.below(3)).expect("small")];
+        let recently = |(at, other): &&(Instant, &str)| {
+            *other == name && at.elapsed() < Duration::from_secs(60)
+        };
+        if killed.iter().filter(recently).count() >= KILLS_A_MINUTE {
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        }
+        let due = Instant::now() + Duration::from_millis(random.below(4000));
+        println!("kill {}: {name}", killed.len());
+        job.kill(&mut run, name, "a random moment", |_| Instant::now() >= due);
+        killed.push((Instant::now(), name));
+    }
+    let figures = job.assert_undisturbed(run);
+    let restarts = |task: &str| killed.iter().filter(|(_, name)| name.starts_with(task)).count();
+    for task in ["decode", "train"] {
+        assert_eq!(processes(&figures, task), restarts(task) as u64 + 1, "{task}");
+    }
+}

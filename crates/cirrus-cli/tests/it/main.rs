@@ -1,0 +1,12 @@
+//! The integration tests of the program `cirrus`, one binary. Every test starts real processes.
+
+mod images;
+mod input;
+mod interrupt;
+mod kills;
+mod ledger;
+mod memory;
+mod objects;
+mod pictures;
+mod program;
+mod support;

@@ -1,0 +1,175 @@
+//! `cirrus serve`, `put`, `get`, `stat`, `ls` and `rm`.
+//!
+//! Owns what they promise a shell. Invariant: bytes come back as they went in, and every failure is
+//! one line with the exit code that says whose fault it is.
+
+use std::net::TcpStream;
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::pictures::Random;
+use crate::support::{Ended, Running, Sandbox, signal, wait_for};
+
+/// A memory node that serves.
+pub(crate) struct Node<'a> {
+    sandbox: &'a Sandbox,
+    running: Running,
+    /// `HOST:PORT`.
+    address: String,
+}
+
+impl<'a> Node<'a> {
+    pub(crate) fn start(sandbox: &'a Sandbox, capacity: &str, more: &[&str]) -> Self {
+        let args = ["serve", "memory", "--listen", "127.0.0.1:0", "--capacity", capacity];
+        let running = sandbox.start(sandbox.cirrus(args.iter().chain(more)));
+        let address = wait_for("the node's address", || {
+            let (_, stderr) = running.read();
+            let (address, _) = stderr.split_once("cirrus://")?.1.split_once(';')?;
+            Some(address.to_owned())
+        });
+        Self { sandbox, running, address }
+    }
+
+    fn url(&self) -> String {
+        format!("cirrus://{}", self.address)
+    }
+
+    fn command<'s>(&self, args: impl IntoIterator<Item = &'s str>) -> Command {
+        let mut command = self.sandbox.cirrus(args);
+        command.args(["--at", &self.url()]);
+        command
+    }
+
+    /// Runs a command against this node.
+    pub(crate) fn run<'s>(&self, args: impl IntoIterator<Item = &'s str>) -> Ended {
+        self.sandbox.start(self.command(args)).wait()
+    }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+#[test]
+fn objects_round_trip() {
+    let sandbox = Sandbox::new();
+    let node = Node::start(&sandbox, "256MiB", &[]);
+    let mut random = Random(3);
+    let every_byte: Vec<u8> = (0..=255).chain([0, 0, b'\n', 0xff]).collect();
+    let large: Vec<u8> = (0..50_000_000 / 8).flat_map(|_| random.next().to_le_bytes()).collect();
+    for (key, value) in [("empty", &Vec::new()), ("a/every byte", &every_byte), ("a/50 MB", &large)]
+    {
+        let file = sandbox.write("value", value);
+        let put = node.run(["put", key, &file.display().to_string()]);
+        assert_eq!((put.code, put.text().trim_end()), (Some(0), "1"), "{}", put.stderr);
+        let got = node.run(["get", key]);
+        assert!(got.code == Some(0) && got.stdout == *value && got.stderr.is_empty(), "{key}");
+        let out = sandbox.path("out");
+        assert_eq!(node.run(["get", key, "--out", &out.display().to_string()]).code, Some(0));
+        assert!(std::fs::read(&out).expect("a file") == *value, "{key} in a file");
+    }
+    let stat = node.run(["stat", "a/50 MB", "--json"]);
+    let expected = r#"{"key": "a/50 MB", "version": 1, "bytes": 50000000, "expires_at": null}"#;
+    assert_eq!(json(stat.text())["bytes"], json(expected)["bytes"]);
+    assert_eq!(json(stat.text())["version"], 1);
+    let stat = node.run(["stat", "a/50 MB"]);
+    insta::assert_snapshot!(stat.text(), @"a/50 MB: 47.7 MiB (50000000 bytes), version 1");
+    let listed = node.run(["ls"]);
+    insta::assert_snapshot!(listed.text(), @r"
+        50000000 a/50 MB
+             260 a/every byte
+               0 empty
+    ");
+    let listed = node.run(["ls", "a/", "--json"]);
+    let listed: Vec<Value> = listed.text().lines().map(json).collect();
+    assert_eq!(listed.len(), 2);
+    assert_eq!((&listed[1]["key"], &listed[1]["bytes"]), (&"a/every byte".into(), &260.into()));
+    assert_eq!(node.run(["rm", "empty", "a/50 MB"]).code, Some(0));
+    assert_eq!(node.run(["ls"]).text().lines().count(), 1);
+}
+
+#[test]
+fn standard_input_is_stored_and_a_new_value_gets_a_new_version() {
+    let sandbox = Sandbox::new();
+    let node = Node::start(&sandbox, "16MiB", &[]);
+    for (file, version) in [(None, "1"), (Some("-"), "2")] {
+        let mut command = node.command(["put", "key"].into_iter().chain(file));
+        let input = sandbox.write("input", format!("from a pipe {version}"));
+        command.stdin(std::fs::File::open(input).expect("the input"));
+        let put = sandbox.start(command).wait();
+        assert_eq!((put.code, put.text().trim_end()), (Some(0), version), "{}", put.stderr);
+    }
+    assert_eq!(node.run(["get", "key"]).stdout, b"from a pipe 2");
+}
+
+#[test]
+fn what_is_not_there_is_named_in_one_line() {
+    let sandbox = Sandbox::new();
+    let node = Node::start(&sandbox, "16MiB", &[]);
+    for verb in ["get", "stat", "rm"] {
+        let ended = node.run([verb, "no/such key"]);
+        let line = ended.line(1);
+        assert!(line.contains("no/such key"), "{verb}: {line}");
+    }
+    assert_eq!(node.run(["ls", "nothing/"]).stdout, b"");
+    let out = sandbox.path("out");
+    node.run(["get", "no/such key", "--out", &out.display().to_string()]).line(1);
+    assert!(!out.exists());
+    let ended = node.run(["put", "key", "no/such/file"]);
+    insta::assert_snapshot!(ended.line(1), @"cirrus: cannot read no/such/file: No such file or directory (os error 2)");
+    let ended = node.run(["put", "", "input"]);
+    assert!(ended.line(1).contains("key"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_node_that_is_not_there_is_named_in_one_line() {
+    let sandbox = Sandbox::new();
+    let node = Node::start(&sandbox, "16MiB", &[]);
+    let url = node.url();
+    for wrong in ["http://127.0.0.1:1", "127.0.0.1:1", "cirrus://", "cirrus://host", "cirrus://h:x"]
+    {
+        let ended = sandbox.run(["get", "--at", wrong, "key"]);
+        assert_eq!(
+            ended.line(1),
+            format!("cirrus: `{wrong}` is no node; expected cirrus://HOST:PORT")
+        );
+    }
+    // The signal that a service manager sends.
+    signal(node.running.pid(), Signal::TERM);
+    assert_eq!(node.running.wait().code, Some(0));
+    assert!(TcpStream::connect(&node.address).is_err(), "{} is still open", node.address);
+    let ended = sandbox.run(["get", "--at", &url, "key"]);
+    let line = ended.line(2);
+    assert!(line.contains(&node.address) && line.contains("Connection refused"), "{line}");
+}
+
+#[test]
+fn a_node_with_a_token_serves_only_who_shows_it() {
+    let sandbox = Sandbox::new();
+    let [right, wrong, empty] = [("right", "open sesame\n"), ("wrong", "sesam"), ("empty", "\n")]
+        .map(|(name, token)| sandbox.write(name, token).display().to_string());
+    let node = Node::start(&sandbox, "16MiB", &["--token-file", &right]);
+    let file = sandbox.write("value", "treasure").display().to_string();
+    assert_eq!(node.run(["put", "cave", &file, "--token-file", &right]).code, Some(0));
+    assert_eq!(node.run(["get", "cave", "--token-file", &right]).stdout, b"treasure");
+    for args in [vec!["get", "cave"], vec!["get", "cave", "--token-file", &wrong]] {
+        let ended = node.run(args);
+        assert!(ended.line(1).contains("token"), "{}", ended.stderr);
+    }
+    let ended = node.run(["get", "cave", "--token-file", &empty]);
+    assert_eq!(ended.line(1), format!("cirrus: the token file {empty} is empty"));
+    let ended = node.run(["get", "cave", "--token-file", "/no/such"]);
+    assert!(ended.line(1).contains("cannot read /no/such"), "{}", ended.stderr);
+}
+
+#[test]
+fn ctrl_c_ends_a_node() {
+    let sandbox = Sandbox::new();
+    let node = Node::start(&sandbox, "16MiB", &[]);
+    node.running.interrupt();
+    assert_eq!(node.running.wait().code, Some(0));
+    assert!(TcpStream::connect(&node.address).is_err(), "{} is still open", node.address);
+    sandbox.assert_clean(&[]);
+}

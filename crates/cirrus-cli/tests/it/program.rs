@@ -1,0 +1,48 @@
+//! The first program of the README.
+//!
+//! Owns the check that it runs, and that the README has it word for word. Invariant: what a reader
+//! pastes is what was tested.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::Sandbox;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The example, as `cargo build --examples` leaves it beside the program.
+fn program() -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_cirrus")).with_file_name("examples").join("first");
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --release -p cirrus --example first",
+        path.display()
+    );
+    path
+}
+
+#[test]
+fn the_first_program_runs() {
+    let sandbox = Sandbox::new();
+    let run = |args: &[&str]| sandbox.start(sandbox.command(&program(), args)).wait();
+    let ended = run(&["run"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert!(ended.text().contains("sum: 333328333350000\n"), "{}", ended.text());
+    assert!(ended.text().contains("every record exactly once"), "{}", ended.text());
+    assert!(run(&["plan"]).text().contains("task square"));
+    assert!(run(&["status"]).text().contains("first: the latest run is done"));
+    assert_eq!(run(&["down"]).line(0), "first: nothing is running");
+    assert_eq!(run(&["logs", "sum-0"]).code, Some(0));
+    assert_eq!(sandbox.processes(), [], "orphans");
+}
+
+#[test]
+fn the_readme_has_the_first_program_word_for_word() {
+    let read = |path: &str| fs::read_to_string(repository().join(path)).expect(path);
+    let program = read("crates/cirrus/examples/first.rs");
+    assert!(program.lines().count() <= 45, "it is to be read at a glance");
+    let block = format!("```rust\n{}\n```\n", program.trim_end());
+    assert!(read("README.md").contains(&block), "README.md lacks crates/cirrus/examples/first.rs");
+}
