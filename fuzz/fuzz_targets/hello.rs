@@ -1,10 +1,8 @@
-//! Both hellos: any bytes are refused or read.
+//! See `decode::hello`.
 #![no_main]
 
-use bytes::BytesMut;
-use cirrus_store::wire::{ClientHello, ServerHello};
+#[path = "../src/decode.rs"]
+#[allow(dead_code, reason = "each target calls one of them")]
+mod decode;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = ClientHello::take(&mut BytesMut::from(data));
-    let _ = ServerHello::take(&mut BytesMut::from(data));
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| decode::hello(data));

@@ -38,7 +38,10 @@ impl fmt::Display for Failure {
 
 impl From<cirrus_store::Error> for Failure {
     fn from(error: cirrus_store::Error) -> Self {
-        let text = error.to_string();
+        let text = match error.kind() {
+            Kind::Unauthorized => format!("{error}; give the node's secret with --token-file FILE"),
+            _ => error.to_string(),
+        };
         match error.kind() {
             Kind::NotFound
             | Kind::OutOfMemory

@@ -60,9 +60,6 @@ fn main() -> ExitCode {
     if let Some(app) = cirrus::app_of_this_process() {
         return apps::main(&app, Vec::new()).unwrap_or_else(|failure| report(&failure));
     }
-    if let Some(named) = apps::named_on_command_line() {
-        return named.unwrap_or_else(|failure| report(&failure));
-    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -199,7 +199,7 @@ mod tests {
             len in 0usize..300_000, a in 0usize..300_000, b in 0usize..300_000, seed: u8,
         ) {
             let value: Vec<u8> =
-                (0..len).map(|i| (i.wrapping_mul(31) as u8).wrapping_add(seed)).collect();
+                (0..len).map(|i| i.wrapping_mul(31).to_le_bytes()[0].wrapping_add(seed)).collect();
             let (from, to) = (a.min(b).min(len), a.max(b).min(len));
             let sums = Sums::of(0, &value);
             prop_assert!(sums.check(0, &value).is_ok());

@@ -295,7 +295,7 @@ pub(crate) enum NextAnswer {
     Committed(Committed),
     /// Not committed yet.
     Wait,
-    /// It cannot come before a checkpoint: the window is used up.
+    /// It cannot come before a checkpoint: the window or the bytes are used up.
     WindowFull,
     /// There is no such split: the channel is at its end.
     Ended,

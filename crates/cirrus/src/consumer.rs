@@ -200,6 +200,11 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
 
     fn take(&mut self) -> Result<Option<(Batch<T>, bool)>> {
         loop {
+            // Also while batches are here: who is to end may not go on with what was read ahead.
+            if self.context.is_cancelled() {
+                let text = format!("reading channel `{}`", self.channel);
+                return Err(Error::new(Kind::Cancelled, text));
+            }
             match self.ahead.take(Duration::from_millis(200)) {
                 Taken::Batch(batch, due) => return Ok(Some((batch, due))),
                 Taken::End => return Ok(None),
@@ -214,12 +219,6 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
                          is no state to keep",
                         self.channel, self.cursor
                     )));
-                }
-                Taken::WindowFull | Taken::Nothing if self.context.is_cancelled() => {
-                    return Err(Error::new(
-                        Kind::Cancelled,
-                        format!("reading channel `{}`", self.channel),
-                    ));
                 }
                 Taken::WindowFull | Taken::Nothing => {}
             }

@@ -80,11 +80,6 @@ impl Control {
         self
     }
 
-    /// Where the coordinator listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// A new number for [`Control::lease`] or [`Control::open_consumer`].
     pub(crate) fn request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1

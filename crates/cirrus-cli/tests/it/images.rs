@@ -81,15 +81,24 @@ fn a_second_cpu_task_lifts_a_limit_by_decoding() {
     let run = |cpu_tasks: &str, epochs: &str, sink: f64| {
         let trainer = format!("sink:{sink:.0}");
         sandbox.images(&[
-            "--data", "data", "--batch", "8", "--cpu-tasks", cpu_tasks, "--epochs", epochs,
-            "--trainer", &trainer,
+            "--data",
+            "data",
+            "--batch",
+            "16",
+            "--cpu-tasks",
+            cpu_tasks,
+            "--epochs",
+            epochs,
+            "--trainer",
+            &trainer,
         ])
     };
     // What one task can do, when nothing holds it up.
     let one = rate(&run("1", "4", 1e6), "train");
     let device = 1.6 * one;
     let (short, enough) = (run("1", "10", device), run("2", "10", device));
-    let (rates, waits) = ([&short, &enough].map(|f| rate(f, "train")), [&short, &enough].map(wait_share));
+    let (rates, waits) =
+        ([&short, &enough].map(|f| rate(f, "train")), [&short, &enough].map(wait_share));
     println!("one task {one:.0}/s, device {device:.0}/s, rates {rates:.0?}, waits {waits:.3?}");
     assert!(rates[0] < 0.8 * device, "one task: the device is not busy");
     assert!(waits[0] > 0.2, "one task: the device waits");

@@ -42,7 +42,8 @@ pub(crate) fn check(lines: &[Line], reading: Reading) -> Result<(), String> {
         let permutation = Permutation::new(EpochSeed { seed, epoch: u64::from(epoch) }, count);
         let mut times = vec![0; usize::try_from(count).expect("a small set")];
         let kept = lines.iter().filter(|line| line.epoch == epoch && line.state == "kept");
-        for position in kept.flat_map(|line| line.first_position..line.first_position + line.records)
+        for position in
+            kept.flat_map(|line| line.first_position..line.first_position + line.records)
         {
             let index = permutation.permute(position).ok_or(format!("position {position}"))?;
             times[usize::try_from(index).expect("a small set")] += 1;

@@ -10,12 +10,12 @@ use crate::support::Sandbox;
 #[test]
 fn a_set_that_does_not_fit_ends_the_run_with_one_line() {
     let sandbox = Sandbox::new();
-    for number in 0..12 {
+    for number in 0..40 {
         let class = sandbox.path(if number % 2 == 0 { "data/a" } else { "data/b" });
         fs::create_dir_all(&class).expect("a new folder");
         // Loading does not look into files: holes are as large as bytes.
         let file = File::create(class.join(format!("{number}.jpg"))).expect("a new file");
-        file.set_len(40 << 20).expect("a hole");
+        file.set_len(20 << 20).expect("a hole");
     }
     let ended = sandbox.run(["run", "images", "--data", "data", "--memory", "256MiB"]);
     let line = ended.line(1);

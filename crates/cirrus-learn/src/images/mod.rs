@@ -9,7 +9,7 @@ mod load;
 mod record;
 mod train;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use cirrus::{App, ByteSize, Settings, SplitSpec};
@@ -95,8 +95,16 @@ fn configure(args: &Args, settings: &mut Settings) {
     settings.splits(TRAIN, SplitSpec { seed, epochs, batch, ..SplitSpec::default() });
 }
 
-/// Fetches the data set where a person can see how far it is.
+/// Fetches the data set where a person can see how far it is. A model that could not be saved is
+/// refused before it is trained.
 fn prepare(args: &Args) -> cirrus::Result<()> {
+    if let Some(path) = &args.model {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).map_err(|error| {
+            let text = format!("--model {}: cannot write there", path.display());
+            cirrus::Error::input(text).with_source(error)
+        })?;
+    }
     open(args, &Terminal::default()).map(|_| ())
 }
 

@@ -155,6 +155,9 @@ fn judge(ctx: &Context, args: &Args, trainer: &Trainer) -> cirrus::Result<(u32, 
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     let mut records = ctx.set(TEST)?.records().peekable();
     while let Some(next) = records.next() {
+        if ctx.is_cancelled() {
+            return Err(cirrus::Error::new(cirrus::Kind::Cancelled, "judging"));
+        }
         let sample = record::decode(next?)?;
         pixels.extend(augment.eval(&pixels_of(&sample)?)?);
         labels.push(sample.label);

@@ -27,7 +27,7 @@ use crate::wire::{
 const READ_BYTES: usize = 64 * 1024;
 
 /// A client of one node that blocks the calling thread. Not shared between threads: make one each.
-/// Every operation ends within [`ClientOptions::request_timeout`].
+/// Every request ends within [`ClientOptions::request_timeout`]; a list makes one for each page.
 #[derive(Debug)]
 pub struct BlockingClient {
     address: String,

@@ -103,7 +103,10 @@ impl Connection {
             };
             ended.cancel();
             let text = reason.to_string();
-            for (_, caller) in table.lock().take().into_iter().flatten() {
+            // In the order of their requests, so that a simulation goes the same way every time.
+            let mut callers: Vec<_> = table.lock().take().into_iter().flatten().collect();
+            callers.sort_unstable_by_key(|(id, _)| *id);
+            for (_, caller) in callers {
                 // A caller that has gone away needs no answer.
                 let _ = caller.send(Err(Error::new(Kind::Closed, text.clone())));
             }

@@ -41,7 +41,7 @@ const WAIT_ROUND: Duration = Duration::from_secs(10);
 pub struct ClientOptions {
     /// How long opening a connection may take. Default 5 s.
     pub connect_timeout: Duration,
-    /// How long an operation may take, attempts included. Default 30 s.
+    /// How long a request may take, attempts included. Default 30 s.
     pub request_timeout: Duration,
     /// The secret that the nodes ask for; empty for none.
     pub token: Bytes,
@@ -72,8 +72,9 @@ pub struct PutOptions {
 /// An asynchronous client of a pool of nodes. Clones share its connections and its session.
 ///
 /// Many operations may be in flight at once; small ones of different callers leave in one write.
-/// Every operation ends within [`ClientOptions::request_timeout`]; failed connections are opened
-/// again meanwhile. Dropping the future of an operation abandons its answer, not the operation: a
+/// Every request ends within [`ClientOptions::request_timeout`]; failed connections are opened
+/// again meanwhile. Operations that take several requests (a get of more than 64 KiB, many objects,
+/// a list) have the time for each. Dropping the future of an operation abandons its answer, not the operation: a
 /// write may still be applied.
 #[derive(Debug, Clone)]
 pub struct Client {

@@ -36,5 +36,5 @@ pub const BATCH_ITEMS_MAX: u32 = 16_384;
 /// The most names in one page of a scan.
 pub const SCAN_ITEMS_MAX: u32 = 16_384;
 
-/// A time that is later than every clock: the object does not expire.
+/// Stands for a time that never comes: the object does not expire.
 pub const NEVER: u64 = 0;

@@ -19,8 +19,8 @@ const MODULES: [(&str, &[&str]); 13] = [
     ("server", &["checksum", "error", "key", "transport", "view", "wire"]),
     ("client", &["checksum", "error", "key", "object", "transport", "view", "wire"]),
     ("cache", &["client", "error", "key", "object", "set"]),
-    ("set", &["cache", "client", "error", "key", "object"]),
-    ("iter", &["cache", "client", "error", "key", "object", "set"]),
+    ("set", &["error", "key"]),
+    ("iter", &["cache", "error", "object", "set"]),
     ("lib", &["checksum", "client", "error", "key", "object"]),
 ];
 

@@ -1,5 +1,7 @@
 //! The integration tests of cirrus-store, one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod edges;
 mod faults;
 mod golden;
@@ -8,5 +10,4 @@ mod moved;
 mod mutations;
 mod raw;
 mod rig;
-mod speed;
 mod store;

@@ -98,7 +98,7 @@ async fn a_batch_is_cut_where_the_slots_are() {
     let pool = Pool::new(SLOTS / 2, Duration::from_secs(5)).await;
     let keys: Vec<_> = (0..300).map(|n| key(format!("object/{n}"))).collect();
     let objects = keys.iter().map(|key| (key.clone(), key.to_bytes())).collect();
-    pool.client.put_many(objects).await.into_iter().for_each(|put| drop(put.unwrap()));
+    pool.client.put_many(objects).await.into_iter().for_each(|put| assert!(put.is_ok(), "{put:?}"));
     let (a, b) = (pool.a.handle.stats().objects, pool.b.handle.stats().objects);
     assert!(a > 50 && b > 50 && a + b == 300, "{a} + {b}");
 
@@ -108,7 +108,7 @@ async fn a_batch_is_cut_where_the_slots_are() {
     pool.b.handle.set_view(NodeId(1), next.clone());
     pool.board.0.send_replace(next);
     let objects: Vec<_> = keys.iter().map(|key| (key.clone(), key.to_bytes())).collect();
-    pool.client.put_many(objects).await.into_iter().for_each(|put| drop(put.unwrap()));
+    pool.client.put_many(objects).await.into_iter().for_each(|put| assert!(put.is_ok(), "{put:?}"));
     for (key, object) in keys.iter().zip(pool.client.get_many(&keys).await) {
         assert_eq!(object.unwrap().value, key.to_bytes());
     }

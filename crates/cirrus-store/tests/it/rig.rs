@@ -105,6 +105,12 @@ impl Random {
     }
 }
 
+impl Random {
+    pub(crate) fn byte(&mut self) -> u8 {
+        self.below(256).to_le_bytes()[0]
+    }
+}
+
 /// Waits for a condition, with a deadline.
 pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);

@@ -132,7 +132,7 @@ fn a_job_goes_on_after_kill_9_at_every_step() {
     let dir = tempfile::tempdir().unwrap();
     let mut process = Process::start(dir.path(), LOOPBACK);
     let address = process.1.to_string();
-    let control = Control::new(process.1);
+    let (control, trainer) = (Control::new(process.1), Control::new(process.1));
     let mut restart = || {
         process.kill();
         process = Process::start(dir.path(), &address);
@@ -140,7 +140,6 @@ fn a_job_goes_on_after_kill_9_at_every_step() {
     let member = control.register("decode", 0, None).unwrap();
     restart();
     assert_eq!(control.register("decode", 0, None).unwrap(), member);
-    let trainer = Control::new(control.address());
     let consumer = trainer.register("train", 0, None).unwrap();
     control.seal_set("train", 32).unwrap();
     restart();

@@ -109,7 +109,10 @@ impl State {
             return answer(NextAnswer::WindowFull);
         }
         let Some(committed) = set.committed.get(&call.split) else {
-            return answer(NextAnswer::Wait);
+            // Not at the cursor, where a split is granted whatever the bytes.
+            let starved =
+                distance > 0 && !set.leases.contains_key(&call.split) && channel.is_over(ends);
+            return answer(if starved { NextAnswer::WindowFull } else { NextAnswer::Wait });
         };
         let attempt = committed.attempt;
         let known = channel.delivered.get(&call.split) == Some(&attempt);
@@ -286,6 +289,11 @@ impl ChannelState {
 
     pub(super) fn deliver(&mut self, split: u64, attempt: Attempt) {
         self.delivered.insert(split, attempt);
+    }
+
+    /// Whether it holds more than its capacity, which only what the consumer asked for may do.
+    pub(super) fn is_over(&self, ends: &ChannelEnds) -> bool {
+        self.retained_bytes > ends.capacity
     }
 
     /// Whether another split of the largest size has no room until something is freed.

@@ -236,10 +236,10 @@ impl State {
         if split <= cursor {
             return true;
         }
-        // So is the one that the consumer asks for: it may have read all that there is, and would
-        // wait for ever. It exceeds the channel's bytes by one split at most, as it reads on only
-        // when it has room itself.
-        let asked = self.volatile.asked.get(channel) == Some(&split);
+        // So is the one that the consumer asks for, beyond the bytes by one split at most: it may
+        // have read all that there is before anything told it to checkpoint.
+        let asked = self.volatile.asked.get(channel) == Some(&split)
+            && self.durable.channels.get(channel).is_none_or(|state| !state.is_over(ends));
         split - cursor < self.window(ends) && (asked || self.has_room(channel, ends, set))
     }
 

@@ -117,7 +117,7 @@ fn workers_that_wait_for_bytes_make_the_consumer_checkpoint() {
 }
 
 #[test]
-fn the_split_that_the_consumer_asks_for_is_leased_whatever_the_bytes() {
+fn the_split_that_the_consumer_asks_for_exceeds_the_bytes_once() {
     let mut rig = Rig::sealed(100);
     let (member, trainer) = (rig.worker(0), rig.trainer(1));
     let generation = rig.open(trainer).generation;
@@ -127,6 +127,12 @@ fn the_split_that_the_consumer_asks_for_is_leased_whatever_the_bytes() {
     assert_eq!(rig.next(generation, 1), NextAnswer::Wait);
     assert_eq!(rig.produce(member, 61).split, 1);
     assert_eq!(rig.lease(member), LeaseAnswer::Wait, "nobody asks for split 2");
+    assert!(rig.delivered(generation, 1).checkpoint_due);
+    assert_eq!(rig.next(generation, 2), NextAnswer::WindowFull, "122 of 100 bytes are held");
+    assert_eq!(rig.lease(member), LeaseAnswer::Wait);
+    rig.ok(Rig::checkpoint_of(generation, 4));
+    assert_eq!(rig.next(generation, 2), NextAnswer::Wait);
+    assert_eq!(rig.produce(member, 61).split, 2);
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! What each fuzz target does with its bytes. The stable test `mutations` of cirrus-store includes
+//! this file and does the same.
+
+use bytes::{Bytes, BytesMut};
+use cirrus_store::Sums;
+use cirrus_store::wire::{
+    ClientHello, Head, HeadLimits, Part, Reply, Request, ServerHello, VALUE_BYTES_MAX,
+};
+
+const LIMITS: HeadLimits = HeadLimits { payload_bytes_max: VALUE_BYTES_MAX };
+
+/// Both hellos: any bytes are refused or read.
+pub(crate) fn hello(data: &[u8]) {
+    let _ = ClientHello::take(&mut BytesMut::from(data));
+    let _ = ServerHello::take(&mut BytesMut::from(data));
+}
+
+/// The head of a frame: what is read is written, and read as the same.
+pub(crate) fn head(data: &[u8]) {
+    if let Ok(Some(head)) = Head::take(&mut BytesMut::from(data), LIMITS) {
+        let mut again = BytesMut::new();
+        head.put(&mut again);
+        let read = Head::take(&mut again, LIMITS).expect("it was read before");
+        assert_eq!(read.expect("it is whole"), head);
+    }
+}
+
+/// A request, as a frame or in parts: what is read is written, and read as the same.
+pub(crate) fn request(data: &[u8]) {
+    for part in frame(data).into_iter().chain(in_parts(data)) {
+        if let Ok(request) = Request::from_part(part) {
+            let again = Request::from_part(request.to_part()).expect("it was read before");
+            assert_eq!(again, request);
+        }
+    }
+}
+
+/// A reply, likewise.
+pub(crate) fn reply(data: &[u8]) {
+    for part in frame(data).into_iter().chain(in_parts(data)) {
+        if let Ok(reply) = Reply::from_part(part) {
+            let again = Reply::from_part(reply.to_part()).expect("it was read before");
+            assert_eq!(again, reply);
+        }
+    }
+}
+
+/// A whole frame, whatever its payload's sums say.
+fn frame(data: &[u8]) -> Option<Part> {
+    let mut buffer = BytesMut::from(data);
+    let head = Head::take(&mut buffer, LIMITS).ok()??;
+    let payload = Bytes::copy_from_slice(buffer.get(..head.payload_bytes())?);
+    let sums = Sums::of(head.phase, &payload);
+    Some(Part::of(head, payload, sums))
+}
+
+/// Opcode, flags, status, the lengths of body and key, then body, key and payload: without the
+/// crc32c of a head, which keeps a fuzzer out.
+fn in_parts(data: &[u8]) -> Option<Part> {
+    let (&[opcode, flags, status, body_len, key_len], rest) = data.split_first_chunk::<5>()?;
+    let (body, rest) = rest.split_at_checked(usize::from(body_len))?;
+    let (key, payload) = rest.split_at_checked(usize::from(key_len))?;
+    let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+    let sums = Sums::of(0, payload);
+    let (body, key, payload) = (bytes(body), bytes(key), bytes(payload));
+    Some(Part { opcode, flags, status: u16::from(status), phase: 0, body, key, payload, sums })
+}
