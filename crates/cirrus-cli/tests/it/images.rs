@@ -74,36 +74,36 @@ fn photos_feed_a_sink() {
     assert!(float(&figures["results"]["sink_images_per_second"]) <= 1000.0);
 }
 
+/// Times that the comparison below is made before it fails: it needs two processors that nobody
+/// else uses.
+const TRIES: usize = 3;
+
 #[test]
 fn a_second_cpu_task_lifts_a_limit_by_decoding() {
     let sandbox = Sandbox::new();
     pictures::photographs(&sandbox.path("data"), 150);
     let run = |cpu_tasks: &str, epochs: &str, sink: f64| {
         let trainer = format!("sink:{sink:.0}");
-        sandbox.images(&[
-            "--data",
-            "data",
-            "--batch",
-            "16",
-            "--cpu-tasks",
-            cpu_tasks,
-            "--epochs",
-            epochs,
-            "--trainer",
-            &trainer,
-        ])
+        let args = ["--data", "data", "--batch", "8", "--cpu-tasks", cpu_tasks];
+        sandbox.images(&[&args[..], &["--epochs", epochs, "--trainer", &trainer]].concat())
     };
-    // What one task can do, when nothing holds it up.
-    let one = rate(&run("1", "4", 1e6), "train");
-    let device = 1.6 * one;
-    let (short, enough) = (run("1", "10", device), run("2", "10", device));
-    let (rates, waits) =
-        ([&short, &enough].map(|f| rate(f, "train")), [&short, &enough].map(wait_share));
-    println!("one task {one:.0}/s, device {device:.0}/s, rates {rates:.0?}, waits {waits:.3?}");
-    assert!(rates[0] < 0.8 * device, "one task: the device is not busy");
-    assert!(waits[0] > 0.2, "one task: the device waits");
-    assert!(rates[1] > 1.1 * rates[0], "two tasks: more images");
-    assert!(waits[1] < 0.75 * waits[0], "two tasks: the device waits less");
+    for attempt in 1..=TRIES {
+        // What one task can do, when nothing holds it up.
+        let one = rate(&run("1", "6", 1e6), "train");
+        let device = 1.6 * one;
+        let figures = [run("1", "12", device), run("2", "12", device)];
+        let rates = figures.each_ref().map(|figures| rate(figures, "train"));
+        let waits = figures.each_ref().map(wait_share);
+        println!(
+            "{attempt}: {one:.0}/s, device {device:.0}/s, rates {rates:.0?}, waits {waits:.3?}"
+        );
+        let one_is_short = rates[0] < 0.85 * device && waits[0] > 0.2;
+        let two_help = rates[1] > 1.1 * rates[0] && waits[1] < 0.75 * waits[0];
+        if one_is_short && two_help {
+            return;
+        }
+    }
+    panic!("a second task did not lift the limit in any of {TRIES} tries");
 }
 
 /// The defaults: two epochs of all 50,000 images.

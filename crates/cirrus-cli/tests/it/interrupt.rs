@@ -79,7 +79,7 @@ fn ctrl_c_before_anything_answers_leaves_nothing() {
     let sandbox = Sandbox::new();
     pictures::tiny(&sandbox.path("data"), 400);
     for _ in 0..5 {
-        let run = sandbox.start_images(&["--data", "data", "--trainer", "sink:10"]);
+        let run = sandbox.start_images(&["--data", "data", "--trainer", "sink:100"]);
         sandbox.process("coordinator");
         run.interrupt();
         assert_interrupted(&sandbox, run, &[]);

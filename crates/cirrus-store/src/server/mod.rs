@@ -1,6 +1,6 @@
 //! The memory node: the program that holds objects.
 //!
-//! Owns accepting connections and their end; [`node`] owns what happens to objects. Never imports
+//! Owns accepting connections and their end; `node` owns what happens to objects. Never imports
 //! the client. Invariant: every connection's task is joined before [`Server::run`] returns.
 
 mod connection;

@@ -227,16 +227,23 @@ async fn soak(seed: u64) -> (History, Rest) {
 
 #[test]
 fn nothing_is_lost_or_applied_twice_under_any_seed() {
+    // The long form: CIRRUS_SEEDS=5000. One of them: CIRRUS_SEED=n.
+    let number = |name| std::env::var(name).ok().map(|text: String| text.parse::<u64>().unwrap());
+    let seeds = match number("CIRRUS_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("CIRRUS_SEEDS").unwrap_or(120),
+    };
     let (mut unknown, mut done) = (0, 0);
-    for seed in 0..120 {
+    for seed in seeds.clone() {
         let (history, rest) = simulate(soak(seed));
         check(&history, &rest).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
         unknown += history.unknown;
         done += history.popped.len() + history.appended.len() + history.objects.len();
     }
-    assert!(done > 1000, "only {done} operations came through");
+    let count = seeds.count();
+    assert!(done > 10 * count, "only {done} operations came through");
     // The node never restarts and the time is long, so hardly any write stays in doubt.
-    assert!(unknown < 20, "{unknown} writes are in doubt");
+    assert!(unknown <= count / 6, "{unknown} writes are in doubt");
 }
 
 /// Adds and pops with retries, by hand: under the same name again or, wrongly, under a new one.

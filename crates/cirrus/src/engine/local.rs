@@ -227,6 +227,13 @@ impl Local {
                     return Ok(());
                 }
                 Some(Exit::Failed) => return Err(self.failure(control, name, pid)),
+                // It was killed after its last word, or its successor found nothing to do.
+                Some(Exit::Retryable | Exit::Expired) | None
+                    if is_done(control, task, *replica) =>
+                {
+                    self.unfinished -= 1;
+                    return Ok(());
+                }
                 Some(Exit::Retryable | Exit::Expired) | None => {
                     // Leases go back now; if this word is lost, when heartbeats are missed.
                     if let Err(error) = control.member_gone(task, *replica, pid) {
@@ -412,6 +419,13 @@ impl Local {
             }
         }
     }
+}
+
+/// Whether a process of this replica has told the coordinator that its part is done.
+fn is_done(control: &Control, task: &str, replica: u32) -> bool {
+    let Ok(status) = control.status() else { return false };
+    let members = status.tasks.get(task).map_or(&[][..], |task| &task.members);
+    members.iter().any(|member| member.replica == replica && member.ending == Some(Ending::Done))
 }
 
 fn signal_group(pid: u32, signal: Signal) {
