@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The operating system refused a read, a write or a process.
     Io,
+    /// The user asked to stop.
+    Cancelled,
     /// Training itself failed, for example because the loss is not a number.
     Train,
 }

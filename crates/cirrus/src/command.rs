@@ -19,7 +19,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::app::App;
 use crate::engine::local::Local;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::process::{self, Part};
 use crate::report::Summary;
 use crate::rundir::{RunDir, write_json};
@@ -79,11 +79,13 @@ fn command<A: clap::Args + TaskArgs>(app: &App<A>) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(
-            A::augment_args(Command::new("run").about("Run the application on this machine"))
+            A::augment_args(Command::new("run"))
+                .about("Run the application on this machine")
                 .arg(json_file),
         )
         .subcommand(
-            A::augment_args(Command::new("plan").about("List what the tasks demand"))
+            A::augment_args(Command::new("plan"))
+                .about("List what the tasks demand")
                 .arg(json.clone()),
         )
         .subcommand(Command::new("status").about("Show how the latest run stands").arg(json))
@@ -135,7 +137,10 @@ fn run<A: TaskArgs + clap::Args>(
     // Everything that the user can get wrong is checked before anything is started.
     app.spec(&own, "check")?;
     json.map_or(Ok(()), |path| writable(path))?;
-    app.prepare.map_or(Ok(()), |prepare| prepare(&own))?;
+    match app.prepare.map_or(Ok(()), |prepare| prepare(&own)) {
+        Err(error) if error.kind() == Kind::Cancelled => return Ok(Outcome::Interrupted),
+        prepared => prepared?,
+    }
     let (run, dir, _lock) = RunDir::create(app.name)?;
     let spec = app.spec(&own, &run)?;
     let started = Instant::now();

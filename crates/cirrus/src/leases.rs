@@ -7,36 +7,29 @@
 //! A thread of its own leases splits and reads their records ahead, while the body's thread maps;
 //! puts go on behind both.
 
-use std::collections::VecDeque;
-use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+mod output;
+mod reader;
+
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use bytes::Bytes;
-use cirrus_store::iter::{EpochSeed, Order, Records, RecordsOptions, Sequential, Shuffled};
-use cirrus_store::{Client, Key};
+use cirrus_store::iter::EpochSeed;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
-use tokio::task::JoinHandle;
 
-use crate::api::{Grant, LeaseAnswer, Output, Refusal, RefusalKind};
+use self::output::{ChannelOutput, NoOutput, SplitOutput};
+use self::reader::{GROUPS_MAX, Read, Reader};
+use crate::api::{Grant, Output, Refusal, RefusalKind};
 use crate::context::Context;
-use crate::coordinator::keys::{attempt_prefix, batch_key};
-use crate::counters::{BATCHES, BYTES, RECORDS, Stopwatch};
+use crate::counters::{RECORDS, Stopwatch};
 use crate::error::{Error, Result};
 use crate::sets::SetReader;
-use crate::split::{OrderSpec, SplitSpec};
+use crate::split::SplitSpec;
 
 /// The generator that augmentation draws from: ChaCha with 8 rounds, seeded from
 /// (seed, epoch, record), so that every attempt at a record draws the same numbers.
 pub type Rng = ChaCha8Rng;
-
-/// Records that cross to the body's thread together, and such groups that may wait there.
-const GROUP_RECORDS: usize = 32;
-const GROUPS_MAX: usize = 4;
-/// Bytes of batches that may be on their way to the store.
-const PUT_BYTES_MAX: usize = 32 << 20;
 
 /// One record of a split.
 #[derive(Debug, Clone)]
@@ -58,14 +51,6 @@ pub struct Splits {
     name: String,
     spec: SplitSpec,
     set: SetReader,
-}
-
-/// What the reading thread hands over.
-enum Read {
-    Begin(Grant),
-    Records(Vec<Record>),
-    End(Grant),
-    Failed(Error),
 }
 
 impl Splits {
@@ -102,16 +87,8 @@ impl Splits {
             )));
         }
         let client = self.context.store()?.client().clone();
-        let mut output = ChannelOutput {
-            batch: self.spec.batch as usize,
-            channel: channel.to_owned(),
-            client,
-            items: Vec::new(),
-            split: None,
-            in_flight: VecDeque::new(),
-            in_flight_bytes: 0,
-            context: self.context.clone(),
-        };
+        let batch = self.spec.batch as usize;
+        let mut output = ChannelOutput::new(self.context.clone(), client, channel, batch);
         self.work(&mut output, |output, record, rng| {
             let item = map(record, rng)?;
             output.push(item)
@@ -230,254 +207,4 @@ impl Splits {
 
 fn is_stale_attempt(error: &Error) -> bool {
     Refusal::of(error).is_some_and(|refusal| refusal.kind == RefusalKind::StaleAttempt)
-}
-
-impl Read {
-    /// The split that begins here.
-    fn grant(self) -> Option<Grant> {
-        match self {
-            Self::Begin(grant) => Some(grant),
-            Self::Records(_) | Self::End(_) | Self::Failed(_) => None,
-        }
-    }
-}
-
-/// Where the results of a split go.
-trait SplitOutput {
-    fn begin(&mut self, grant: Grant);
-    /// All results of the split are stored.
-    fn end(&mut self) -> Result<Vec<Output>>;
-    /// Removes what an attempt wrote that is not the split's any more.
-    fn discard(&mut self, grant: &Grant) -> Result<()>;
-    /// Stops in the middle of a split and gives it back.
-    fn abandon(&mut self, splits: &Splits) -> Result<()>;
-}
-
-#[derive(Default)]
-struct NoOutput {
-    grant: Option<Grant>,
-}
-
-impl SplitOutput for NoOutput {
-    fn begin(&mut self, grant: Grant) {
-        self.grant = Some(grant);
-    }
-
-    fn end(&mut self) -> Result<Vec<Output>> {
-        self.grant = None;
-        Ok(Vec::new())
-    }
-
-    fn discard(&mut self, _: &Grant) -> Result<()> {
-        Ok(())
-    }
-
-    fn abandon(&mut self, splits: &Splits) -> Result<()> {
-        self.grant.take().map_or(Ok(()), |grant| splits.give_back(&grant))
-    }
-}
-
-/// Batches of one channel.
-struct ChannelOutput<T> {
-    context: Context,
-    client: Client,
-    channel: String,
-    /// Records in a batch.
-    batch: usize,
-    items: Vec<T>,
-    split: Option<SplitBatches>,
-    in_flight: VecDeque<(usize, JoinHandle<cirrus_store::Result<()>>)>,
-    in_flight_bytes: usize,
-}
-
-/// What an attempt has written so far.
-struct SplitBatches {
-    grant: Grant,
-    batches: u32,
-    bytes: u64,
-    checksum: u32,
-}
-
-impl<T: Serialize> ChannelOutput<T> {
-    fn push(&mut self, item: T) -> Result<()> {
-        self.items.push(item);
-        if self.items.len() >= self.batch { self.write_batch() } else { Ok(()) }
-    }
-
-    fn write_batch(&mut self) -> Result<()> {
-        let Some(split) = &mut self.split else { return Ok(()) };
-        let bytes = postcard::to_stdvec(&self.items).map_err(|error| {
-            Error::input(format!("a batch of channel `{}` cannot be written", self.channel))
-                .with_source(error)
-        })?;
-        self.items.clear();
-        let key = batch_key(&self.channel, split.grant.split, split.grant.attempt, split.batches);
-        let len = bytes.len();
-        split.batches += 1;
-        split.bytes += len as u64;
-        split.checksum = cirrus_store::checksum_of(split.checksum, &bytes);
-        self.context.counter(BATCHES).add(1);
-        self.context.counter(BYTES).add(len as u64);
-        while self.in_flight_bytes > 0 && self.in_flight_bytes + len > PUT_BYTES_MAX {
-            self.land_one()?;
-        }
-        let (client, key) = (self.client.clone(), Key::try_from(key)?);
-        let put = async move { client.put(&key, bytes).await.map(|_| ()) };
-        self.in_flight.push_back((len, self.context.runtime().spawn(put)));
-        self.in_flight_bytes += len;
-        Ok(())
-    }
-
-    fn land_one(&mut self) -> Result<()> {
-        let Some((len, put)) = self.in_flight.pop_front() else { return Ok(()) };
-        self.in_flight_bytes -= len;
-        let landed = self.context.wait(async move {
-            put.await
-                .map_err(|error| Error::internal("a put was cut off").with_source(error))?
-                .map_err(Error::from)
-        });
-        landed.map_err(|error| error.context(format!("writing channel `{}`", self.channel)))
-    }
-
-    fn land_all(&mut self) -> Result<()> {
-        while !self.in_flight.is_empty() {
-            self.land_one()?;
-        }
-        Ok(())
-    }
-}
-
-impl<T: Serialize> SplitOutput for ChannelOutput<T> {
-    fn begin(&mut self, grant: Grant) {
-        self.split = Some(SplitBatches { grant, batches: 0, bytes: 0, checksum: 0 });
-    }
-
-    fn end(&mut self) -> Result<Vec<Output>> {
-        if !self.items.is_empty() {
-            self.write_batch()?;
-        }
-        self.land_all()?;
-        let channel = self.channel.clone();
-        Ok(self
-            .split
-            .take()
-            .map(|SplitBatches { batches, bytes, checksum, .. }| Output {
-                channel,
-                batches,
-                bytes,
-                checksum,
-            })
-            .into_iter()
-            .collect())
-    }
-
-    fn discard(&mut self, grant: &Grant) -> Result<()> {
-        let prefix = attempt_prefix(&self.channel, grant.split, grant.attempt);
-        let client = self.client.clone();
-        self.context.wait(async move { delete_prefix(&client, &prefix).await })
-    }
-
-    fn abandon(&mut self, splits: &Splits) -> Result<()> {
-        self.items.clear();
-        // Whether these puts still succeed does not matter: the coordinator has them removed.
-        while let Some((_, put)) = self.in_flight.pop_front() {
-            put.abort();
-        }
-        self.in_flight_bytes = 0;
-        match self.split.take() {
-            Some(split) => splits.give_back(&split.grant),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Removes every object whose key begins with `prefix`; what is gone already is fine.
-pub(crate) async fn delete_prefix(client: &Client, prefix: &str) -> cirrus_store::Result<()> {
-    let names = client.list(prefix.as_bytes()).await?;
-    let keys: Vec<Key> = names.into_iter().map(|name| name.key).collect();
-    for deleted in client.delete_many(&keys).await {
-        match deleted {
-            Ok(()) => {}
-            Err(error) if error.kind() == cirrus_store::Kind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// The thread that leases and reads ahead.
-struct Reader {
-    context: Context,
-    name: String,
-    spec: SplitSpec,
-    set: SetReader,
-    sender: SyncSender<Read>,
-}
-
-impl Reader {
-    fn run(self) {
-        if let Err(error) = self.read_all() {
-            // Nobody listens when the body has ended; then its own error says why.
-            let _ = self.sender.send(Read::Failed(error));
-        }
-    }
-
-    fn read_all(&self) -> Result<()> {
-        let (member, control) = (self.context.member(), self.context.control());
-        let mut request = control.request();
-        while !self.context.is_cancelled() {
-            match control.lease(member, &self.name, request)? {
-                LeaseAnswer::Wait => {}
-                LeaseAnswer::Ended => return Ok(()),
-                LeaseAnswer::Granted(grant) => {
-                    request = control.request();
-                    if self.read_split(grant)?.is_break() {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn read_split(&self, grant: Grant) -> Result<ControlFlow<()>> {
-        if self.sender.send(Read::Begin(grant)).is_err() {
-            return Ok(ControlFlow::Break(()));
-        }
-        let range = grant.range;
-        let seed = EpochSeed { seed: self.spec.seed, epoch: u64::from(range.epoch) };
-        let order: Arc<dyn Order> = match self.spec.order {
-            OrderSpec::Sequential => Arc::new(Sequential::new(self.set.len())),
-            OrderSpec::Shuffled => Arc::new(Shuffled::new(seed, self.set.len())),
-        };
-        let positions = range.first_position..range.first_position + range.records;
-        let (client, set) = (self.set.client().clone(), self.set.set().clone());
-        let mut records = Records::new(client, set, order, positions, RecordsOptions::default());
-        let runtime = self.context.runtime();
-        loop {
-            let group = runtime.block_on(async {
-                let mut group = Vec::with_capacity(GROUP_RECORDS);
-                while group.len() < GROUP_RECORDS {
-                    let Some(record) = records.next().await.transpose()? else { break };
-                    group.push(Record {
-                        epoch: range.epoch,
-                        position: record.position,
-                        index: record.index,
-                        bytes: record.bytes,
-                    });
-                }
-                Ok::<_, cirrus_store::Error>(group)
-            })?;
-            if group.is_empty() {
-                break;
-            }
-            if self.sender.send(Read::Records(group)).is_err() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(match self.sender.send(Read::End(grant)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        })
-    }
 }

@@ -163,15 +163,14 @@ impl AppSpec {
                         self.tasks.iter().find(|task| task.name == *reader).map(|t| t.replicas);
                     if replicas != Some(1) {
                         return Err(Error::input(format!(
-                            "task `{reader}` reads channel `{name}` with several replicas; in \
-                             this first form a channel's reader has exactly 1"
+                            "task `{reader}` reads channel `{name}` with several replicas; a \
+                             channel's reader has exactly 1"
                         )));
                     }
                 }
                 readers => {
                     return Err(Error::input(format!(
-                        "channel `{name}` is read by {} tasks; in this first form exactly 1 \
-                         reads a channel",
+                        "channel `{name}` is read by {} tasks; exactly 1 reads a channel",
                         readers.len()
                     )));
                 }
@@ -187,8 +186,7 @@ impl AppSpec {
             self.tasks.iter().filter(|task| task.writes.iter().any(|w| w == channel)).collect();
         let [writer] = writers.as_slice() else {
             return Err(Error::input(format!(
-                "channel `{channel}` is written by {} tasks; in this first form exactly 1 \
-                 writes a channel",
+                "channel `{channel}` is written by {} tasks; exactly 1 writes a channel",
                 writers.len()
             )));
         };
@@ -197,8 +195,8 @@ impl AppSpec {
         match fed.as_slice() {
             [set] => Ok(set),
             sets => Err(Error::input(format!(
-                "task `{}` writes channel `{channel}` and reads {} sets through splits; in this \
-                 first form it reads exactly 1, whose splits the channel carries",
+                "task `{}` writes channel `{channel}` and reads {} sets through splits; it \
+                 reads exactly 1, whose splits the channel carries",
                 writer.name,
                 sets.len()
             ))),

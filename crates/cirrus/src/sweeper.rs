@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Garbage;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::leases::delete_prefix;
 use crate::spec::AppSpec;
 use crate::views::PoolViews;
 
@@ -90,4 +89,18 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::internal("a call was cut off").with_source(error))?
+}
+
+/// Removes every object whose key begins with `prefix`; what is gone already is fine.
+pub(crate) async fn delete_prefix(client: &Client, prefix: &str) -> cirrus_store::Result<()> {
+    let names = client.list(prefix.as_bytes()).await?;
+    let keys: Vec<Key> = names.into_iter().map(|name| name.key).collect();
+    for deleted in client.delete_many(&keys).await {
+        match deleted {
+            Ok(()) => {}
+            Err(error) if error.kind() == cirrus_store::Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

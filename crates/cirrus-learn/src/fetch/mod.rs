@@ -78,7 +78,8 @@ pub fn default_cache_dir() -> Result<PathBuf> {
 /// # Errors
 /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when a file has another hash,
 /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the package manager is missing
-/// or fails, [`ErrorKind::Io`](crate::ErrorKind::Io) when `cache_dir` cannot be used.
+/// or fails, [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) when the user ends it,
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) when `cache_dir` cannot be used.
 pub fn fetch(package: &Package, cache_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     let path = package.path_in(cache_dir);
     match hash_of(&path) {

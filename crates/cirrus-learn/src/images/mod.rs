@@ -121,6 +121,7 @@ impl From<Error> for cirrus::Error {
             ErrorKind::Input | ErrorKind::Corrupt => cirrus::Kind::Input,
             ErrorKind::Unavailable => cirrus::Kind::NotFound,
             ErrorKind::Io => cirrus::Kind::Io,
+            ErrorKind::Cancelled => cirrus::Kind::Cancelled,
             ErrorKind::Train => cirrus::Kind::Task,
         };
         Self::new(kind, error.to_string())

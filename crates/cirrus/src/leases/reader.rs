@@ -1,0 +1,117 @@
+//! The thread that leases splits and reads their records ahead of the body.
+//!
+//! Owns asking for leases and the order of records within a split. May not map or commit.
+//! Invariant: the body hears of a split's beginning before any of its records.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use cirrus_store::iter::{EpochSeed, Order, Records, RecordsOptions, Sequential, Shuffled};
+
+use super::Record;
+use crate::api::{Grant, LeaseAnswer};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::sets::SetReader;
+use crate::split::{OrderSpec, SplitSpec};
+
+/// Records that cross to the body's thread together.
+const GROUP_RECORDS: usize = 32;
+/// Groups that may wait there.
+pub(super) const GROUPS_MAX: usize = 4;
+
+/// What the reading thread hands over.
+pub(super) enum Read {
+    Begin(Grant),
+    Records(Vec<Record>),
+    End(Grant),
+    Failed(Error),
+}
+
+impl Read {
+    /// The split that begins here.
+    pub(super) fn grant(self) -> Option<Grant> {
+        match self {
+            Self::Begin(grant) => Some(grant),
+            Self::Records(_) | Self::End(_) | Self::Failed(_) => None,
+        }
+    }
+}
+
+/// The thread that leases and reads ahead.
+pub(super) struct Reader {
+    pub(super) context: Context,
+    pub(super) name: String,
+    pub(super) spec: SplitSpec,
+    pub(super) set: SetReader,
+    pub(super) sender: SyncSender<Read>,
+}
+
+impl Reader {
+    pub(super) fn run(self) {
+        if let Err(error) = self.read_all() {
+            // Nobody listens when the body has ended; then its own error says why.
+            let _ = self.sender.send(Read::Failed(error));
+        }
+    }
+
+    fn read_all(&self) -> Result<()> {
+        let (member, control) = (self.context.member(), self.context.control());
+        let mut request = control.request();
+        while !self.context.is_cancelled() {
+            match control.lease(member, &self.name, request)? {
+                LeaseAnswer::Wait => {}
+                LeaseAnswer::Ended => return Ok(()),
+                LeaseAnswer::Granted(grant) => {
+                    request = control.request();
+                    if self.read_split(grant)?.is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_split(&self, grant: Grant) -> Result<ControlFlow<()>> {
+        if self.sender.send(Read::Begin(grant)).is_err() {
+            return Ok(ControlFlow::Break(()));
+        }
+        let range = grant.range;
+        let seed = EpochSeed { seed: self.spec.seed, epoch: u64::from(range.epoch) };
+        let order: Arc<dyn Order> = match self.spec.order {
+            OrderSpec::Sequential => Arc::new(Sequential::new(self.set.len())),
+            OrderSpec::Shuffled => Arc::new(Shuffled::new(seed, self.set.len())),
+        };
+        let positions = range.first_position..range.first_position + range.records;
+        let (client, set) = (self.set.client().clone(), self.set.set().clone());
+        let mut records = Records::new(client, set, order, positions, RecordsOptions::default());
+        let runtime = self.context.runtime();
+        loop {
+            let group = runtime.block_on(async {
+                let mut group = Vec::with_capacity(GROUP_RECORDS);
+                while group.len() < GROUP_RECORDS {
+                    let Some(record) = records.next().await.transpose()? else { break };
+                    group.push(Record {
+                        epoch: range.epoch,
+                        position: record.position,
+                        index: record.index,
+                        bytes: record.bytes,
+                    });
+                }
+                Ok::<_, cirrus_store::Error>(group)
+            })?;
+            if group.is_empty() {
+                break;
+            }
+            if self.sender.send(Read::Records(group)).is_err() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(match self.sender.send(Read::End(grant)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        })
+    }
+}
