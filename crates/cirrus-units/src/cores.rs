@@ -10,8 +10,9 @@ use crate::{ParseError, size};
 /// A share of processors in thousandths of one, as Kubernetes counts them.
 ///
 /// Text form: a decimal number of cores, at least 0.001: `1`, `0.5`, `2.25`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Cores(u32);
 

@@ -22,8 +22,9 @@ const EXPECTED_RATE: &str = "a size per second, such as 10Gbit/s, 500MB/s or 1Gi
 /// assert_eq!(size.to_string(), "1.50 GiB");
 /// # Ok::<(), cirrus_units::ParseError>(())
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct ByteSize(u64);
 
@@ -99,8 +100,9 @@ impl fmt::Display for ByteSize {
 /// Bytes per second.
 ///
 /// Text form: a [`ByteSize`] followed by `/s`, or `Mbit/s` and `Gbit/s` (powers of 1000).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct ByteRate(u64);
 

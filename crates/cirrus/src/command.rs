@@ -92,7 +92,11 @@ fn command<A: clap::Args + TaskArgs>(app: &App<A>) -> Command {
         .subcommand(
             Command::new("logs")
                 .about("Print the logs of the latest run")
-                .arg(Arg::new("process").help("Only this process, such as decode-0"))
+                .arg(
+                    Arg::new("process")
+                        .value_name("PROCESS")
+                        .help("Only this process, such as decode-0"),
+                )
                 .arg(
                     Arg::new("follow")
                         .long("follow")

@@ -142,7 +142,9 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
     /// kind `Input` when the channel is full of batches that no checkpoint covers.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot checkpoint meanwhile")]
     pub fn next(&mut self) -> Result<Option<Batch<T>>> {
-        self.watch.was_busy();
+        if self.started {
+            self.watch.was_busy();
+        }
         if self.automatic && self.is_due() {
             self.checkpoint(Bytes::new())?;
         }

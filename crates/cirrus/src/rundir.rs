@@ -129,8 +129,11 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) | None => Path::new("."),
     };
-    let mut file =
-        tempfile::NamedTempFile::new_in(folder).map_err(|error| unwritable(path, error))?;
+    // Readable by whom the umask says, as any file that a program writes.
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(|error| unwritable(path, error))?;
     file.write_all(bytes).map_err(|error| unwritable(path, error))?;
     file.as_file().sync_all().map_err(|error| unwritable(path, error))?;
     file.persist(path).map_err(|error| unwritable(path, error.error))?;

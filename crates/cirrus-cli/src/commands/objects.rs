@@ -120,7 +120,11 @@ impl Get {
             Failure::input(format!("cannot write {}: {error}", path.display()))
         };
         let folder = folder.unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        // Readable by whom the umask says, as any file that a shell writes.
+        let mut file = tempfile::Builder::new()
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .tempfile_in(folder)
+            .map_err(failed)?;
         file.write_all(&object.value).map_err(failed)?;
         file.persist(&path).map_err(|error| failed(error.error))?;
         Ok(())

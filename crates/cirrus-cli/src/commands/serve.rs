@@ -40,6 +40,9 @@ impl Serve {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let Self::Memory(memory) = self;
         let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
+        if memory.capacity.bytes() == 0 {
+            return Err(Failure::input("a node of 0 B holds nothing; give --capacity 1GiB, say"));
+        }
         let mut options = NodeOptions::new(memory.capacity);
         options.token = read_token(memory.token_file.as_deref())?;
         if options.token.is_empty() && !memory.listen.ip().is_loopback() {

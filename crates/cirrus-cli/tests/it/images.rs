@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::ledger::{self, Reading};
 use crate::pictures;
-use crate::support::{Sandbox, float, stage};
+use crate::support::{DEADLINE_LONG, Sandbox, float, stage};
 
 fn sequence(figures: &Value) -> &str {
     figures["results"]["sequence_sha256"].as_str().expect("a hash")
@@ -29,7 +29,8 @@ fn five_thousand_images_train_a_network_that_has_learnt() {
     let sandbox = Sandbox::new();
     let figures = sandbox.images(&["--limit", "5000", "--model", "learnt.model"]);
     let accuracy = float(&figures["results"]["test_accuracy"]);
-    assert!(accuracy > 0.42, "{accuracy}");
+    println!("accuracy {accuracy}");
+    assert!(accuracy > 0.50, "{accuracy}");
     assert_eq!(figures["results"]["test_images"], 1000);
     assert_eq!(stage(&figures, "train")["records"], 10_000);
     for task in ["load", "decode", "train"] {
@@ -113,7 +114,8 @@ fn two_seeds_reach_sixty_percent() {
     let sandbox = Sandbox::new();
     let mut sequences = Vec::new();
     for seed in ["1", "2"] {
-        let figures = sandbox.images(&["--seed", seed]);
+        let run = sandbox.start_images(&["--seed", seed]);
+        let figures = run.figures_within(DEADLINE_LONG);
         let accuracy = float(&figures["results"]["test_accuracy"]);
         println!("seed {seed}: {accuracy}, {} s", figures["seconds"]);
         assert!(accuracy >= 0.60, "seed {seed}: {accuracy}");

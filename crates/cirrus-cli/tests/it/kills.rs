@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::ledger::{self, Reading};
 use crate::pictures::{self, Random};
-use crate::support::{Running, Sandbox, counter, ports, signal, stage, wait_for};
+use crate::support::{DEADLINE_LONG, Running, Sandbox, counter, ports, signal, stage, wait_for};
 
 const SEED: u64 = 5;
 
@@ -47,7 +47,7 @@ impl Job {
         args.extend(["--data".to_owned(), data.display().to_string()]);
         let mut job =
             Self { sandbox, args, epochs, images, sequence: String::new(), model: Vec::new() };
-        let figures = job.start().figures();
+        let figures = job.start().figures_within(DEADLINE_LONG);
         assert_eq!(figures["channels"]["batches"]["rolled_back"], 0);
         job.assert_exactly_once(&figures);
         job.sequence = sequence(&figures);
@@ -76,7 +76,7 @@ impl Job {
 
     /// Every image exactly once per epoch in what was trained, and the model that follows from it.
     fn assert_undisturbed(&self, run: Running) -> Value {
-        let figures = run.figures();
+        let figures = run.figures_within(DEADLINE_LONG);
         self.assert_exactly_once(&figures);
         assert_eq!(sequence(&figures), self.sequence, "the sequence of batches");
         assert!(model(&figures) == self.model, "the model's bytes");

@@ -8,15 +8,17 @@ use std::fs::{self, File};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The longest that anything here is waited for. Generous: the machine may be busy with others.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+/// How long is waited. Generous: the machine may be busy with others.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// The same for the long tests.
+pub(crate) const DEADLINE_LONG: Duration = Duration::from_secs(25 * 60);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Folders of one test's own: state, temporary files, and whatever the test puts in.
@@ -47,13 +49,17 @@ pub(crate) struct Process {
 }
 
 /// Repeats a look until it shows something.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub(crate) fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_within(DEADLINE, what, look)
+}
+
+fn wait_within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(Instant::now() < deadline, "waited {DEADLINE:?} for {what}");
+        assert!(Instant::now() < deadline, "waited {limit:?} for {what}");
         std::thread::sleep(POLL_INTERVAL);
     }
 }
@@ -98,7 +104,7 @@ impl Sandbox {
         let mut command = Command::new(program);
         command.args(args).current_dir(self.folder.path()).process_group(0);
         command.env("CIRRUS_STATE_DIR", self.path("state")).env("TMPDIR", self.path("tmp"));
-        command.env_remove("CIRRUS_LOG").stdin(Stdio::null());
+        command.env_remove("CIRRUS_LOG").env_remove("COLUMNS").stdin(Stdio::null());
         command
     }
 
@@ -229,23 +235,28 @@ impl Running {
         rustix::process::kill_process_group(group, Signal::INT).expect("the group is there");
     }
 
-    pub(crate) fn wait(mut self) -> Ended {
-        let status = wait_for("a command to end", || self.child.try_wait().expect("a child"));
-        self.ended(status)
+    pub(crate) fn wait(self) -> Ended {
+        self.wait_within(DEADLINE)
+    }
+
+    fn wait_within(mut self, limit: Duration) -> Ended {
+        let look = || self.child.try_wait().expect("a child");
+        let status = wait_within(limit, "a command to end", look);
+        let (stdout, stderr) = self.read();
+        Ended { code: status.code(), stdout, stderr }
     }
 
     /// The figures of a run of `images` that must end well.
     pub(crate) fn figures(self) -> Value {
+        self.figures_within(DEADLINE)
+    }
+
+    pub(crate) fn figures_within(self, limit: Duration) -> Value {
         let sandbox = self.output.ancestors().nth(2).expect("the sandbox").to_owned();
-        let ended = self.wait();
+        let ended = self.wait_within(limit);
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let text = fs::read(sandbox.join("figures.json")).expect("the figures");
         serde_json::from_slice(&text).expect("JSON")
-    }
-
-    fn ended(&self, status: ExitStatus) -> Ended {
-        let (stdout, stderr) = self.read();
-        Ended { code: status.code(), stdout, stderr }
     }
 
     pub(crate) fn read(&self) -> (Vec<u8>, String) {

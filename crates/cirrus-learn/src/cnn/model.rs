@@ -113,7 +113,11 @@ impl Model {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         let failed = |source| Error::io("write the model to", path, source);
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        // Readable by whom the umask says, as any file that a program writes.
+        let mut file = tempfile::Builder::new()
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .tempfile_in(folder)
+            .map_err(failed)?;
         file.write_all(&bytes).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
         file.persist(path).map_err(|error| failed(error.error))?;

@@ -116,10 +116,21 @@ fn sink(ctx: &Context, rate: f64, mut batches: Batches<Image>) -> cirrus::Result
     while let Some(batch) = batches.next()? {
         images += batch.items.len();
         let taken = Duration::from_secs_f64(count(batch.items.len()) / rate);
-        // Not a wait for something: this is the time that the device would work.
-        std::thread::sleep(taken);
+        work(ctx, taken);
     }
     ctx.report("sink_images_per_second", count(images) / started.elapsed().as_secs_f64())
+}
+
+/// Passes the time that a device would work; ends early when the task is to end.
+fn work(ctx: &Context, time: Duration) {
+    let until = Instant::now() + time;
+    while !ctx.is_cancelled() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
 }
 
 fn state(trainer: &Trainer, sequence: [u8; 32], loss: (f64, u32)) -> cirrus::Result<Bytes> {
