@@ -1,16 +1,15 @@
-# What people type: make run, make test, make bench, make accept.
+# What people type: make run, make test, make accept.
 
 CARGO ?= cargo
 # One profile for everything, so that the heavy crates are built once.
 PROFILE = --release
 
-.PHONY: run test lint fmt deny accept bench tools help
+.PHONY: run test lint fmt deny accept tools help
 
 help:
 	@echo "make run     train a network on CIFAR-10 through Cirrus"
 	@echo "make test    check formatting, lints and licences, and run every short test"
 	@echo "make accept  the long tests: two full trainings, many kills"
-	@echo "make bench   comparisons with other systems"
 
 # ARGS="--epochs 1 --limit 5000" and so on; see cirrus run images --help.
 run:
@@ -32,9 +31,6 @@ lint: tools
 
 accept: tools
 	$(CARGO) nextest run $(PROFILE) --workspace --profile accept --run-ignored all
-
-bench:
-	@echo "there is no comparison yet: the store's come with its fast path"
 
 # Tools that the toolchain lacks. The tests need nextest; the rest is skipped where it is missing.
 tools:
