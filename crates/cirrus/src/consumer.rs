@@ -182,10 +182,14 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
 
     /// Stores the consumer's state, which covers every batch that was handed out. From then on
     /// they are never handed out again, and [`Batches::restored`] returns this state after a
-    /// restart. The state is at most 1 GiB.
+    /// restart. The state is at most 1 GiB. Does nothing when the last checkpoint covers every
+    /// batch already.
     pub fn checkpoint(&mut self, state: impl Into<Bytes>) -> Result<()> {
         let state: Bytes = state.into();
         let cursor = self.position;
+        if cursor == self.cursor {
+            return Ok(());
+        }
         let key = format!("!checkpoint/{}/{}.{cursor}", self.channel, self.generation);
         let checksum = cirrus_store::checksum_of(0, &state);
         let bytes = state.len() as u64;

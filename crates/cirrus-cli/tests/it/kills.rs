@@ -162,6 +162,24 @@ fn a_trainer_killed_between_checkpoints_goes_on_from_the_last() {
 }
 
 #[test]
+fn a_trainer_killed_while_it_judges_judges_again() {
+    let sandbox = Sandbox::new();
+    let mut run = sandbox.start_images(&["--limit", "2000", "--epochs", "1"]);
+    let trainer = sandbox.process("train-0");
+    sandbox.wait_for_status(&mut run, "the last checkpoint", |status| {
+        let batches = status["channels"]["batches"]["batches"].as_u64().unwrap_or(0);
+        (batches > 0 && cursor(status) == batches).then_some(())
+    });
+    signal(trainer, Signal::KILL);
+    let figures = run.figures_within(DEADLINE_LONG);
+    assert_eq!(processes(&figures, "train"), 2);
+    assert_eq!(figures["results"]["test_images"], 400);
+    let delivery = &figures["channels"]["batches"];
+    assert_eq!((&delivery["exactly_once"], &delivery["rolled_back"]), (&true.into(), &0.into()));
+    sandbox.assert_clean(&[]);
+}
+
+#[test]
 fn a_killed_coordinator_is_restarted_and_the_tasks_go_on() {
     let job = Job::small(3);
     let mut run = job.start();
