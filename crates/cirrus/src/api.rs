@@ -307,7 +307,7 @@ pub(crate) struct Committed {
     pub(crate) attempt: Attempt,
     pub(crate) range: SplitRange,
     pub(crate) batches: u32,
-    /// Half of the window or of the bytes is used: checkpoint soon, or workers will wait.
+    /// Half of the channel's bytes are used: checkpoint soon, or workers will wait.
     pub(crate) checkpoint_due: bool,
 }
 

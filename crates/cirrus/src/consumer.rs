@@ -58,6 +58,8 @@ pub struct Batches<T> {
     generation: Generation,
     restored: Option<Bytes>,
     plan: SplitPlan,
+    /// Splits that workers may be ahead of the cursor.
+    window: u64,
     ahead: Arc<Ahead<T>>,
     reader: Option<std::thread::JoinHandle<()>>,
     /// The first batch that was not handed out.
@@ -101,6 +103,7 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
             generation: opened.generation,
             restored: restored.transpose()?,
             plan,
+            window: u64::from(feed.window),
             ahead,
             reader: Some(reader),
             position: cursor,
@@ -172,7 +175,9 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
     /// and at least every 30 s.
     pub fn is_due(&self) -> bool {
         self.cursor < self.position
-            && (self.due || self.last_checkpoint.elapsed() > CHECKPOINT_INTERVAL)
+            && (self.due
+                || self.plan.is_half_a_window(self.cursor, self.position, self.window)
+                || self.last_checkpoint.elapsed() > CHECKPOINT_INTERVAL)
     }
 
     /// [`Batches::checkpoint`] if it is time for one.

@@ -230,6 +230,12 @@ impl SplitPlan {
         (batch / self.batches_per_epoch) * self.splits_per_epoch + within
     }
 
+    /// Whether so many splits lie between two batches that workers would soon wait for a
+    /// checkpoint: half of the window, and at least one.
+    pub(crate) fn is_half_a_window(&self, cursor: u64, position: u64, window: u64) -> bool {
+        self.split_of(position).saturating_sub(self.split_of(cursor)) >= (window / 2).max(1)
+    }
+
     /// The global batches of split `split`; empty at and beyond the end.
     pub fn batches_of(&self, split: u64) -> std::ops::Range<u64> {
         let Some(range) = self.split(split) else {
@@ -330,6 +336,21 @@ mod tests {
         assert!(error.contains("`batch`") && error.contains("`train`"), "{error}");
         let spec = SplitSpec { epochs: 3, ..SplitSpec::default() };
         assert!(SplitPlan::new(&spec, u64::MAX / 3).is_err());
+    }
+
+    #[test]
+    fn half_a_window_is_whole_splits_and_at_least_one() {
+        let spec = SplitSpec { batch: 1, batches_per_split: 2, ..SplitSpec::default() };
+        let plan = SplitPlan::new(&spec, 20).unwrap();
+        let first = |cursor, window| {
+            (cursor..=20).find(|position| plan.is_half_a_window(cursor, *position, window))
+        };
+        assert_eq!((first(0, 1), first(0, 3), first(0, 8)), (Some(2), Some(2), Some(8)));
+        assert_eq!(
+            (first(3, 8), first(14, 8)),
+            (Some(10), None),
+            "to a split's end, or the plan's"
+        );
     }
 
     #[test]

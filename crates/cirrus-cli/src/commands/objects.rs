@@ -6,9 +6,8 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use cirrus_store::wire::PageItem;
-use cirrus_store::{BlockingClient, ClientOptions, Key};
+use cirrus_store::{BlockingClient, ClientOptions, Key, Token};
 use cirrus_units::ByteSize;
 use serde_json::json;
 
@@ -46,8 +45,8 @@ impl At {
 }
 
 /// The secret in a file, without the line's end; empty without a file.
-pub(crate) fn read_token(path: Option<&Path>) -> Result<Bytes, Failure> {
-    let Some(path) = path else { return Ok(Bytes::new()) };
+pub(crate) fn read_token(path: Option<&Path>) -> Result<Token, Failure> {
+    let Some(path) = path else { return Ok(Token::default()) };
     let text = std::fs::read(path)
         .map_err(|error| Failure::input(format!("cannot read {}: {error}", path.display())))?;
     let token = text.trim_ascii_end().to_vec();

@@ -3,7 +3,7 @@
 //! Owns starting it and ending it on a signal. Invariant: without a token it listens on loopback
 //! addresses only.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use cirrus_store::server::{NodeOptions, Server};
@@ -27,7 +27,7 @@ pub(crate) enum Serve {
 pub(crate) struct Memory {
     /// Where to listen, as HOST:PORT; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
-    listen: SocketAddr,
+    listen: String,
     /// How many bytes to hold, such as 8GiB: keys, values and overhead
     #[arg(long, value_name = "SIZE")]
     capacity: ByteSize,
@@ -45,18 +45,26 @@ impl Serve {
         }
         let mut options = NodeOptions::new(memory.capacity);
         options.token = read_token(memory.token_file.as_deref())?;
-        if options.token.is_empty() && !memory.listen.ip().is_loopback() {
+        let listen = resolve(&memory.listen)?;
+        if options.token.is_empty() && !listen.ip().is_loopback() {
             return Err(Failure::input(format!(
                 "refused to listen on {} for everybody: give --token-file FILE, or listen on \
                  127.0.0.1:{}",
                 memory.listen,
-                memory.listen.port()
+                listen.port()
             )));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::fault(format!("no runtime: {error}")))?;
-        runtime.block_on(serve(memory.listen, memory.capacity, options))
+        runtime.block_on(serve(listen, memory.capacity, options))
     }
+}
+
+/// The first address of HOST:PORT.
+fn resolve(listen: &str) -> Result<SocketAddr, Failure> {
+    let input = |why| Failure::input(format!("--listen {listen}: {why}; expected HOST:PORT"));
+    let mut addresses = listen.to_socket_addrs().map_err(|error| input(error.to_string()))?;
+    addresses.next().ok_or_else(|| input("this host has no address".to_owned()))
 }
 
 async fn serve(

@@ -1,13 +1,17 @@
 //! How does a person see that something long is going on?
 //!
 //! Owns what is drawn on stderr. Knows nothing of what is measured.
-//! Invariant: stdout is never touched, and without a terminal there is one line at the start
-//! and one at the end.
+//! Invariant: stdout is never touched, and without a terminal nothing is said of work that takes
+//! under two seconds, and two lines of any other.
 
 use std::io::IsTerminal as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Without a terminal, what takes less than this is not spoken of.
+const SILENT: Duration = Duration::from_secs(2);
 
 /// How much there is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +46,19 @@ impl Progress for Silent {
 /// Draws a bar on stderr where that is a terminal, and prints two lines where it is not.
 #[derive(Debug, Default)]
 pub struct Terminal {
-    bar: Mutex<Option<ProgressBar>>,
+    work: Mutex<Option<Work>>,
+}
+
+#[derive(Debug)]
+struct Work {
+    bar: ProgressBar,
+    announced: bool,
+}
+
+impl Terminal {
+    fn work(&self) -> MutexGuard<'_, Option<Work>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Progress for Terminal {
@@ -53,26 +69,30 @@ impl Progress for Terminal {
         };
         let bar = ProgressBar::no_length().with_message(label.to_owned());
         bar.set_length(total);
-        if std::io::stderr().is_terminal() {
+        let announced = std::io::stderr().is_terminal();
+        if announced {
             let style = ProgressStyle::with_template(template);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        } else {
-            eprintln!("{label} ...");
         }
-        *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+        *self.work() = Some(Work { bar, announced });
     }
 
     fn advance_to(&self, done: u64) {
-        if let Some(bar) = &*self.bar.lock().unwrap_or_else(PoisonError::into_inner) {
-            bar.set_position(done.min(bar.length().unwrap_or(done)));
+        if let Some(work) = &mut *self.work() {
+            if !work.announced && work.bar.elapsed() > SILENT {
+                work.announced = true;
+                eprintln!("{} ...", work.bar.message());
+            }
+            work.bar.set_position(done.min(work.bar.length().unwrap_or(done)));
         }
     }
 
     fn finish(&self) {
-        let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(bar) = bar {
+        if let Some(Work { bar, announced }) = self.work().take() {
             bar.finish_and_clear();
-            eprintln!("{}: done in {:.1} s", bar.message(), bar.elapsed().as_secs_f32());
+            if announced {
+                eprintln!("{}: done in {:.1} s", bar.message(), bar.elapsed().as_secs_f32());
+            }
         }
     }
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::attempt::Greeting;
 use crate::client::pool::Pool;
 use crate::error::{Error, Kind, Result};
+use crate::token::Token;
 use crate::transport::{Endpoint, FrameReader, FrameWriter, LinkReader, LinkWriter};
 use crate::wire::{
     ClientHello, FEATURES, HeadLimits, Part, Reply, ServerHello, Status, VALUE_BYTES_MAX, VERSION,
@@ -205,7 +205,7 @@ impl Drop for Watch<'_> {
 }
 
 /// What a client of this session says first.
-pub(super) fn hello(session: u64, token: &Bytes) -> ClientHello {
+pub(super) fn hello(session: u64, token: &Token) -> ClientHello {
     ClientHello {
         version_max: VERSION,
         version_min: VERSION,

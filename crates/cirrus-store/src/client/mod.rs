@@ -27,6 +27,7 @@ pub use crate::client::views::{ViewFuture, Views};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, Version};
 use crate::object::{Object, Stat};
+use crate::token::Token;
 use crate::transport::SimNetwork;
 use crate::view::View;
 pub use crate::wire::{Condition, Page, PageItem};
@@ -44,7 +45,7 @@ pub struct ClientOptions {
     /// How long a request may take, attempts included. Default 30 s.
     pub request_timeout: Duration,
     /// The secret that the nodes ask for; empty for none.
-    pub token: Bytes,
+    pub token: Token,
     /// Connect inside this simulated network instead of over TCP.
     pub network: Option<SimNetwork>,
 }
@@ -54,7 +55,7 @@ impl Default for ClientOptions {
         Self {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
-            token: Bytes::new(),
+            token: Token::default(),
             network: None,
         }
     }

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use cirrus_units::ByteSize;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -27,6 +26,7 @@ use crate::error::{Error, Kind, Result};
 use crate::server::connection::Connection;
 use crate::server::node::Node;
 pub use crate::server::node::NodeStats;
+use crate::token::Token;
 use crate::transport::{Link, Listener};
 use crate::view::{NodeId, View};
 use crate::wire::Limits;
@@ -40,7 +40,7 @@ pub struct NodeOptions {
     /// What it accepts of its clients.
     pub limits: Limits,
     /// The secret that clients must show; empty asks for none.
-    pub token: Bytes,
+    pub token: Token,
     /// Connections beyond this many are closed at once. Default 10,000.
     pub connections_max: u64,
     /// How long the results of a client without connections are kept. Default ten minutes.
@@ -57,7 +57,7 @@ impl NodeOptions {
         Self {
             capacity,
             limits: Limits::default(),
-            token: Bytes::new(),
+            token: Token::default(),
             connections_max: 10_000,
             session_idle: Duration::from_secs(600),
             sweep_interval: Duration::from_secs(1),

@@ -7,6 +7,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::checksum::crc32c;
 use crate::error::{Error, Kind, Result};
+use crate::token::Token;
 use crate::wire::{Status, VALUE_BYTES_MAX};
 
 /// The first four bytes, in both directions.
@@ -45,7 +46,7 @@ pub struct ClientHello {
     /// The client's view of the pool.
     pub epoch: u32,
     /// The client's secret; empty where none is asked for.
-    pub token: Bytes,
+    pub token: Token,
 }
 
 impl ClientHello {
@@ -59,12 +60,12 @@ impl ClientHello {
         buffer.put_u64_le(self.session);
         buffer.put_u64_le(self.incarnation);
         buffer.put_u32_le(self.epoch);
-        buffer.put_u16_le(u16::try_from(self.token.len()).expect("tokens are short"));
+        buffer.put_u16_le(u16::try_from(self.token.as_bytes().len()).expect("tokens are short"));
         buffer.put_u16_le(0);
         buffer.put_u32_le(0);
-        let crc = crc32c([&buffer[start..], &self.token]);
+        let crc = crc32c([&buffer[start..], self.token.as_bytes()]);
         buffer.put_u32_le(crc);
-        buffer.put_slice(&self.token);
+        buffer.put_slice(self.token.as_bytes());
     }
 
     /// Takes a hello off the front of `buffer`; `None` means that more bytes are needed.
@@ -93,6 +94,7 @@ impl ClientHello {
             return Err(Error::new(Kind::Corrupt, "a hello does not match its crc32c"));
         }
         buffer.advance(len);
+        let token = token.into();
         Ok(Some(Self { version_max, version_min, features, session, incarnation, epoch, token }))
     }
 }

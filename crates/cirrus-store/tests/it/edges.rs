@@ -8,20 +8,21 @@ use std::path::{Path, PathBuf};
 
 /// Modules of cirrus-store and what each may import beside itself. `view` is data like an object;
 /// `ByteSize` comes from cirrus-units.
-const MODULES: [(&str, &[&str]); 13] = [
+const MODULES: [(&str, &[&str]); 14] = [
     ("error", &[]),
     ("key", &["error"]),
     ("checksum", &["error"]),
     ("object", &["key"]),
+    ("token", &[]),
     ("view", &["error", "key"]),
-    ("wire", &["checksum", "error", "key"]),
+    ("wire", &["checksum", "error", "key", "token"]),
     ("transport", &["checksum", "error", "wire"]),
-    ("server", &["checksum", "error", "key", "transport", "view", "wire"]),
-    ("client", &["checksum", "error", "key", "object", "transport", "view", "wire"]),
+    ("server", &["checksum", "error", "key", "token", "transport", "view", "wire"]),
+    ("client", &["checksum", "error", "key", "object", "token", "transport", "view", "wire"]),
     ("cache", &["client", "error", "key", "object", "set"]),
     ("set", &["error", "key"]),
     ("iter", &["cache", "error", "object", "set"]),
-    ("lib", &["checksum", "client", "error", "key", "object"]),
+    ("lib", &["checksum", "client", "error", "key", "object", "token"]),
 ];
 
 /// Crates and which of the others each may depend on; tests of a crate may use more.
@@ -95,6 +96,7 @@ fn home(name: &str) -> &str {
         "Error" | "Kind" | "Result" => "error",
         "KEY_BYTES_MAX" | "Key" | "SLOTS" | "Slot" | "Version" => "key",
         "Object" | "Stat" => "object",
+        "Token" => "token",
         module => module,
     }
 }

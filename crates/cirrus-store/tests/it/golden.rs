@@ -175,9 +175,9 @@ fn client_hellos() -> Vec<(&'static str, ClientHello)> {
         session: 0x1111_2222_3333_4444,
         incarnation: 0,
         epoch: 0,
-        token: Bytes::new(),
+        token: "".into(),
     };
-    let token = Bytes::from_static(b"a secret");
+    let token = "a secret".into();
     vec![("hello-client", hello.clone()), ("hello-client-token", ClientHello { token, ..hello })]
 }
 

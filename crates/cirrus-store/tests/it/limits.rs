@@ -339,11 +339,11 @@ async fn waits_have_a_limit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_token_or_version_is_turned_away() {
     let mut options = options(ByteSize::mib(64));
-    options.token = Bytes::from_static(b"right");
+    options.token = "right".into();
     let node = Node::tcp(options).await;
     for (token, welcome) in [("right", true), ("wrong", false), ("", false), ("right.", false)] {
         let mut options = node.client_options();
-        options.token = Bytes::from_static(token.as_bytes());
+        options.token = token.into();
         let put = Client::new(&node.address, options).put(&key("k"), "v").await;
         match put {
             Ok(_) => assert!(welcome, "{token}"),
@@ -363,7 +363,7 @@ async fn a_wrong_token_or_version_is_turned_away() {
         session: 1,
         incarnation: 0,
         epoch: 0,
-        token: Bytes::from_static(b"right"),
+        token: "right".into(),
     };
     hello.put(&mut bytes);
     raw.write(&bytes).await.unwrap();

@@ -104,7 +104,7 @@ pub(crate) fn hello(session: u64) -> BytesMut {
         session,
         incarnation: 0,
         epoch: 0,
-        token: bytes::Bytes::new(),
+        token: "".into(),
     };
     hello.put(&mut bytes);
     bytes

@@ -76,6 +76,8 @@ pub(crate) struct ChannelStatus {
     pub(crate) generation: Generation,
     /// The first global batch that no checkpoint holds.
     pub(crate) cursor: u64,
+    /// Batches beyond the cursor that the current generation was given.
+    pub(crate) delivered: u64,
     pub(crate) batches: u64,
     /// Committed and not freed.
     pub(crate) retained_bytes: u64,

@@ -122,8 +122,7 @@ impl State {
             attempt,
             range,
             batches: range.batches,
-            checkpoint_due: distance >= self.window(ends) / 2
-                || channel.retained_bytes >= ends.capacity / 2
+            checkpoint_due: channel.retained_bytes >= ends.capacity / 2
                 || channel.is_short_of_bytes(ends),
         }));
         Ok(Decision { events: if known { vec![] } else { vec![event] }, reply })
@@ -271,6 +270,14 @@ impl Durable {
 impl ChannelState {
     pub(super) fn cursor(&self) -> u64 {
         self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.cursor)
+    }
+
+    pub(super) fn delivered_beyond_cursor(&self, plan: &SplitPlan) -> u64 {
+        let beyond = |split: &u64| {
+            let batches = plan.batches_of(*split);
+            batches.end.saturating_sub(batches.start.max(self.cursor()))
+        };
+        self.delivered.keys().map(beyond).sum()
     }
 
     #[cfg(test)]

@@ -123,6 +123,7 @@ impl State {
         ChannelStatus {
             generation: channel.generation,
             cursor: channel.cursor(),
+            delivered: plan.map_or(0, |plan| channel.delivered_beyond_cursor(plan)),
             batches: plan.map_or(0, SplitPlan::batches),
             retained_bytes: channel.retained_bytes,
             capacity_bytes: ends.capacity,

@@ -23,6 +23,7 @@ const FAULTS_UNTIL_MS: u64 = 60_000;
 const RUN_MS_MAX: u64 = 600_000;
 const STEP_MS: u64 = 5;
 const WORKERS: u32 = 3;
+const WINDOW: u64 = 5;
 
 /// SplitMix64: small, and the same on every machine.
 struct Dice(u64);
@@ -93,7 +94,7 @@ impl Sim {
             epochs: 3,
             batch: 4,
             batches_per_split: 3,
-            window: 5,
+            window: u32::try_from(WINDOW).unwrap(),
             short_batch: if seed.is_multiple_of(2) { ShortBatch::Drop } else { ShortBatch::Keep },
             ..SplitSpec::default()
         };

@@ -313,7 +313,10 @@ impl Actor {
             self.model.push(*batch);
             read += 1;
         }
-        let save = committed.checkpoint_due || sim.dice.one_in(4);
+        let position = self.model.len() as u64;
+        let save = committed.checkpoint_due
+            || sim.plan.is_half_a_window(self.saved, position, super::WINDOW)
+            || sim.dice.one_in(4);
         self.turn(if save { Step::Save } else { Step::Next });
     }
 
