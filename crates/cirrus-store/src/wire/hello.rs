@@ -89,12 +89,12 @@ impl ClientHello {
         if buffer.len() < len {
             return Ok(None);
         }
-        let token = Bytes::copy_from_slice(&buffer[CLIENT_HELLO_BYTES..len]);
-        if crc32c([&buffer[..CLIENT_HELLO_BYTES - 4], &token]) != crc {
+        let token = &buffer[CLIENT_HELLO_BYTES..len];
+        if crc32c([&buffer[..CLIENT_HELLO_BYTES - 4], token]) != crc {
             return Err(Error::new(Kind::Corrupt, "a hello does not match its crc32c"));
         }
+        let token = Bytes::copy_from_slice(token).into();
         buffer.advance(len);
-        let token = token.into();
         Ok(Some(Self { version_max, version_min, features, session, incarnation, epoch, token }))
     }
 }
@@ -197,7 +197,7 @@ mod tests {
             session: 7,
             incarnation: 9,
             epoch: 11,
-            token: Bytes::from_static(b"secret"),
+            token: "secret".into(),
         };
         let mut bytes = BytesMut::new();
         client.put(&mut bytes);
