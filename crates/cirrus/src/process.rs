@@ -189,7 +189,7 @@ fn run_memory(
         let ended = cancel.clone();
         // Not stopped by the coordinator: tasks still put and get while they end.
         start_heartbeats(control.clone(), member, numbers, CancellationToken::new(), ended)?;
-        server.run(cancel).await;
+        server.run(cancel).await?;
         Ok(Exit::Done)
     })
 }

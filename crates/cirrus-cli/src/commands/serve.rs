@@ -4,6 +4,7 @@
 //! addresses only.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use cirrus_store::server::{NodeOptions, Server};
@@ -31,6 +32,9 @@ pub(crate) struct Memory {
     /// How many bytes to hold, such as 8GiB: keys, values and overhead
     #[arg(long, value_name = "SIZE")]
     capacity: ByteSize,
+    /// Event loops, one thread each [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// Clients must show the secret in this file
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -45,6 +49,8 @@ impl Serve {
         }
         let mut options = NodeOptions::new(memory.capacity);
         options.token = read_token(memory.token_file.as_deref())?;
+        let threads = memory.threads.or_else(|| std::thread::available_parallelism().ok());
+        options.threads = threads.map_or(1, NonZeroUsize::get);
         let listen = resolve(&memory.listen)?;
         if options.token.is_empty() && !listen.ip().is_loopback() {
             return Err(Failure::input(format!(
@@ -87,6 +93,5 @@ async fn serve(
         }
         ended.cancel();
     });
-    server.run(cancel).await;
-    Ok(())
+    Ok(server.run(cancel).await?)
 }

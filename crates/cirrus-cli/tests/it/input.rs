@@ -47,7 +47,7 @@ fn a_value_that_makes_no_sense() {
     insta::assert_snapshot!(line(&["run", "images", "--trainer", "sink:fast"]), @"images: invalid value 'sink:fast' for '--trainer <cnn|sink:RATE>': `fast` is no rate; expected cnn or sink:RATE, such as sink:500; see '--help'.");
     insta::assert_snapshot!(line(&["run", "images", "--trainer", "gpu"]), @"images: invalid value 'gpu' for '--trainer <cnn|sink:RATE>': expected cnn or sink:RATE, such as sink:500; see '--help'.");
     insta::assert_snapshot!(line(&["run", "images", "--json"]), @"images: a value is required for '--json <FILE>' but none was supplied; see '--help'.");
-    insta::assert_snapshot!(line(&["serve", "memory", "--listen", "here", "--capacity", "1GiB"]), @"cirrus: invalid value 'here' for '--listen <ADDR>': invalid socket address syntax; see '--help'.");
+    insta::assert_snapshot!(line(&["serve", "memory", "--listen", "here", "--capacity", "1GiB"]), @"cirrus: --listen here: invalid socket address; expected HOST:PORT");
     insta::assert_snapshot!(line(&["serve", "memory", "--listen", "127.0.0.1:0", "--capacity", "0"]), @"cirrus: invalid value '0' for '--capacity <SIZE>': `0` has no unit; expected a number and a unit, such as 512MiB, 8GiB, 64KiB, 1500MB or 4096B; see '--help'.");
 }
 

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::pictures;
-use crate::support::{Running, Sandbox, counter, ports, signal};
+use crate::support::{Running, Sandbox, counter, ports, signal, wait_until_closed};
 
 /// A run that would go on for minutes, in which the sink has taken batches; and its ports.
 fn endless(sandbox: &Sandbox) -> (Running, Vec<String>) {
@@ -143,9 +143,7 @@ fn the_processes_of_a_killed_driver_end_and_the_next_run_works() {
     assert_eq!(sandbox.processes().len(), 5, "{:?}", sandbox.processes());
     signal(run.pid(), Signal::KILL);
     sandbox.wait_until_empty();
-    for port in ports {
-        assert!(std::net::TcpStream::connect(&port).is_err(), "{port} is still open");
-    }
+    wait_until_closed(&ports);
     assert_eq!(run.wait().code, None);
     let text = sandbox.run(["status", "images"]);
     assert!(text.text().contains("ended before it was done"), "{}", text.text());

@@ -191,9 +191,7 @@ impl Sandbox {
     /// Nothing of a run is left but what it says it leaves: no process, no port, no temporary file.
     pub(crate) fn assert_clean(&self, ports: &[String]) {
         assert_eq!(self.processes(), [], "orphans");
-        for port in ports {
-            assert!(TcpStream::connect(port).is_err(), "{port} is still open");
-        }
+        wait_until_closed(ports);
         let left: Vec<_> = fs::read_dir(self.path("tmp")).expect("a folder").flatten().collect();
         assert!(left.is_empty(), "temporary files: {left:?}");
         for run in self.run_dirs() {
@@ -211,6 +209,14 @@ impl Sandbox {
         let mut runs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         runs.sort();
         runs
+    }
+}
+
+/// Waits until nobody listens: a process that was killed loses its memory, by which it is found,
+/// before its sockets.
+pub(crate) fn wait_until_closed(ports: &[String]) {
+    for port in ports {
+        wait_for(&format!("the end of {port}"), || TcpStream::connect(port).is_err().then_some(()));
     }
 }
 

@@ -1,9 +1,11 @@
 //! The memory node: the program that holds objects.
 //!
-//! Owns accepting connections and their end; `node` owns what happens to objects. Never imports
-//! the client. Invariant: every connection's task is joined before [`Server::run`] returns.
+//! Owns accepting connections and their end; `loops` owns where they are served, `node` what
+//! happens to objects. Never imports the client. Invariant: every connection's task is joined
+//! before [`Server::run`] returns.
 
 mod connection;
+mod loops;
 mod memory;
 mod node;
 mod scan;
@@ -18,16 +20,16 @@ use std::time::Duration;
 
 use cirrus_units::ByteSize;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::error::{Error, Kind, Result};
 use crate::server::connection::Connection;
+use crate::server::loops::{Loops, Serve};
 use crate::server::node::Node;
 pub use crate::server::node::NodeStats;
 use crate::token::Token;
-use crate::transport::{Link, Listener};
+use crate::transport::{Incoming, Listener};
 use crate::view::{NodeId, View};
 use crate::wire::Limits;
 
@@ -41,6 +43,8 @@ pub struct NodeOptions {
     pub limits: Limits,
     /// The secret that clients must show; empty asks for none.
     pub token: Token,
+    /// Event loops: the caller's runtime is one, each further one is a thread. Default 1.
+    pub threads: usize,
     /// Connections beyond this many are closed at once. Default 10,000.
     pub connections_max: u64,
     /// How long the results of a client without connections are kept. Default ten minutes.
@@ -58,6 +62,7 @@ impl NodeOptions {
             capacity,
             limits: Limits::default(),
             token: Token::default(),
+            threads: 1,
             connections_max: 10_000,
             session_idle: Duration::from_secs(600),
             sweep_interval: Duration::from_secs(1),
@@ -98,14 +103,21 @@ impl Server {
         NodeHandle(self.node.clone())
     }
 
-    /// Serves until `cancel` is called; then closes every connection and returns.
-    pub async fn run(mut self, cancel: CancellationToken) {
-        let mut connections = JoinSet::new();
+    /// Serves until `cancel` is called; then closes every connection and returns. An error means
+    /// that it could not begin.
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<()> {
+        // A simulated network lives in the caller's runtime, whose time it shares.
+        let threads = match self.listener {
+            Listener::Tcp(_) => self.node.options.threads,
+            Listener::Sim(_) => 1,
+        };
+        let served = Served { node: self.node.clone(), cancel: cancel.clone() };
+        let mut loops = Loops::start(threads, served, &cancel)?;
         let mut sweep = tokio::time::interval(self.node.options.sweep_interval);
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
-                    Ok(link) => self.welcome(link, &mut connections, &cancel),
+                    Ok(incoming) => loops.hand_out(incoming),
                     Err(error) if cancel.is_cancelled() => debug!("stopped listening: {error}"),
                     // Who came has left already.
                     Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
@@ -115,32 +127,45 @@ impl Server {
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 },
-                Some(_) = connections.join_next() => {}
+                () = loops.ended() => {}
                 _ = sweep.tick() => self.node.sweep(),
                 () = cancel.cancelled() => break,
             }
         }
-        while connections.join_next().await.is_some() {}
+        loops.join().await;
+        Ok(())
     }
+}
 
-    fn welcome(&self, link: Link, connections: &mut JoinSet<()>, cancel: &CancellationToken) {
-        let (node, cancel) = (self.node.clone(), cancel.clone());
-        let counted = Counted::new(node.clone());
+/// What serves each connection.
+#[derive(Debug, Clone)]
+struct Served {
+    node: Arc<Node>,
+    cancel: CancellationToken,
+}
+
+impl Serve for Served {
+    async fn serve(self, incoming: Incoming) {
+        let Self { node, cancel } = self;
+        let _counted = Counted::new(node.clone());
         if node.connections.load(Ordering::Relaxed) > node.options.connections_max {
             warn!("refused a connection: {} are open", node.options.connections_max);
             return;
         }
-        connections.spawn(async move {
-            let _counted = counted;
-            let opened = tokio::select! {
-                opened = Connection::open(node, link) => opened,
-                () = cancel.cancelled() => Err(Error::new(Kind::Closed, "stopping")),
-            };
-            match opened {
-                Ok(connection) => connection.run(cancel).await,
-                Err(error) => debug!("no connection: {error}"),
-            }
-        });
+        let opened = async {
+            let link = incoming.open().map_err(|error| {
+                Error::new(Kind::Closed, "a connection was lost").with_source(error)
+            })?;
+            Connection::open(node, link).await
+        };
+        let opened = tokio::select! {
+            opened = opened => opened,
+            () = cancel.cancelled() => Err(Error::new(Kind::Closed, "stopping")),
+        };
+        match opened {
+            Ok(connection) => connection.run(cancel).await,
+            Err(error) => debug!("no connection: {error}"),
+        }
     }
 }
 

@@ -53,11 +53,11 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Waits for the next link.
-    pub async fn accept(&mut self) -> io::Result<Link> {
+    /// Waits for the next peer.
+    pub async fn accept(&mut self) -> io::Result<Incoming> {
         match self {
-            Self::Tcp(listener) => Ok(Link::tcp(listener.accept().await?.0)),
-            Self::Sim(listener) => listener.accept().await,
+            Self::Tcp(listener) => Ok(Incoming::Tcp(listener.accept().await?.0.into_std()?)),
+            Self::Sim(listener) => Ok(Incoming::Sim(listener.accept().await?)),
         }
     }
 
@@ -66,6 +66,25 @@ impl Listener {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
             Self::Sim(_) => None,
+        }
+    }
+}
+
+/// A peer that has connected and belongs to no event loop yet.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A connected socket.
+    Tcp(std::net::TcpStream),
+    /// A simulated link.
+    Sim(Link),
+}
+
+impl Incoming {
+    /// The link, which from now on belongs to the loop that this is called on.
+    pub fn open(self) -> io::Result<Link> {
+        match self {
+            Self::Tcp(stream) => Ok(Link::tcp(TcpStream::from_std(stream)?)),
+            Self::Sim(link) => Ok(link),
         }
     }
 }

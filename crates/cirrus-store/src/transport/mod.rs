@@ -9,7 +9,7 @@ mod reader;
 mod sim;
 mod writer;
 
-pub use link::{Endpoint, Link, LinkReader, LinkWriter, Listener};
+pub use link::{Endpoint, Incoming, Link, LinkReader, LinkWriter, Listener};
 pub(crate) use reader::FrameReader;
 pub use sim::{SimFaults, SimListener, SimNetwork, SimReader, SimWriter};
 pub(crate) use writer::FrameWriter;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cirrus_store::transport::{Endpoint, Listener, SimFaults, SimNetwork};
+use cirrus_store::transport::{Endpoint, Incoming, Listener, SimFaults, SimNetwork};
 use cirrus_store::wire::{ClientHello, Limits, Reply, Request, ServerHello, Status, Write};
 use cirrus_store::{ByteSize, Client, Condition, Kind, PutOptions, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -403,7 +403,7 @@ async fn a_node_that_falls_silent_is_given_up() {
     let accepted = Arc::new(Mutex::new(Vec::new()));
     let links = accepted.clone();
     let mute = tokio::spawn(async move {
-        while let Ok(mut link) = listener.accept().await {
+        while let Ok(mut link) = listener.accept().await.and_then(Incoming::open) {
             let mut buffer = BytesMut::new();
             while ClientHello::take(&mut buffer).unwrap().is_none() {
                 link.reader.read_buf(&mut buffer).await.unwrap();

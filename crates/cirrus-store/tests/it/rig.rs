@@ -15,7 +15,7 @@ pub(crate) struct Node {
     pub(crate) endpoint: Endpoint,
     network: Option<SimNetwork>,
     cancel: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<cirrus_store::Result<()>>,
 }
 
 impl Node {
@@ -58,7 +58,7 @@ impl Node {
     /// Stops it and waits until its connections have ended.
     pub(crate) async fn stop(self) {
         self.cancel.cancel();
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {

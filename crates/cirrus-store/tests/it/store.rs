@@ -23,6 +23,17 @@ macro_rules! over_every_link {
                 node.stop().await;
             })*
         }
+        mod loops {
+            use super::*;
+            $(#[tokio::test]
+            async fn $check() {
+                let mut options = options(ByteSize::mib(256));
+                options.threads = 3;
+                let node = Node::tcp(options).await;
+                super::$check(node.client()).await;
+                node.stop().await;
+            })*
+        }
         mod sim {
             use super::*;
             $(#[tokio::test]
