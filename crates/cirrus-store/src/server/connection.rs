@@ -15,8 +15,7 @@ use tracing::debug;
 
 use crate::checksum::Sums;
 use crate::error::{Error, Kind};
-use crate::server::memory::Reservation;
-use crate::server::node::{Node, Parked, unix_ms};
+use crate::server::node::{Admitted, Node, Paid, Parked, unix_ms};
 use crate::server::session::Session;
 use crate::transport::{FrameReader, FrameWriter, Link, LinkReader, LinkWriter};
 use crate::wire::{
@@ -120,9 +119,16 @@ impl Connection {
         let request_id = head.request_id;
         let patience = transfer_timeout(head.tail_bytes());
         match self.node.admit(&head) {
-            Ok(paid) => {
+            Ok(Admitted::Large(mut filling)) => {
+                let tail = self.reader.tail_into(&head, filling.bytes_mut());
+                let sums = within(patience, tail).await?;
+                let large = filling.finish(sums);
+                let (payload, sums) = (large.bytes().clone(), large.sums().clone());
+                self.execute(request_id, head, payload, sums, Paid::Large(large));
+            }
+            Ok(Admitted::Small(paid)) => {
                 let (payload, sums) = within(patience, self.reader.tail(&head)).await?;
-                self.execute(request_id, head, payload, sums, paid);
+                self.execute(request_id, head, payload, sums, Paid::Transit(paid));
             }
             Err(fault) => {
                 within(patience, self.reader.discard(&head)).await?;
@@ -141,14 +147,7 @@ impl Connection {
         within(transfer_timeout(self.writer.queued_bytes()), self.writer.flush()).await
     }
 
-    fn execute(
-        &mut self,
-        request_id: u64,
-        head: Head,
-        payload: Bytes,
-        sums: Sums,
-        paid: Reservation,
-    ) {
+    fn execute(&mut self, request_id: u64, head: Head, payload: Bytes, sums: Sums, paid: Paid) {
         let request = match Request::from_part(Part::of(head, payload, sums)) {
             Ok(request) => request,
             Err(error) => return self.answer(request_id, &Fault::from(&error).into()),

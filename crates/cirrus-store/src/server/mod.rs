@@ -4,11 +4,10 @@
 //! the client. Invariant: every connection's task is joined before [`Server::run`] returns.
 
 mod connection;
+mod keyspace;
 mod memory;
 mod node;
-mod scan;
 mod session;
-mod shard;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

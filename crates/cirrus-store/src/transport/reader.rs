@@ -102,6 +102,30 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok((tail, Sums::from_table(table)))
     }
 
+    /// Reads the payload that follows `head` into `payload`, which has its length, and returns its
+    /// checksums, not yet checked.
+    pub(crate) async fn tail_into(&mut self, head: &Head, payload: &mut [u8]) -> Result<Sums> {
+        self.read_exact(payload).await?;
+        let mut table = vec![0; head.table_bytes()];
+        self.read_exact(&mut table).await?;
+        Ok(Sums::from_table(table.into()))
+    }
+
+    /// Fills `to` with what is here and then with what comes.
+    async fn read_exact(&mut self, to: &mut [u8]) -> Result<()> {
+        let mut filled = to.len().min(self.buffer.len());
+        self.buffer.copy_to_slice(&mut to[..filled]);
+        while filled < to.len() {
+            let read = self.link.read(&mut to[filled..]).await.map_err(failed)?;
+            if read == 0 {
+                return Err(closed("the peer closed the connection inside a payload"));
+            }
+            filled += read;
+            self.progress.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Reads past the payload that follows `head` without keeping it.
     pub(crate) async fn discard(&mut self, head: &Head) -> Result<()> {
         let mut left = head.tail_bytes();
