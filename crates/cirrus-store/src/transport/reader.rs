@@ -29,7 +29,12 @@ pub(crate) struct FrameReader<R> {
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(crate) fn new(link: R, limits: HeadLimits) -> Self {
-        let buffer = BytesMut::with_capacity(BUFFER_BYTES);
+        Self::starting_with(BytesMut::with_capacity(BUFFER_BYTES), link, limits)
+    }
+
+    /// A reader for a link of which `buffer` has been read already.
+    pub(crate) fn starting_with(mut buffer: BytesMut, link: R, limits: HeadLimits) -> Self {
+        buffer.reserve(BUFFER_BYTES - buffer.len().min(BUFFER_BYTES));
         Self { link, buffer, limits, progress: Arc::default() }
     }
 

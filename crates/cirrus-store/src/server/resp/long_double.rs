@@ -24,7 +24,7 @@ pub(super) struct LongDouble {
 }
 
 impl LongDouble {
-    const ZERO: Self = Self { is_negative: false, mantissa: 0, exponent: 0, is_infinite: false };
+    pub(super) const ZERO: Self = Self { is_negative: false, mantissa: 0, exponent: 0, is_infinite: false };
 
     /// The number that these bytes spell as C's `strtold` reads them, all of them.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {

@@ -147,6 +147,22 @@ impl<L: AsMut<[u8]>> Input<L> {
         !matches!(self.phase, Phase::Idle | Phase::Done) || self.waiting_bytes() > 0
     }
 
+    /// Whether an argument's own buffer is being filled.
+    pub fn is_filling(&self) -> bool {
+        matches!(self.phase, Phase::Large { .. })
+    }
+
+    /// Bytes of the command under way as far as its lengths have come.
+    pub fn expected_bytes(&mut self) -> usize {
+        let argument = match &mut self.phase {
+            Phase::Bulk(len) | Phase::Asked(len) | Phase::Drop(len) => *len,
+            Phase::Large { large, .. } => large.as_mut().len(),
+            Phase::Idle | Phase::Length | Phase::End | Phase::Done => 0,
+        };
+        let large: usize = self.large.iter_mut().map(|large| large.as_mut().len()).sum();
+        self.waiting_bytes() + argument + large
+    }
+
     /// Memory that the command under way holds beside its admitted arguments, to be paid for
     /// when it is large.
     pub fn held_bytes(&self) -> usize {
@@ -193,12 +209,13 @@ impl<L: AsMut<[u8]>> Input<L> {
                     self.bulk(len)
                 }
                 Phase::Asked(len) => Some(Next::Admit(*len)),
-                Phase::Large { large, filled } if *filled < large.as_mut().len() => {
-                    Some(Next::More)
-                }
-                Phase::Large { .. } => {
-                    self.large_is_full();
-                    None
+                Phase::Large { large, filled } => {
+                    if *filled < large.as_mut().len() {
+                        Some(Next::More)
+                    } else {
+                        self.large_is_full();
+                        None
+                    }
                 }
                 Phase::End => self.end(),
                 Phase::Drop(bytes) => {
