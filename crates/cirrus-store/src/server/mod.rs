@@ -164,7 +164,8 @@ const TLS: u8 = 0x16;
 /// Reads the first byte, which says what the client speaks.
 async fn open(node: &Arc<Node>, mut link: Link) -> Result<Opened> {
     let mut first = BytesMut::new();
-    let closed = |error| Error::new(Kind::Closed, "closed before its first byte").with_source(error);
+    let closed =
+        |error| Error::new(Kind::Closed, "closed before its first byte").with_source(error);
     let read = link.reader.read_buf(&mut first);
     match timeout(HELLO_TIMEOUT, read).await {
         Ok(read) => drop(read.map_err(closed)?),

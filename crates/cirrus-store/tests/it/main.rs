@@ -9,5 +9,6 @@ mod limits;
 mod moved;
 mod mutations;
 mod raw;
+mod resp;
 mod rig;
 mod store;

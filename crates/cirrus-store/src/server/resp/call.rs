@@ -41,10 +41,8 @@ pub(super) const WRONG_TYPE: Failure =
     Failure::Text("WRONGTYPE Operation against a key holding the wrong kind of value");
 pub(super) const TOO_LONG: Failure =
     Failure::Text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
-const NOT_A_KEY: Failure =
-    Failure::Text("ERR a key has 1 to 1024 bytes here; see docs/resp.md");
-const CROSS_SLOT: Failure =
-    Failure::Text("CROSSSLOT Keys in request don't hash to the same slot");
+const NOT_A_KEY: Failure = Failure::Text("ERR a key has 1 to 1024 bytes here; see docs/resp.md");
+const CROSS_SLOT: Failure = Failure::Text("CROSSSLOT Keys in request don't hash to the same slot");
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {

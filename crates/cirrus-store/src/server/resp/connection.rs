@@ -13,9 +13,8 @@ pub(super) const REDIS_VERSION: &str = "7.0.15";
 
 const WRONG_PASSWORD: Failure =
     Failure::Text("WRONGPASS invalid username-password pair or user is disabled.");
-const NAME_CHARACTERS: Failure = Failure::Text(
-    "ERR Client names cannot contain spaces, newlines or special characters.",
-);
+const NAME_CHARACTERS: Failure =
+    Failure::Text("ERR Client names cannot contain spaces, newlines or special characters.");
 
 /// What a connection has said about itself.
 #[derive(Debug)]

@@ -61,7 +61,11 @@ pub(super) fn rename(call: &Call<'_>, out: &mut Output, if_absent: bool) -> Resu
         let from = places.at(0);
         let Some(found) = from.found() else { return Err(Failure::Text("ERR no such key")) };
         if call.arg(1) == call.arg(2) {
-            if if_absent { out.integer(0) } else { out.ok() }
+            if if_absent {
+                out.integer(0)
+            } else {
+                out.ok()
+            }
             return Ok(());
         }
         let Contents::Value(stored) = found.content else {
@@ -79,7 +83,11 @@ pub(super) fn rename(call: &Call<'_>, out: &mut Output, if_absent: bool) -> Resu
         let value = shared.map_or_else(|| Value::small(&copied), Value::Large);
         places.at(1).put(value, expires_at, epoch)?;
         places.at(0).remove(epoch);
-        if if_absent { out.integer(1) } else { out.ok() }
+        if if_absent {
+            out.integer(1)
+        } else {
+            out.ok()
+        }
         Ok(())
     })
 }
@@ -189,7 +197,8 @@ fn parse_cursor(text: &[u8]) -> Result<Option<(u16, u64)>> {
     if !all || digits.len() > 20 {
         return Err(Failure::Text("ERR invalid cursor"));
     }
-    let trimmed = digits.iter().position(|digit| *digit != b'0').map_or(&digits[..0], |at| &digits[at..]);
+    let trimmed =
+        digits.iter().position(|digit| *digit != b'0').map_or(&digits[..0], |at| &digits[at..]);
     if trimmed.is_empty() {
         return Ok(Some((0, 0)));
     }

@@ -71,7 +71,11 @@ pub(super) fn pop(call: &Call<'_>, out: &mut Output, end: End) -> Result {
         let len = match place.found() {
             Some(found) => queue_of(&found)?.len(),
             None => {
-                if count.is_some() { out.null_array() } else { out.null() }
+                if count.is_some() {
+                    out.null_array()
+                } else {
+                    out.null()
+                }
                 return Ok(());
             }
         };
@@ -175,13 +179,12 @@ pub(super) fn blocking_pop(call: &Call<'_>, out: &mut Output, end: End) -> Resul
 
 /// Seconds with a fraction, as milliseconds; 0 is for ever.
 fn timeout(text: &[u8]) -> Result<u64> {
-    let Some(seconds) = LongDouble::parse(text).filter(|seconds| seconds.is_finite()) else {
+    let Some(seconds) = LongDouble::parse(text) else {
         return Err(Failure::Text("ERR timeout is not a float or out of range"));
     };
-    let Some(ms) = seconds.to_ms() else {
-        return Err(Failure::Text("ERR timeout is out of range"));
-    };
-    u64::try_from(ms).map_err(|_| Failure::Text("ERR timeout is negative"))
+    // Redis's conversion makes a negative number of one that is too large.
+    let ms = seconds.to_ms().and_then(|ms| u64::try_from(ms).ok());
+    ms.ok_or(Failure::Text("ERR timeout is negative"))
 }
 
 /// A client's stay in the lines of its keys.

@@ -72,12 +72,7 @@ pub(super) struct Shared {
 }
 
 /// Serves one connection, whose first bytes are `first`, until it ends or `cancel` is called.
-pub(super) async fn serve(
-    node: Arc<Node>,
-    link: Link,
-    first: BytesMut,
-    cancel: CancellationToken,
-) {
+pub(super) async fn serve(node: Arc<Node>, link: Link, first: BytesMut, cancel: CancellationToken) {
     let (peer, local) = link.reader.addresses();
     let entry = node.resp.clients.enter(peer, local);
     let is_trusted = node.options.token.is_empty();
@@ -206,8 +201,7 @@ impl Connection<'_> {
     fn command(&mut self, now_ms: u64) {
         let large: Vec<Large> =
             self.input.take_large().into_iter().map(Filling::finish_summed).collect();
-        let request =
-            Request { node: self.node, input: &self.input, large: &large, now_ms };
+        let request = Request { node: self.node, input: &self.input, large: &large, now_ms };
         let (before, mark) = (self.client.replies, self.out.mark());
         self.wait = request.answer(&mut self.client, &mut self.out);
         if self.client.replies == Replies::Off {

@@ -409,9 +409,7 @@ impl<L: AsMut<[u8]>> Input<L> {
 
     fn inline_line(&mut self) -> Result<Option<Next>, Broken> {
         let rest = &self.buffer[self.begin..];
-        let Some(end) = 
-            rest.iter().take(LINE_BYTES_MAX + 1).position(|byte| *byte == b'\n')
-        else {
+        let Some(end) = rest.iter().take(LINE_BYTES_MAX + 1).position(|byte| *byte == b'\n') else {
             return unended(rest.len(), "Protocol error: too big inline request");
         };
         let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
@@ -523,4 +521,62 @@ fn escape(rest: &[u8], words: &mut Vec<u8>) -> usize {
 
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | 9..=13)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rest of a refused command passes by, whatever phase it was refused in.
+    #[test]
+    fn a_refused_command_leaves_nothing_behind() {
+        let large =
+            [&b"*3\r\n$3\r\nset\r\n$1\r\nk\r\n$20000\r\n"[..], &[7; 20_000], b"\r\n"].concat();
+        let stream = [&large[..], b"*1\r\n$4\r\nping\r\n"].concat();
+        for refused_at in (1..20_020).step_by(13) {
+            let mut input: Input<Vec<u8>> = Input::new(BytesMut::new());
+            let mut seen = Vec::new();
+            for (at, byte) in stream.iter().enumerate() {
+                match input.room() {
+                    Room::Small(buffer) => buffer.extend_from_slice(&[*byte]),
+                    Room::Large(rest) => {
+                        rest[0] = *byte;
+                        input.filled(1);
+                    }
+                }
+                loop {
+                    match input.next().unwrap() {
+                        Next::More => break,
+                        Next::Admit(len) => input.admit(vec![0; len]),
+                        Next::Refused => seen.push(0),
+                        Next::Command => seen.push(input.argument_count()),
+                    }
+                }
+                if at == refused_at && input.is_inside() {
+                    input.refuse();
+                }
+            }
+            // Before anything of it could be told from an inline command, nothing is refused.
+            let expected = if refused_at < 3 { [3, 1] } else { [0, 1] };
+            assert_eq!(seen, expected, "refused behind {refused_at} bytes");
+            assert!(!input.is_inside());
+        }
+    }
+
+    #[test]
+    fn lengths_are_checked_before_anything_is_taken() {
+        for (stream, expected) in [
+            (&b"*1048577\r\n"[..], Broken::Text("Protocol error: invalid multibulk length")),
+            (b"*1\r\n$536870913\r\n", Broken::Text("Protocol error: invalid bulk length")),
+            (b"*1\r\n+x\r\n", Broken::NoBulk(b'+')),
+        ] {
+            let mut input: Input<Vec<u8>> = Input::new(BytesMut::from(stream));
+            input.set_trusted(true);
+            assert_eq!(input.next().unwrap_err(), expected);
+        }
+        let mut input: Input<Vec<u8>> = Input::new(BytesMut::from(&b"*1048576\r\n"[..]));
+        input.set_trusted(true);
+        assert_eq!(input.next(), Ok(Next::More));
+        assert!(input.held_bytes() < 100, "{}", input.held_bytes());
+    }
 }

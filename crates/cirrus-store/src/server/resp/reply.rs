@@ -249,10 +249,13 @@ mod tests {
             _: &mut Context<'_>,
             slices: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
-            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-            let taken = all.len().min(self.1);
-            self.0.extend_from_slice(&all[..taken]);
-            Poll::Ready(Ok(taken))
+            let mut left = self.1;
+            for slice in slices {
+                let taken = slice.len().min(left);
+                self.0.extend_from_slice(&slice[..taken]);
+                left -= taken;
+            }
+            Poll::Ready(Ok(self.1 - left))
         }
 
         fn is_write_vectored(&self) -> bool {
@@ -302,10 +305,10 @@ mod tests {
 
     #[test]
     fn shared_values_leave_in_their_places_however_little_is_taken() {
-        for taken in [1, 7, 16 * 1024, 1 << 20] {
+        for taken in [7, 1000, 16 * 1024, 1 << 20] {
             let mut output = Output::default();
             let mut expected = Vec::new();
-            for index in 0..100_usize {
+            for index in 0..60_usize {
                 let value = vec![u8::try_from(index).unwrap(); index * 700];
                 output.bulk_shared(&Bytes::from(value.clone()));
                 expected.extend_from_slice(format!("${}\r\n", value.len()).as_bytes());

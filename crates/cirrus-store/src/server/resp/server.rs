@@ -152,4 +152,3 @@ pub(super) fn config_set(call: &Call<'_>) -> Result {
 pub(super) fn dbsize(call: &Call<'_>, out: &mut Output) {
     out.count(call.node.keyspace.len());
 }
-

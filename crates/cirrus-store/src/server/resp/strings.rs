@@ -53,7 +53,11 @@ enum Expiry {
     /// As before.
     Kept,
     /// An argument, in seconds or milliseconds, from now or from 1970.
-    At { index: usize, in_seconds: bool, is_absolute: bool },
+    At {
+        index: usize,
+        in_seconds: bool,
+        is_absolute: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -258,7 +262,11 @@ pub(super) fn mset(call: &Call<'_>, out: &mut Output, if_absent: bool) -> Result
         for (index, value) in values.into_iter().enumerate() {
             places.at(index).put(value, NEVER, epoch)?;
         }
-        if if_absent { out.integer(1) } else { out.ok() }
+        if if_absent {
+            out.integer(1)
+        } else {
+            out.ok()
+        }
         Ok(())
     })
 }
