@@ -48,7 +48,7 @@ async fn redis_cli() {
     for (line, expected) in [
         ("set greeting hello", "OK\n"),
         ("get greeting", "hello\n"),
-        ("-3 config get save", "save\n\n"),
+        ("-3 config get save", "save \n"),
         ("--scan --pattern gree*", "greeting\n"),
         ("rpush list a b", "2\n"),
         ("blpop list 1", "list\na\n"),

@@ -80,9 +80,11 @@ async fn a_client_that_leaves_takes_nothing_with_it() {
         assert_eq!(pusher.text(&["rpush", "list", "a"]), ":1\r\n");
         assert_eq!(second.reply(), b"*2\r\n$4\r\nlist\r\n$1\r\na\r\n");
         // One that is killed while it waits.
+        let id = second.text(&["client", "id"]);
+        let id = id.trim_start_matches(':').trim_end();
         second.send(&["blpop", "list", "0"]);
         until_blocked(&address, 1);
-        assert_eq!(pusher.text(&["client", "kill", "type", "normal"]), ":1\r\n");
+        assert_eq!(pusher.text(&["client", "kill", "id", id]), ":1\r\n");
         until_blocked(&address, 0);
         assert_eq!(pusher.text(&["rpush", "list", "b"]), ":1\r\n");
         assert_eq!(pusher.text(&["lrange", "list", "0", "-1"]), "*1\r\n$1\r\nb\r\n");
