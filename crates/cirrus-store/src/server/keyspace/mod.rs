@@ -229,3 +229,6 @@ impl Places<'_> {
 fn shard_of(slot: Slot) -> usize {
     usize::from(slot.number() / SLOTS_PER_SHARD)
 }
+
+#[cfg(test)]
+mod tests;
