@@ -28,7 +28,9 @@ use crate::server::memory::{Memory, Reservation};
 use crate::server::session::{Session, Sessions};
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
-use crate::wire::{BATCH_BYTES_MAX, Condition, Fault, Head, NEVER, Reply, Request, Write};
+use crate::wire::{
+    BATCH_BYTES_MAX, Condition, Fault, Head, NEVER, Reply, Request, WholeValue, Write,
+};
 
 /// The most bytes of values in the reply to a batch.
 const BATCH_REPLY_BYTES_MAX: u32 = 16 << 20;
@@ -229,7 +231,8 @@ impl Node {
                 Some(_) | None => Err(place.signal()),
             }
         });
-        signal.map_err(|signal| Parked { key, newer_than, timeout_ms, signal })
+        // In a buffer of its own: the one that it came in is not kept for as long as the wait.
+        signal.map_err(|signal| Parked { key: key.detached(), newer_than, timeout_ms, signal })
     }
 
     /// Answers the items in turn. Values beyond the reply's share of memory are deferred, and items
@@ -265,7 +268,10 @@ impl Node {
                 self.held(key.slot())?;
                 place.found().map(|found| stat(&found)).ok_or_else(|| Kind::NotFound.into())
             }),
-            Request::Get { .. } => self.get(request, room, now_ms),
+            Request::Get { .. } => {
+                let reply = self.get(request, room, now_ms, None::<fn(WholeValue<'_>)>)?;
+                reply.ok_or_else(|| Kind::Protocol.into())
+            }
             Request::Put { key, write, condition, expires_at, value, sums } => {
                 let value = self.value(&value, &sums, large);
                 self.write(session, write, &key, now_ms, |place, epoch| {
@@ -320,42 +326,68 @@ impl Node {
         }
     }
 
-    fn get(&self, request: Request, room: u32, now_ms: u64) -> Result<Reply, Fault> {
+    /// Answers a get. A small value that is wanted whole is handed to `copy`, with its shard
+    /// locked; anything else is returned.
+    pub(super) fn get_to(
+        &self,
+        request: Request,
+        copy: impl FnOnce(WholeValue<'_>),
+    ) -> Option<Reply> {
+        self.count();
+        match self.get(request, u32::MAX, unix_ms(), Some(copy)) {
+            Ok(reply) => reply,
+            Err(fault) => Some(fault.into()),
+        }
+    }
+
+    /// `None` means that the value was handed to `copy`.
+    fn get<C: FnOnce(WholeValue<'_>)>(
+        &self,
+        request: Request,
+        room: u32,
+        now_ms: u64,
+        copy: Option<C>,
+    ) -> Result<Option<Reply>, Fault> {
         let Request::Get { key, offset, len, newer_than, inline_bytes_max } = request else {
             return Err(Kind::Protocol.into());
         };
-        let (reply, whole) = self.keyspace.at(&key, now_ms, |place| {
+        let (reply, range) = self.keyspace.at(&key, now_ms, |place| {
             self.held(key.slot())?;
             let found = place.found().ok_or(Kind::NotFound)?;
-            let version = found.version;
+            let (version, expires_at) = (found.version, found.expires_at);
             let Contents::Value(stored) = found.content else {
                 return Err(Fault::from(Kind::WrongType));
             };
             if newer_than >= version {
-                return Ok((Reply::NotModified { version }, None));
+                return Ok((Some(Reply::NotModified { version }), 0..0));
             }
             let size = stored.len() as u64;
             let from = offset.min(size);
             let to = offset.saturating_add(len).min(size).max(from);
             if to - from > u64::from(inline_bytes_max.min(room)) {
-                return Ok((Reply::Deferred { version, size }, None));
+                return Ok((Some(Reply::Deferred { version, size }), 0..0));
+            }
+            if let (Stored::Small { bytes: value, crc }, Some(copy)) = (stored, copy)
+                && (from, to) == (0, size)
+            {
+                copy(WholeValue { version, expires_at, value, crc });
+                return Ok((None, 0..0));
             }
             let (value, sums) = (stored.to_bytes(), stored.to_sums());
-            let expires_at = found.expires_at;
             let whole = Reply::Value { version, size, offset: from, expires_at, value, sums };
-            Ok((whole, Some((index(from), index(to)))))
+            Ok((Some(whole), index(from)..index(to)))
         })?;
-        match (reply, whole) {
-            (Reply::Value { version, size, offset, expires_at, value, sums }, Some((from, to)))
-                if to - from != value.len() =>
+        match reply {
+            Some(Reply::Value { version, size, offset, expires_at, value, sums })
+                if range.len() != value.len() =>
             {
                 // Cut, and its edges summed, after the lock was released.
-                let slice = sums.slice(&value, from, to - from);
+                let slice = sums.slice(&value, range.start, range.len());
                 let sums = slice.map_err(|error| Fault::from(&error))?;
-                let value = value.slice(from..to);
-                Ok(Reply::Value { version, size, offset, expires_at, value, sums })
+                let value = value.slice(range);
+                Ok(Some(Reply::Value { version, size, offset, expires_at, value, sums }))
             }
-            (reply, _) => Ok(reply),
+            reply => Ok(reply),
         }
     }
 
