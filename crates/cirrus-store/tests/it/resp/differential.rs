@@ -291,7 +291,7 @@ impl Streams {
             "client kill id x",
             "client list type x",
             "client setname a\x01b",
-            "client list id x"
+            "client list id x",
         ]);
         line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
     }
