@@ -8,7 +8,9 @@ mod connection;
 mod keyspace;
 mod memory;
 mod node;
+mod operations;
 mod session;
+mod stats;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -25,7 +27,7 @@ use tracing::{debug, warn};
 use crate::error::{Error, Kind, Result};
 use crate::server::connection::Connection;
 use crate::server::node::Node;
-pub use crate::server::node::NodeStats;
+pub use crate::server::stats::NodeStats;
 use crate::token::Token;
 use crate::transport::{Link, Listener};
 use crate::view::{NodeId, View};
