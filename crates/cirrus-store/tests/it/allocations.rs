@@ -113,6 +113,7 @@ fn a_small_get_or_put_allocates_nothing() {
         exchange(&mut stream, &frames(true), written);
         exchange(&mut stream, &frames(false), got);
     }
+    assert!(COUNT.load(Ordering::Relaxed) > 100, "what the node allocated to start is counted");
     let (mut puts, mut gets) = (0, 0);
     for _ in 0..100 {
         puts += exchange(&mut stream, &frames(true), written);

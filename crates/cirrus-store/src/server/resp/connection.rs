@@ -118,8 +118,8 @@ pub(super) fn hello(call: &Call<'_>, client: &mut Client, out: &mut Output) -> R
     if !client.is_trusted {
         return Err(Failure::Text(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
-             HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
-             select the RESP protocol version at the same time",
+             HELLO AUTH <user> <pass> option can be used to authenticate the client and select \
+             the RESP protocol version at the same time",
         ));
     }
     if let Some(name) = name {

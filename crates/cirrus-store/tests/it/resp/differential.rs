@@ -88,7 +88,7 @@ impl Streams {
                 line.push(more);
             }
             2 => {
-                let other = self.word(&["nothing", "getx", "", "SET\r\nx", "client|id", "hgetall"]);
+                let other = self.word(&["nothing", "getx", "", "SET\r\nx", "client|id", "client|"]);
                 line[0] = other;
             }
             _ => {}
@@ -259,13 +259,13 @@ impl Streams {
             "client no-evict what",
             "config get save",
             "config set nothing 1",
-            "config set port 1",
+            "config set databases 2",
             "config nothing",
             "cluster info",
             "cluster nothing",
-            "hello 4",
-            "hello x",
-            "hello 3 what",
+            "hello 4 x y",
+            "hello x y z",
+            "hello 3 what else",
             "auth",
             "auth x",
             "auth a b",
@@ -283,7 +283,6 @@ impl Streams {
             "scan 0 match",
             "scan 0 nothing",
             "lpop",
-            "debug",
             "memory usage nothing",
             "memory nothing",
             "flushall x",
@@ -430,7 +429,7 @@ async fn run(seeds: std::ops::Range<u64>, resp3: bool) {
     let node = Node::tcp(options(ByteSize::new(256 << 20))).await;
     let address = node.address.clone();
     tokio::task::spawn_blocking(move || {
-        let redis = Redis::start(&[]);
+        let redis = Redis::start(&["--databases", "1"]);
         for seed in seeds {
             for wire in [&mut Wire::tcp(&address), &mut redis.wire()] {
                 assert_eq!(wire.call(&["FLUSHALL"]), b"+OK\r\n");
