@@ -54,6 +54,41 @@ impl Key {
     }
 }
 
+/// A key that is borrowed, with its slot: what looking up takes, without an allocation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyRef<'a> {
+    bytes: &'a [u8],
+    slot: Slot,
+}
+
+impl<'a> KeyRef<'a> {
+    /// `None` for no bytes, or more than [`KEY_BYTES_MAX`].
+    #[allow(dead_code, reason = "for keys that are no `Key` yet")]
+    pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
+        let is_key = !bytes.is_empty() && bytes.len() <= KEY_BYTES_MAX;
+        is_key.then(|| Self { bytes, slot: Slot::of(bytes) })
+    }
+
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The same key in a buffer of its own.
+    pub(crate) fn to_key(self) -> Key {
+        Key(Bytes::copy_from_slice(self.bytes))
+    }
+}
+
+impl<'a> From<&'a Key> for KeyRef<'a> {
+    fn from(key: &'a Key) -> Self {
+        Self { bytes: key.as_bytes(), slot: key.slot() }
+    }
+}
+
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
         &self.0
@@ -183,5 +218,7 @@ mod tests {
         assert_eq!(Key::new("").unwrap_err().kind(), Kind::Invalid);
         assert!(Key::new(vec![0; 1024]).is_ok());
         assert_eq!(Key::new(vec![0; 1025]).unwrap_err().kind(), Kind::Invalid);
+        assert!(KeyRef::new(&[]).is_none() && KeyRef::new(&[0; 1025]).is_none());
+        assert_eq!(KeyRef::new(b"foo").unwrap().slot().number(), 12_182);
     }
 }

@@ -38,6 +38,9 @@ pub(crate) struct Memory {
     /// Clients must show the secret in this file
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Tell Redis clients of the pool's other nodes, as Redis Cluster does
+    #[arg(long)]
+    cluster: bool,
 }
 
 impl Serve {
@@ -51,6 +54,7 @@ impl Serve {
         options.token = read_token(memory.token_file.as_deref())?;
         let threads = memory.threads.or_else(|| std::thread::available_parallelism().ok());
         options.threads = threads.map_or(1, NonZeroUsize::get);
+        options.cluster = memory.cluster;
         let listen = resolve(&memory.listen)?;
         if options.token.is_empty() && !listen.ip().is_loopback() {
             return Err(Failure::input(format!(

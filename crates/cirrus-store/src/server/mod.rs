@@ -4,13 +4,16 @@
 //! happens to objects. Never imports the client. Invariant: every connection's task is joined
 //! before [`Server::run`] returns.
 
+mod arena;
 mod connection;
+mod keyspace;
 mod loops;
 mod memory;
 mod node;
-mod scan;
+mod operations;
+pub mod resp;
 mod session;
-mod shard;
+mod stats;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -18,20 +21,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use cirrus_units::ByteSize;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::error::{Error, Kind, Result};
-use crate::server::connection::Connection;
+use crate::server::connection::{Connection, HELLO_TIMEOUT};
 use crate::server::loops::{Loops, Serve};
 use crate::server::node::Node;
-pub use crate::server::node::NodeStats;
+pub use crate::server::stats::NodeStats;
 use crate::token::Token;
-use crate::transport::{Incoming, Listener};
+use crate::transport::{Incoming, Link, Listener};
 use crate::view::{NodeId, View};
-use crate::wire::Limits;
+use crate::wire::{Limits, MAGIC};
 
 /// How a node behaves. [`NodeOptions::new`] gives the defaults.
 #[derive(Debug, Clone)]
@@ -51,6 +57,9 @@ pub struct NodeOptions {
     pub session_idle: Duration,
     /// How often expired objects and idle sessions are looked for. Default one second.
     pub sweep_interval: Duration,
+    /// Whether RESP clients are told of the pool's other nodes, as by Redis Cluster: commands on
+    /// keys of several slots are refused then. Default no.
+    pub cluster: bool,
     /// The name of this life; by default the time of its start.
     pub incarnation: Option<u64>,
 }
@@ -66,6 +75,7 @@ impl NodeOptions {
             connections_max: 10_000,
             session_idle: Duration::from_secs(600),
             sweep_interval: Duration::from_secs(1),
+            cluster: false,
             incarnation: None,
         }
     }
@@ -85,12 +95,19 @@ impl Server {
             let text = format!("cannot listen on {address}; choose another address or port");
             Error::new(Kind::Invalid, text).with_source(error)
         })?;
-        Ok(Self::on(Listener::Tcp(listener), options))
+        let node = Node::new(options).map_err(|error| {
+            let text = "cannot reserve addresses for the node's memory; lower its capacity";
+            Error::new(Kind::OutOfMemory, text).with_source(error)
+        })?;
+        Ok(Self { node: Arc::new(node), listener: Listener::Tcp(listener) })
     }
 
     /// A node that is reached through `listener`.
+    ///
+    /// # Panics
+    /// When the addresses for its memory cannot be reserved; [`Server::bind`] returns an error.
     pub fn on(listener: Listener, options: NodeOptions) -> Self {
-        Self { node: Arc::new(Node::new(options)), listener }
+        Self { node: Arc::new(Node::new(options).expect("addresses for its memory")), listener }
     }
 
     /// Where it listens; `None` in a simulated network.
@@ -156,16 +173,46 @@ impl Serve for Served {
             let link = incoming.open().map_err(|error| {
                 Error::new(Kind::Closed, "a connection was lost").with_source(error)
             })?;
-            Connection::open(node, link).await
+            open(&node, link).await
         };
         let opened = tokio::select! {
             opened = opened => opened,
             () = cancel.cancelled() => Err(Error::new(Kind::Closed, "stopping")),
         };
         match opened {
-            Ok(connection) => connection.run(cancel).await,
+            Ok(Opened::Native(connection)) => connection.run(cancel).await,
+            Ok(Opened::Resp(link, first)) => resp::serve(node, link, first, cancel).await,
             Err(error) => debug!("no connection: {error}"),
         }
+    }
+}
+
+/// A connection, by the protocol that it speaks.
+enum Opened {
+    Native(Connection),
+    Resp(Link, BytesMut),
+}
+
+/// The first byte of a TLS record, which nothing here answers.
+const TLS: u8 = 0x16;
+
+/// Reads the first byte, which says what the client speaks.
+async fn open(node: &Arc<Node>, mut link: Link) -> Result<Opened> {
+    let mut first = BytesMut::new();
+    let closed =
+        |error| Error::new(Kind::Closed, "closed before its first byte").with_source(error);
+    let read = link.reader.read_buf(&mut first);
+    match timeout(HELLO_TIMEOUT, read).await {
+        Ok(read) => drop(read.map_err(closed)?),
+        Err(_) => return Err(Error::new(Kind::Timeout, "the client said nothing")),
+    }
+    match first.first() {
+        None => Err(Error::new(Kind::Closed, "closed before its first byte")),
+        Some(&TLS) => Err(Error::new(Kind::Protocol, "the client speaks TLS")),
+        Some(byte) if *byte == MAGIC[0] => {
+            Connection::open(node.clone(), link, first).await.map(Opened::Native)
+        }
+        Some(_) => Ok(Opened::Resp(link, first)),
     }
 }
 

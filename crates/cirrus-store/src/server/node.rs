@@ -1,33 +1,37 @@
 //! What a memory node holds, and how each request changes it.
 //!
-//! Owns the shards, the budget, the sessions and the node's view. Knows nothing of sockets.
-//! Invariant: a write is applied at most once for each (session, sequence), and never after the
-//! client was told that it was not; whatever is answered has happened. Locks: a shard, then the
-//! view; never two shards.
+//! Owns the keyspace, the sessions and the node's view. Knows nothing of sockets. Invariant: a write
+//! is applied at most once for each (session, sequence), and never after the client was told that
+//! it was not; whatever is answered has happened. Locks: a shard, then the view; never two shards.
 //!
-//! A get: one hash, one short lock, two reference counts; no copy, no allocation. A put: the same
-//! and one reservation; its value is the buffer that it arrived in.
+//! A small get: two hashes (slot, index), one short lock, one copy, from the record to where the
+//! reply is written; no allocation. A large get: the same and a reference count, no copy. A small
+//! put: parsed where it was read, summed, one copy into its record under one short lock; its result
+//! is an entry in a ring; no allocation. A large put: read from the socket into its extent, summed
+//! there, never copied.
 
-use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use foldhash::fast::FixedState;
-use parking_lot::{Mutex, MutexGuard, RwLock};
-use serde::{Deserialize, Serialize};
+use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 use crate::checksum::Sums;
 use crate::error::Kind;
-use crate::key::{Key, SLOTS, Slot, Version};
+use crate::key::{Key, Slot, Version};
 use crate::server::NodeOptions;
+use crate::server::keyspace::{
+    Contents, Filling, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
+};
 use crate::server::memory::{Memory, Reservation};
+use crate::server::operations::{add, check, check_version, pop, push, stat};
+use crate::server::resp::Shared;
 use crate::server::session::{Session, Sessions};
-use crate::server::shard::{Content, Put, SLOTS_PER_SHARD, Shard, cost};
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
-use crate::wire::{BATCH_BYTES_MAX, Condition, Fault, Head, NEVER, Reply, Request, Write};
+use crate::wire::{BATCH_BYTES_MAX, Fault, Head, Reply, Request, WholeValue, Write};
 
 /// The most bytes of values in the reply to a batch.
 const BATCH_REPLY_BYTES_MAX: u32 = 16 << 20;
@@ -37,110 +41,82 @@ const BATCH_REPLY_BYTES_MAX: u32 = 16 << 20;
 const TRANSIT_SHARE: u64 = 16;
 const TRANSIT_BYTES_MIN: u64 = 2 * BATCH_BYTES_MAX as u64;
 
-/// A node's own numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct NodeStats {
-    /// This life of the node.
-    pub incarnation: u64,
-    /// The node's view of the pool.
-    pub epoch: u32,
-    /// Bytes that it may hold.
-    pub capacity_bytes: u64,
-    /// Bytes that it holds: keys, values, checksums, overhead, and results of writes.
-    pub used_bytes: u64,
-    /// Objects that it holds.
-    pub objects: u64,
-    /// Sessions whose results it keeps.
-    pub sessions: u64,
-    /// Open connections.
-    pub connections: u64,
-    /// Requests answered since it started, items of batches counted.
-    pub requests: u64,
-}
-
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) options: NodeOptions,
     pub(super) incarnation: u64,
     pub(super) sessions: Sessions,
-    pub(super) hasher: FixedState,
     pub(super) connections: AtomicU64,
-    pub(super) shards: Vec<Mutex<Shard>>,
-    memory: Memory,
-    transit: Memory,
-    requests: AtomicU64,
-    place: RwLock<Place>,
+    pub(super) keyspace: Keyspace,
+    pub(super) transit: Memory,
+    pub(super) resp: Shared,
+    pub(super) requests: AtomicU64,
+    standing: RwLock<Standing>,
 }
 
 /// Where the node stands in its pool.
 #[derive(Debug)]
-struct Place {
+struct Standing {
     id: NodeId,
     view: View,
 }
 
 impl Node {
-    pub(super) fn new(options: NodeOptions) -> Self {
+    /// Fails when the addresses for so much memory cannot be had.
+    pub(super) fn new(options: NodeOptions) -> io::Result<Self> {
         // A life is named by when it began: later lives have larger names.
         let incarnation = options.incarnation.unwrap_or_else(|| {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1)
         });
-        // Secret, so that nobody can choose keys that collide.
-        let hasher = FixedState::with_seed(RandomState::new().hash_one(incarnation));
-        let shards = std::iter::repeat_with(|| Mutex::new(Shard::new(hasher.clone())));
-        let shards = shards.take(usize::from(SLOTS / SLOTS_PER_SHARD)).collect();
         let capacity = options.capacity.bytes();
-        Self {
+        Ok(Self {
             incarnation,
             sessions: Sessions::default(),
-            hasher,
             connections: AtomicU64::new(0),
-            shards,
-            memory: Memory::new(capacity),
+            keyspace: Keyspace::new(capacity)?,
             transit: Memory::new((capacity / TRANSIT_SHARE).max(TRANSIT_BYTES_MIN)),
+            resp: Shared::default(),
             requests: AtomicU64::new(0),
-            place: RwLock::new(Place { id: NodeId(0), view: View::single(1, "") }),
+            standing: RwLock::new(Standing { id: NodeId(0), view: View::single(1, "") }),
             options,
-        }
+        })
     }
 
     pub(super) fn epoch(&self) -> u32 {
-        self.place.read().view.epoch
+        self.standing.read().view.epoch
     }
 
     /// Takes up a newer view, in which this node is `id`; an older one changes nothing. When this
     /// returns, nothing is under way any more that the old view allowed and the new one does not.
     pub(super) fn set_view(&self, id: NodeId, view: View) {
         {
-            let mut place = self.place.write();
-            if view.epoch <= place.view.epoch {
+            let mut standing = self.standing.write();
+            if view.epoch <= standing.view.epoch {
                 return;
             }
-            *place = Place { id, view };
+            *standing = Standing { id, view };
         }
         // Whoever is in a shard looked at the view after taking its lock.
-        for shard in &self.shards {
-            shard.lock().wake_all();
-        }
+        self.keyspace.wake_all();
     }
 
     /// Bytes for a payload that is about to arrive, or why it is not wanted. Small payloads are in
     /// the read buffer already. A batch does not become an object itself, so it is paid for out of
     /// another purse: a full node still reads and deletes in batches.
-    pub(super) fn admit(&self, head: &Head) -> Result<Reservation, Fault> {
+    pub(super) fn admit(&self, head: &Head) -> Result<Admitted, Fault> {
         let max =
             if head.is_batch() { BATCH_BYTES_MAX } else { self.options.limits.value_bytes_max };
         if head.payload_len > max {
             return Err(Fault { kind: Kind::TooLarge, detail: u64::from(max) });
         }
         match head.tail_bytes() {
-            small if small <= COPIED_BYTES_MAX => Ok(self.memory.nothing()),
-            large if head.is_batch() => {
-                self.transit.reserve(large as u64).map_err(|_| Kind::Busy.into())
-            }
-            large => self.memory.reserve(large as u64),
+            small if small <= COPIED_BYTES_MAX => Ok(Admitted::Small(self.transit.nothing())),
+            large if head.is_batch() => match self.transit.reserve(large as u64) {
+                Ok(paid) => Ok(Admitted::Small(paid)),
+                Err(_) => Err(Kind::Busy.into()),
+            },
+            _ => self.keyspace.filling(head.payload_bytes()).map(Admitted::Large),
         }
     }
 
@@ -149,7 +125,9 @@ impl Node {
     pub(super) fn refuse(&self, session: &Session, mut request: Request, fault: Fault) -> Reply {
         let write = request.writes_mut().first().map(|write| **write);
         let answer = match (write, request.key()) {
-            (Some(write), Some(key)) => self.write(session, write, key, |_, _| Err(fault)),
+            (Some(write), Some(key)) => {
+                self.write(session, write, key, unix_ms(), |_, _| Err(fault))
+            }
             (None, _) | (_, None) => Err(fault),
         };
         answer.unwrap_or_else(Reply::from)
@@ -161,7 +139,7 @@ impl Node {
         &self,
         session: &Session,
         request: Request,
-        paid: Reservation,
+        paid: Paid,
     ) -> Result<Reply, Parked> {
         let now_ms = unix_ms();
         match request {
@@ -169,7 +147,7 @@ impl Node {
                 self.count();
                 self.wait(key, newer_than, timeout_ms)
             }
-            // The purse of batches has paid until all items are done.
+            // `paid`, out of the purse of batches, is held until all items are done.
             Request::Batch(items) => Ok(self.batch(session, items, now_ms)),
             Request::Ping
             | Request::Get { .. }
@@ -181,7 +159,11 @@ impl Node {
             | Request::Push { .. }
             | Request::Pop { .. }
             | Request::Stats => {
-                let reply = self.single(session, request, paid, u32::MAX, now_ms);
+                let large = match paid {
+                    Paid::Large(large) => Some(large),
+                    Paid::Transit(_) => None,
+                };
+                let reply = self.single(session, request, large, u32::MAX, now_ms);
                 Ok(reply.unwrap_or_else(Reply::from))
             }
         }
@@ -194,18 +176,17 @@ impl Node {
         newer_than: Version,
         timeout_ms: u32,
     ) -> Result<Reply, Parked> {
-        let now_ms = unix_ms();
-        let mut shard = self.shard(key.slot());
-        if let Err(fault) = self.held(key.slot()) {
-            return Ok(fault.into());
-        }
-        match shard.object(&key, now_ms) {
-            Ok(object) if object.version > newer_than => Ok(object.stat()),
-            Ok(_) | Err(_) => {
-                let signal = shard.wait(&key);
-                Err(Parked { key, newer_than, timeout_ms, signal })
+        let signal = self.keyspace.at(&key, unix_ms(), |place| {
+            if let Err(fault) = self.held(place.slot()) {
+                return Ok(fault.into());
             }
-        }
+            match place.found() {
+                Some(found) if found.version > newer_than => Ok(stat(&found)),
+                Some(_) | None => Err(place.signal()),
+            }
+        });
+        // In a buffer of its own: the one that it came in is not kept for as long as the wait.
+        signal.map_err(|signal| Parked { key: key.detached(), newer_than, timeout_ms, signal })
     }
 
     /// Answers the items in turn. Values beyond the reply's share of memory are deferred, and items
@@ -213,8 +194,7 @@ impl Node {
     fn batch(&self, session: &Session, items: Vec<Request>, now_ms: u64) -> Reply {
         let mut room = BATCH_REPLY_BYTES_MAX;
         let replies = items.into_iter().map(|item| {
-            let (item, paid) = (detached(item), self.memory.nothing());
-            let reply = self.single(session, item, paid, room, now_ms).unwrap_or_else(Reply::from);
+            let reply = self.single(session, item, None, room, now_ms).unwrap_or_else(Reply::from);
             if let Reply::Value { value, .. } | Reply::Popped { value, .. } = &reply {
                 room -= u32::try_from(value.len()).unwrap_or(u32::MAX).min(room);
             }
@@ -227,7 +207,7 @@ impl Node {
         &self,
         session: &Session,
         request: Request,
-        mut paid: Reservation,
+        large: Option<Large>,
         room: u32,
         now_ms: u64,
     ) -> Result<Reply, Fault> {
@@ -236,84 +216,133 @@ impl Node {
             Request::Ping => Ok(Reply::Pong),
             Request::Stats => Ok(Reply::Stats(self.stats_json())),
             Request::Scan { prefix, slot, hash, limit } => {
-                Ok(Reply::Page(self.scan(&prefix, (slot, hash), limit, now_ms)))
+                Ok(Reply::Page(self.keyspace.scan(&prefix, (slot, hash), limit, now_ms)))
             }
-            Request::Stat { key } => {
-                let mut shard = self.shard(key.slot());
-                self.held(key.slot())?;
-                shard.object(&key, now_ms).map(|object| object.stat())
+            Request::Stat { key } => self.keyspace.at(&key, now_ms, |place| {
+                self.held(place.slot())?;
+                place.found().map(|found| stat(&found)).ok_or_else(|| Kind::NotFound.into())
+            }),
+            Request::Get { .. } => {
+                let reply = self.get(request, room, now_ms, None::<fn(WholeValue<'_>)>)?;
+                reply.ok_or_else(|| Kind::Protocol.into())
             }
-            Request::Get { .. } => self.get(request, room, now_ms),
             Request::Put { key, write, condition, expires_at, value, sums } => {
-                // Summed before the lock is taken; what is wrong is said only to a write that has
-                // had no answer yet.
-                let checked = sums.check(0, &value).map_err(|error| Fault::from(&error));
-                self.write(session, write, &key, |shard, epoch| {
-                    checked?;
-                    paid.resize(cost(&key, &value, &sums))?;
-                    let reservation = paid;
-                    let put = Put { key: &key, condition, expires_at, value, sums, reservation };
-                    shard.put(put, now_ms, epoch)
+                let value = self.value(&value, &sums, large);
+                self.write(session, write, &key, now_ms, |place, epoch| {
+                    check(place, condition)?;
+                    let version = place.put(value?, expires_at, epoch)?;
+                    Ok(Reply::Written { version })
                 })
             }
             Request::Delete { key, write, condition } => {
-                self.write(session, write, &key, |shard, epoch| {
-                    shard.delete(&key, condition, now_ms, epoch)
+                self.write(session, write, &key, now_ms, |place, epoch| {
+                    let found = place.found().ok_or(Kind::NotFound)?;
+                    check_version(found.version, condition)?;
+                    let version = place.remove(epoch).ok_or(Kind::NotFound)?;
+                    Ok(Reply::Deleted { version })
                 })
             }
             Request::Add { key, write, delta } => {
-                self.write(session, write, &key, |shard, epoch| {
-                    shard.add(&key, delta, now_ms, epoch, &self.memory)
-                })
+                self.write(session, write, &key, now_ms, |place, epoch| add(place, delta, epoch))
             }
             Request::Push { key, write, queue_bytes_max, value, sums } => {
-                let checked = sums.check(0, &value).map_err(|error| Fault::from(&error));
-                self.write(session, write, &key, |shard, epoch| {
-                    checked?;
-                    paid.resize(cost(&key, &value, &sums))?;
-                    let (condition, reservation) = (Condition::Always, paid);
-                    let expires_at = NEVER;
-                    let push = Put { key: &key, condition, expires_at, value, sums, reservation };
-                    shard.push(push, queue_bytes_max, now_ms, epoch)
+                let item = self.value(&value, &sums, large);
+                self.write(session, write, &key, now_ms, |place, epoch| {
+                    push(place, item?, queue_bytes_max, epoch)
                 })
             }
-            Request::Pop { key, write } => self
-                .write(session, write, &key, |shard, epoch| shard.pop(&key, room, now_ms, epoch)),
+            Request::Pop { key, write } => {
+                self.write(session, write, &key, now_ms, |place, epoch| pop(place, room, epoch))
+            }
             // Neither may stand in a batch, and alone they do not come here.
             Request::Batch(_) | Request::Wait { .. } => Err(Kind::Protocol.into()),
         }
     }
 
-    fn get(&self, request: Request, room: u32, now_ms: u64) -> Result<Reply, Fault> {
+    /// A value as the keyspace takes it. It is summed before the lock is taken; what is wrong is
+    /// said only to a write that has had no answer yet.
+    fn value<'v>(
+        &self,
+        bytes: &'v Bytes,
+        sums: &Sums,
+        large: Option<Large>,
+    ) -> Result<Value<'v>, Fault> {
+        sums.check(0, bytes).map_err(|error| Fault::from(&error))?;
+        match large {
+            _ if bytes.len() <= SMALL_BYTES_MAX => Ok(Value::Small { bytes, crc: sums.first() }),
+            Some(large) => Ok(Value::Large(large)),
+            // An item of a batch: copied, so that storing it does not keep the whole batch alive.
+            None => {
+                let mut filling = self.keyspace.filling(bytes.len())?;
+                filling.bytes_mut().copy_from_slice(bytes);
+                Ok(Value::Large(filling.finish(Sums::copied(&sums.to_table()))))
+            }
+        }
+    }
+
+    /// Answers a get. A small value that is wanted whole is handed to `copy`, with its shard
+    /// locked; anything else is returned.
+    pub(super) fn get_to(
+        &self,
+        request: Request,
+        copy: impl FnOnce(WholeValue<'_>),
+    ) -> Option<Reply> {
+        self.count();
+        match self.get(request, u32::MAX, unix_ms(), Some(copy)) {
+            Ok(reply) => reply,
+            Err(fault) => Some(fault.into()),
+        }
+    }
+
+    /// `None` means that the value was handed to `copy`.
+    fn get<C: FnOnce(WholeValue<'_>)>(
+        &self,
+        request: Request,
+        room: u32,
+        now_ms: u64,
+        copy: Option<C>,
+    ) -> Result<Option<Reply>, Fault> {
         let Request::Get { key, offset, len, newer_than, inline_bytes_max } = request else {
             return Err(Kind::Protocol.into());
         };
-        let mut shard = self.shard(key.slot());
-        self.held(key.slot())?;
-        let object = shard.object(&key, now_ms)?;
-        let version = object.version;
-        let Content::Value { value, sums } = &object.content else {
-            return Err(Kind::WrongType.into());
-        };
-        if newer_than >= version {
-            return Ok(Reply::NotModified { version });
+        let (reply, range) = self.keyspace.at(&key, now_ms, |place| {
+            self.held(place.slot())?;
+            let found = place.found().ok_or(Kind::NotFound)?;
+            let (version, expires_at) = (found.version, found.expires_at);
+            let Contents::Value(stored) = found.content else {
+                return Err(Fault::from(Kind::WrongType));
+            };
+            if newer_than >= version {
+                return Ok((Some(Reply::NotModified { version }), 0..0));
+            }
+            let size = stored.len() as u64;
+            let from = offset.min(size);
+            let to = offset.saturating_add(len).min(size).max(from);
+            if to - from > u64::from(inline_bytes_max.min(room)) {
+                return Ok((Some(Reply::Deferred { version, size }), 0..0));
+            }
+            if let (Stored::Small { bytes: value, crc }, Some(copy)) = (stored, copy)
+                && (from, to) == (0, size)
+            {
+                copy(WholeValue { version, expires_at, value, crc });
+                return Ok((None, 0..0));
+            }
+            let (value, sums) = (stored.to_bytes(), stored.to_sums());
+            let whole = Reply::Value { version, size, offset: from, expires_at, value, sums };
+            Ok((Some(whole), index(from)..index(to)))
+        })?;
+        match reply {
+            Some(Reply::Value { version, size, offset, expires_at, value, sums })
+                if range.len() != value.len() =>
+            {
+                // Cut, and its edges summed, after the lock was released.
+                let slice = sums.slice(&value, range.start, range.len());
+                let sums = slice.map_err(|error| Fault::from(&error))?;
+                let value = value.slice(range);
+                Ok(Some(Reply::Value { version, size, offset, expires_at, value, sums }))
+            }
+            reply => Ok(reply),
         }
-        let size = value.len() as u64;
-        let from = offset.min(size);
-        let to = offset.saturating_add(len).min(size).max(from);
-        if to - from > u64::from(inline_bytes_max.min(room)) {
-            return Ok(Reply::Deferred { version, size });
-        }
-        let (value, sums, expires_at) = (value.clone(), sums.clone(), object.expires_at);
-        drop(shard);
-        let (start, end) = (index(from), index(to));
-        let (value, sums) = if (from, to) == (0, size) {
-            (value, sums)
-        } else {
-            let slice = sums.slice(&value, start, end - start);
-            (value.slice(start..end), slice.map_err(|error| Fault::from(&error))?)
-        };
-        Ok(Reply::Value { version, size, offset: from, expires_at, value, sums })
     }
 
     /// Applies a write, unless it has been answered before: then that answer is repeated.
@@ -322,45 +351,44 @@ impl Node {
         session: &Session,
         write: Write,
         key: &Key,
-        apply: impl FnOnce(&mut Shard, u32) -> Result<Reply, Fault>,
+        now_ms: u64,
+        apply: impl FnOnce(&mut Place<'_>, u32) -> Result<Reply, Fault>,
     ) -> Result<Reply, Fault> {
-        let mut shard = self.shard(key.slot());
-        if let Some(reply) = shard.result(session.life, write.sequence) {
-            return Ok(reply);
-        }
-        if write.sequence <= session.acknowledged() {
-            // A late duplicate: its result was acknowledged, and is gone.
-            return Err(Kind::Unknown.into());
-        }
-        let epoch = self.held(key.slot())?;
-        session.acknowledge(write.acknowledged.min(write.sequence.saturating_sub(1)));
-        if !shard.may_record(session.life, session.acknowledged()) {
-            return Err(Kind::Busy.into());
-        }
-        let answer = apply(&mut shard, epoch);
-        let is_final = match &answer {
-            Ok(_) => true,
-            // The first copy of a repeated write may still be on its way, over a connection that
-            // was cut: it must find the answer that the client has had. Busy is no final answer.
-            Err(fault) => write.retry && fault.kind != Kind::Busy,
-        };
-        if is_final {
-            let reply = answer.clone().unwrap_or_else(Reply::from);
-            shard.record(session.life, write.sequence, reply, &self.memory);
-        }
-        answer
-    }
-
-    fn shard(&self, slot: Slot) -> MutexGuard<'_, Shard> {
-        self.shards[usize::from(slot.number() / SLOTS_PER_SHARD)].lock()
+        self.keyspace.at(key, now_ms, |place| {
+            if let Some(reply) = place.results().find(session.life, write.sequence) {
+                return Ok(reply);
+            }
+            if write.sequence <= session.acknowledged() {
+                // A late duplicate: its result was acknowledged, and is gone.
+                return Err(Kind::Unknown.into());
+            }
+            let epoch = self.held(place.slot())?;
+            session.acknowledge(write.acknowledged.min(write.sequence.saturating_sub(1)));
+            if !place.results().may_record(session.life, session.acknowledged()) {
+                return Err(Kind::Busy.into());
+            }
+            let answer = apply(place, epoch);
+            let is_final = match &answer {
+                Ok(_) => true,
+                // The first copy of a repeated write may still be on its way, over a connection
+                // that was cut: it must find the answer that the client has had. Busy is no final
+                // answer.
+                Err(fault) => write.retry && fault.kind != Kind::Busy,
+            };
+            if is_final {
+                let reply = answer.clone().unwrap_or_else(Reply::from);
+                place.results().record(session.life, write.sequence, &reply);
+            }
+            answer
+        })
     }
 
     /// The epoch in which this node holds `slot`, or `Moved`. Called with the slot's shard locked.
-    fn held(&self, slot: Slot) -> Result<u32, Fault> {
-        let place = self.place.read();
-        let epoch = place.view.epoch;
-        match place.view.holder(slot) {
-            Some(holder) if holder.id == place.id => Ok(epoch),
+    pub(super) fn held(&self, slot: Slot) -> Result<u32, Fault> {
+        let standing = self.standing.read();
+        let epoch = standing.view.epoch;
+        match standing.view.holder(slot) {
+            Some(holder) if holder.id == standing.id => Ok(epoch),
             Some(_) | None => Err(Fault { kind: Kind::Moved, detail: u64::from(epoch) }),
         }
     }
@@ -369,30 +397,26 @@ impl Node {
     pub(super) fn sweep(&self) {
         let now_ms = unix_ms();
         let census = self.sessions.forget_idle(now_ms, self.options.session_idle);
-        for shard in &self.shards {
-            shard.lock().sweep(now_ms, &census);
-        }
-    }
-
-    pub(super) fn stats(&self) -> NodeStats {
-        NodeStats {
-            incarnation: self.incarnation,
-            epoch: self.epoch(),
-            capacity_bytes: self.memory.capacity(),
-            used_bytes: self.memory.used(),
-            objects: self.shards.iter().map(|shard| shard.lock().objects.len() as u64).sum(),
-            sessions: self.sessions.len() as u64,
-            connections: self.connections.load(Ordering::Relaxed),
-            requests: self.requests.load(Ordering::Relaxed),
-        }
+        self.keyspace.sweep(now_ms, &census);
     }
 
     fn stats_json(&self) -> Bytes {
         serde_json::to_vec(&self.stats()).expect("numbers are always JSON").into()
     }
 
+    /// Which node this is, and its view.
+    pub(super) fn standing(&self) -> (NodeId, View) {
+        let standing = self.standing.read();
+        (standing.id, standing.view.clone())
+    }
+
     fn count(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.count_many(1);
+    }
+
+    /// Counts requests that were answered.
+    pub(super) fn count_many(&self, requests: u64) {
+        self.requests.fetch_add(requests, Ordering::Relaxed);
     }
 }
 
@@ -404,13 +428,20 @@ pub(super) struct Parked {
     pub(super) signal: oneshot::Receiver<()>,
 }
 
-/// An item of a batch with its own value, so that storing it does not keep the whole batch alive.
-fn detached(mut item: Request) -> Request {
-    if let Request::Put { value, sums, .. } | Request::Push { value, sums, .. } = &mut item {
-        *value = Bytes::copy_from_slice(value);
-        *sums = Sums::copied(&sums.to_table());
-    }
-    item
+/// What a payload may go into.
+pub(super) enum Admitted {
+    /// It is in the read buffer already, or a batch that was paid for.
+    Small(Reservation),
+    /// It becomes a value itself.
+    Large(Filling),
+}
+
+/// What pays for a request's payload until it is carried out.
+pub(super) enum Paid {
+    #[expect(dead_code, reason = "held until the request is done")]
+    Transit(Reservation),
+    /// The payload itself.
+    Large(Large),
 }
 
 fn index(at: u64) -> usize {

@@ -1,0 +1,261 @@
+//! One of the keyspace's parts: the objects of a group of slots, behind one short lock.
+//!
+//! Owns the index of its objects, what does not fit into records, versions, who waits, and the
+//! results of recent writes. Plain data: no socket, and the clock is an argument. Invariant: the
+//! version of a slot only grows; a record of a large value or queue has its entry in `others`, and
+//! nothing else has.
+
+use std::collections::HashMap;
+
+use tokio::sync::oneshot;
+
+use crate::key::{Key, Slot, Version};
+use crate::server::arena::{Record, Slabs};
+use crate::server::keyspace::index::Index;
+use crate::server::keyspace::record::{Kind, View};
+use crate::server::keyspace::results::Results;
+use crate::server::keyspace::value::{Large, Queue, Stored};
+use crate::server::memory::{Memory, Reservation};
+use crate::server::session::Census;
+use crate::wire::NEVER;
+
+/// A version's upper bits are the epoch that it was given in, as far as they hold one.
+const EPOCH_SHIFT: u32 = 40;
+const EPOCH_MAX: u32 = (1 << (u64::BITS - EPOCH_SHIFT)) - 1;
+
+/// Slots that share a shard.
+pub(super) const SLOTS_PER_SHARD: u16 = 16;
+
+/// What a place shows of its object.
+#[derive(Debug)]
+pub(in crate::server) struct Found<'a> {
+    pub(in crate::server) version: Version,
+    pub(in crate::server) expires_at: u64,
+    pub(in crate::server) content: Contents<'a>,
+}
+
+/// What an object is.
+#[derive(Debug)]
+pub(in crate::server) enum Contents<'a> {
+    Value(Stored<'a>),
+    Queue(&'a Queue),
+}
+
+impl Found<'_> {
+    /// Bytes of the value, or of all items of the queue.
+    pub(in crate::server) fn size(&self) -> u64 {
+        match &self.content {
+            Contents::Value(stored) => stored.len() as u64,
+            Contents::Queue(queue) => queue.bytes(),
+        }
+    }
+
+    pub(in crate::server) fn is_queue(&self) -> bool {
+        matches!(self.content, Contents::Queue(_))
+    }
+}
+
+/// What lies beside the records.
+#[derive(Debug)]
+pub(super) enum Other {
+    Large(Large),
+    Queue(Queue, Reservation),
+}
+
+impl Other {
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Large(large) => large.bytes().len() as u64,
+            Self::Queue(queue, _) => queue.bytes(),
+        }
+    }
+}
+
+/// Large values and queues, by number.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    entries: Vec<Option<Other>>,
+    vacant: Vec<u32>,
+}
+
+impl Others {
+    pub(super) fn insert(&mut self, other: Other) -> u32 {
+        match self.vacant.pop() {
+            Some(number) => {
+                self.entries[number as usize] = Some(other);
+                number
+            }
+            None => {
+                self.entries.push(Some(other));
+                u32::try_from(self.entries.len() - 1).expect("a shard has fewer objects")
+            }
+        }
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<&Other> {
+        self.entries.get(number as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Other> {
+        self.entries.get_mut(number as usize)?.as_mut()
+    }
+
+    pub(super) fn remove(&mut self, number: u32) -> Option<Other> {
+        let other = self.entries.get_mut(number as usize)?.take();
+        self.vacant.push(number);
+        if self.vacant.len() == self.entries.len() {
+            (self.entries, self.vacant) = Default::default();
+        }
+        other
+    }
+}
+
+/// The last version of each slot.
+#[derive(Debug, Default)]
+pub(super) struct Versions([u64; SLOTS_PER_SHARD as usize]);
+
+impl Versions {
+    pub(super) fn next(&mut self, slot: Slot, epoch: u32) -> Version {
+        let last = &mut self.0[usize::from(slot.number() % SLOTS_PER_SHARD)];
+        *last = (*last + 1).max(u64::from(epoch.min(EPOCH_MAX)) << EPOCH_SHIFT);
+        Version(*last)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) index: Index,
+    pub(super) others: Others,
+    pub(super) versions: Versions,
+    pub(super) results: Results,
+    /// Bytes of keys, values and items.
+    pub(super) object_bytes: u64,
+    /// No object ends before this.
+    pub(super) ends_at_min: u64,
+    waiters: HashMap<Key, Vec<oneshot::Sender<()>>>,
+}
+
+impl Shard {
+    pub(super) fn new(memory: Memory) -> Self {
+        Self {
+            index: Index::default(),
+            others: Others::default(),
+            versions: Versions::default(),
+            results: Results::new(memory),
+            object_bytes: 0,
+            ends_at_min: u64::MAX,
+            waiters: HashMap::new(),
+        }
+    }
+
+    /// The object in a record.
+    pub(super) fn found<'a>(&'a self, view: View<'a>) -> Found<'a> {
+        let content = match (view.kind, self.others.get(view.word)) {
+            (Kind::Large, Some(Other::Large(large))) => Contents::Value(Stored::Large(large)),
+            (Kind::Queue, Some(Other::Queue(queue, _))) => Contents::Queue(queue),
+            (Kind::Small | Kind::Large | Kind::Queue, _) => {
+                debug_assert_eq!(view.kind, Kind::Small, "an object has its entry");
+                Contents::Value(Stored::Small { bytes: view.value, crc: view.word })
+            }
+        };
+        Found { version: view.version, expires_at: view.expires_at, content }
+    }
+
+    /// Lets go of what a record stands for; what was beside it is the caller's to drop, when no
+    /// lock is held.
+    pub(super) fn forget(&mut self, view: &View<'_>) -> Option<Other> {
+        let other = match view.kind {
+            Kind::Small => None,
+            Kind::Large | Kind::Queue => self.others.remove(view.word),
+        };
+        let beside = other.as_ref().map_or(0, Other::bytes);
+        self.object_bytes -= (view.key.len() + view.value.len()) as u64 + beside;
+        other
+    }
+
+    /// An object may end at `at`.
+    pub(super) fn note_end(&mut self, at: u64) {
+        if at != NEVER {
+            self.ends_at_min = self.ends_at_min.min(at);
+        }
+    }
+
+    /// A signal for the next put or push of `key`.
+    pub(super) fn wait(&mut self, key: Key) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let waiters = self.waiters.entry(key).or_default();
+        waiters.retain(|waiter| !waiter.is_closed());
+        waiters.push(sender);
+        receiver
+    }
+
+    pub(super) fn wake(&mut self, key: &[u8]) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        for waiter in self.waiters.remove(key).unwrap_or_default() {
+            // A waiter that has gone away needs no signal.
+            let _ = waiter.send(());
+        }
+    }
+
+    /// Has everyone who waits look again.
+    pub(super) fn wake_all(&mut self) {
+        self.waiters.clear();
+    }
+
+    /// Removes what has expired, who has stopped waiting, and the results that nobody will ask
+    /// for again.
+    pub(super) fn sweep(
+        &mut self,
+        now_ms: u64,
+        census: &Census,
+        slabs: &Slabs,
+        memory: &Memory,
+    ) -> Vec<Other> {
+        let mut retired = Vec::new();
+        if self.ends_at_min <= now_ms {
+            self.ends_at_min = u64::MAX;
+            let mut ends_at_min = u64::MAX;
+            let leaves = |record: &Record| {
+                let view = View::read(slabs.bytes(record));
+                let has_expired = view.has_expired(now_ms);
+                if !has_expired && view.expires_at != NEVER {
+                    ends_at_min = ends_at_min.min(view.expires_at);
+                }
+                has_expired
+            };
+            let expired: Vec<Record> = self.index.extract(leaves).collect();
+            self.ends_at_min = ends_at_min;
+            self.give(expired, slabs, &mut retired);
+        }
+        self.index.shrink(memory);
+        self.waiters.retain(|_, waiters| {
+            waiters.retain(|waiter| !waiter.is_closed());
+            !waiters.is_empty()
+        });
+        self.results.sweep(census);
+        retired
+    }
+
+    /// Removes every object; each deletion has a version.
+    pub(super) fn clear(&mut self, epoch: u32, slabs: &Slabs, memory: &Memory) -> Vec<Other> {
+        let all: Vec<Record> = self.index.extract(|_| true).collect();
+        for record in &all {
+            let slot = Slot::of(View::read(slabs.bytes(record)).key);
+            self.versions.next(slot, epoch);
+        }
+        let mut retired = Vec::new();
+        self.give(all, slabs, &mut retired);
+        self.index.shrink(memory);
+        self.ends_at_min = u64::MAX;
+        retired
+    }
+
+    fn give(&mut self, records: Vec<Record>, slabs: &Slabs, retired: &mut Vec<Other>) {
+        for record in records {
+            retired.extend(self.forget(&View::read(slabs.bytes(&record))));
+            slabs.give(record);
+        }
+    }
+}
