@@ -12,7 +12,7 @@ use crate::segments::disk::Disk;
 use crate::segments::entry::{Entry, Place, Row};
 use crate::segments::index::{INDEX, Index};
 use crate::segments::log::{segment_id, segment_name};
-use crate::segments::record::{RecordKind, SEGMENT_HEADER_BYTES};
+use crate::segments::record::{RECORDS_AT, RecordKind};
 use crate::segments::recovery::open_segment;
 use crate::segments::walk::{Stop, Walk};
 
@@ -110,8 +110,8 @@ fn check_segment(
     let cannot = |error| Error::io(format!("cannot read {}", segment_name(id)), error);
     let len = file.len().map_err(cannot)?;
     report.bytes += len;
-    let mut walk = Walk::new(&*file, id, SEGMENT_HEADER_BYTES, len);
-    let (mut whole, mut write) = (SEGMENT_HEADER_BYTES, Vec::new());
+    let mut walk = Walk::new(&*file, id, RECORDS_AT, len);
+    let (mut whole, mut write) = (RECORDS_AT, Vec::new());
     loop {
         match walk.next() {
             Ok(Some(step)) => {

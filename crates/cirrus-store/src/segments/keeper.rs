@@ -15,7 +15,7 @@ use crate::segments::entry::{Entry, Place, Row};
 use crate::segments::inbox::{Queued, Record};
 use crate::segments::log::segment_name;
 use crate::segments::options::Bug;
-use crate::segments::record::SEGMENT_HEADER_BYTES;
+use crate::segments::record::RECORDS_AT;
 use crate::segments::state::State;
 use crate::segments::walk::{Step, Stop, Walk};
 use crate::segments::{Shared, damaged};
@@ -152,7 +152,7 @@ impl Shared {
         let mut moved = 0;
         let mut batch = Batch::default();
         let mut drops: Vec<(Row, Entry)> = Vec::new();
-        let mut walk = Walk::new(&*file, id, SEGMENT_HEADER_BYTES, bytes);
+        let mut walk = Walk::new(&*file, id, RECORDS_AT, bytes);
         loop {
             let step = walk.next().map_err(|stop| stop_error(id, stop))?;
             if let Some(step) = &step {

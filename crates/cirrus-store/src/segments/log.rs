@@ -16,9 +16,7 @@ use crate::checksum::Sums;
 use crate::segments::disk::{Disk, DiskFile};
 use crate::segments::entry::Place;
 use crate::segments::inbox::Record;
-use crate::segments::record::{
-    ALIGN, Head, RecordKind, SEGMENT_HEADER_BYTES, SegmentHeader, encode_slots,
-};
+use crate::segments::record::{ALIGN, Head, RECORDS_AT, RecordKind, SegmentHeader, encode_slots};
 
 /// Values up to this length are copied into the group's buffer.
 const COPIED_BYTES_MAX: usize = 8 << 10;
@@ -70,7 +68,7 @@ impl Log {
         let unfinished = format!("{name}{UNFINISHED}");
         let file = disk.create(&unfinished)?;
         let header = SegmentHeader { id, store }.encode();
-        let mut log = Self { id, file, len: SEGMENT_HEADER_BYTES, is_used: false, durable };
+        let mut log = Self { id, file, len: RECORDS_AT, is_used: false, durable };
         let table = encode_slots(versions);
         let mut group = Group { end: log.len, ..Group::default() };
         let head = own(RecordKind::Slots, u32::try_from(table.len()).unwrap_or(u32::MAX));

@@ -10,7 +10,9 @@ use crate::checksum::{Sums, blocks, crc32c};
 use crate::key::KEY_BYTES_MAX;
 
 /// Bytes of a segment's header.
-pub(super) const SEGMENT_HEADER_BYTES: u64 = 64;
+pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
+/// Where a segment's first record begins.
+pub(super) const RECORDS_AT: u64 = SEGMENT_HEADER_BYTES as u64;
 /// Bytes of a record's header.
 pub(super) const HEADER_BYTES: usize = 56;
 /// Where records begin: multiples of this.
@@ -241,8 +243,8 @@ pub(super) struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES as usize] {
-        let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
+    pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
         bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.id.to_le_bytes());
@@ -252,7 +254,7 @@ impl SegmentHeader {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8; SEGMENT_HEADER_BYTES as usize]) -> Result<Self, Flaw> {
+    pub(super) fn decode(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Result<Self, Flaw> {
         if bytes[..8] != SEGMENT_MAGIC {
             return Err(Flaw("it is no segment".to_owned()));
         }

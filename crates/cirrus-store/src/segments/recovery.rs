@@ -23,7 +23,9 @@ use crate::segments::index::{Checkpoint, INDEX, Index, Usage};
 use crate::segments::keeper::{Wanted, stop_error};
 use crate::segments::log::{Log, UNFINISHED, segment_id, segment_name};
 use crate::segments::options::{Bug, Options};
-use crate::segments::record::{RecordKind, SEGMENT_HEADER_BYTES, SegmentHeader, merge_slots};
+use crate::segments::record::{
+    RECORDS_AT, RecordKind, SEGMENT_HEADER_BYTES, SegmentHeader, merge_slots,
+};
 use crate::segments::state::State;
 use crate::segments::walk::{Step, Stop, Walk};
 use crate::segments::{Counters, Shared, damaged};
@@ -156,10 +158,10 @@ pub(super) fn open_segment(disk: &dyn Disk, id: u32) -> Result<(SegmentHeader, A
     let cannot = |error| Error::io(format!("cannot read {}", segment_name(id)), error);
     let file = disk.open(&segment_name(id)).map_err(cannot)?;
     let start = Place { segment: id, offset: 0 };
-    if file.len().map_err(cannot)? < SEGMENT_HEADER_BYTES {
+    if file.len().map_err(cannot)? < RECORDS_AT {
         return Err(damaged(start, "it has no header"));
     }
-    let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
     file.read_exact_at(&mut bytes, 0).map_err(cannot)?;
     let header = SegmentHeader::decode(&bytes).map_err(|flaw| damaged(start, &flaw.0))?;
     match header.id == id {
@@ -227,13 +229,9 @@ impl Replay<'_> {
             let from = match *id == covered.segment {
                 true => covered.offset,
                 false => {
-                    let usage = Usage {
-                        bytes: SEGMENT_HEADER_BYTES,
-                        own: SEGMENT_HEADER_BYTES,
-                        ..Usage::default()
-                    };
+                    let usage = Usage { bytes: RECORDS_AT, own: RECORDS_AT, ..Usage::default() };
                     state.add_segment(*id, Arc::clone(file), usage);
-                    SEGMENT_HEADER_BYTES
+                    RECORDS_AT
                 }
             };
             let end = self.segment(state, *id, file, from, is_last)?;

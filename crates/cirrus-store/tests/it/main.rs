@@ -10,4 +10,5 @@ mod moved;
 mod mutations;
 mod raw;
 mod rig;
+mod storage;
 mod store;

@@ -83,7 +83,7 @@ proptest! {
             prop_assert!(head.record_bytes() <= (1 << 30) + (1 << 17) + 2048);
             let _ = split((1, 0), &head, &Bytes::from(bytes.clone()));
         }
-        if let Some(bytes) = bytes.first_chunk::<{ SEGMENT_HEADER_BYTES as usize }>() {
+        if let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_BYTES>() {
             let _ = SegmentHeader::decode(bytes);
         }
         let mut versions = vec![0; 16_384];

@@ -33,13 +33,14 @@ impl Dice {
 
 /// Small segments, so that everything happens soon, and nothing by itself.
 fn small() -> Options {
-    let mut options = Options::default();
-    options.capacity = 16 << 20;
-    options.segment_bytes = 8 << 10;
-    options.hot_bytes = 64 << 10;
-    options.index_cache_bytes = 1 << 20;
-    options.background = false;
-    options
+    Options {
+        capacity: 16 << 20,
+        segment_bytes: 8 << 10,
+        hot_bytes: 64 << 10,
+        index_cache_bytes: 1 << 20,
+        background: false,
+        ..Options::default()
+    }
 }
 
 fn open(disk: &SimDisk, options: &Options) -> crate::error::Result<Engine> {
