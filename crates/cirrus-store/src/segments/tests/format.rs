@@ -56,7 +56,7 @@ fn golden() -> Vec<u8> {
 
 #[test]
 fn the_format_is_frozen() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/segment.bin");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/segments/tests/segment.bin");
     if std::env::var_os("CIRRUS_WRITE_GOLDEN").is_some() && !path.exists() {
         std::fs::write(&path, golden()).unwrap();
     }
