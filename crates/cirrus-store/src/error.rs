@@ -41,6 +41,8 @@ pub enum Kind {
     Protocol,
     /// The caller's argument is invalid; nothing was sent.
     Invalid,
+    /// The node's disk failed, now or since it started; nothing was changed, and reads go on.
+    Io,
 }
 
 /// An error of the store: a [`Kind`], what it concerns, and the cause where there is one.
@@ -56,6 +58,11 @@ impl Error {
     /// An error of `kind`; `context` names the thing, its value and what was expected.
     pub fn new(kind: Kind, context: impl Into<String>) -> Self {
         Self { kind, context: context.into(), detail: 0, source: None }
+    }
+
+    /// A failure of the disk or of another part of the system: [`Kind::Io`] with its cause.
+    pub(crate) fn io(context: impl Into<String>, error: std::io::Error) -> Self {
+        Self::new(Kind::Io, context).with_source(error)
     }
 
     /// The same error with its cause.
@@ -97,7 +104,8 @@ impl Error {
             | Kind::Unauthorized
             | Kind::Corrupt
             | Kind::Protocol
-            | Kind::Invalid => false,
+            | Kind::Invalid
+            | Kind::Io => false,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod wire;
 pub mod cache;
 pub mod client;
 pub mod iter;
+pub mod segments;
 pub mod server;
 pub mod set;
 

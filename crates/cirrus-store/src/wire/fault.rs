@@ -57,6 +57,7 @@ impl Request {
             Kind::Closed => "the node is closing".to_owned(),
             Kind::Protocol => format!("the node does not understand the request for {what}"),
             Kind::Invalid => format!("the node finds the request for {what} invalid"),
+            Kind::Io => format!("the node's disk failed; {what} was not written"),
         };
         Error::new(fault.kind, text).with_detail(number)
     }

@@ -40,6 +40,7 @@ impl Status {
                 Kind::Closed => 27,
                 Kind::Protocol => 28,
                 Kind::Invalid => 29,
+                Kind::Io => 30,
             },
         }
     }
@@ -64,6 +65,7 @@ impl Status {
             27 => Self::Failed(Kind::Closed),
             28 => Self::Failed(Kind::Protocol),
             29 => Self::Failed(Kind::Invalid),
+            30 => Self::Failed(Kind::Io),
             _ => return None,
         })
     }
@@ -76,7 +78,7 @@ mod tests {
     #[test]
     fn every_code_leads_back_to_its_status() {
         let known: Vec<u16> = (0..=u16::MAX).filter(|c| Status::from_code(*c).is_some()).collect();
-        assert_eq!(known.len(), 17);
+        assert_eq!(known.len(), 18);
         for code in known {
             assert_eq!(Status::from_code(code).map(Status::code), Some(code));
         }

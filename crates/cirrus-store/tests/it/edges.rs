@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules of cirrus-store and what each may import beside itself. `view` is data like an object;
 /// `ByteSize` comes from cirrus-units.
-const MODULES: [(&str, &[&str]); 14] = [
+const MODULES: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("key", &["error"]),
     ("checksum", &["error"]),
@@ -17,6 +17,7 @@ const MODULES: [(&str, &[&str]); 14] = [
     ("view", &["error", "key"]),
     ("wire", &["checksum", "error", "key", "token"]),
     ("transport", &["checksum", "error", "wire"]),
+    ("segments", &["checksum", "error", "key"]),
     ("server", &["checksum", "error", "key", "token", "transport", "view", "wire"]),
     ("client", &["checksum", "error", "key", "object", "token", "transport", "view", "wire"]),
     ("cache", &["client", "error", "key", "object", "set"]),

@@ -17,7 +17,7 @@ use cirrus_store::{Kind, Sums, Version};
 use crate::raw::parse;
 use crate::rig::{bytes, key};
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind::NotFound,
     Kind::OutOfMemory,
     Kind::TooLarge,
@@ -32,6 +32,7 @@ const KINDS: [Kind; 14] = [
     Kind::Closed,
     Kind::Protocol,
     Kind::Invalid,
+    Kind::Io,
 ];
 
 const REQUEST_ID: u64 = 0x0102_0304_0506_0708;

@@ -12,4 +12,5 @@ mod mutations;
 mod raw;
 mod resp;
 mod rig;
+mod storage;
 mod store;

@@ -1,0 +1,200 @@
+//! Reading a whole store: is every record whole, and does the index agree?
+//!
+//! Owns [`Report`]. Repairs nothing. Invariant: every byte of every segment was read when it
+//! returns.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::segments::disk::Disk;
+use crate::segments::entry::{Entry, Place, Row};
+use crate::segments::index::{INDEX, Index};
+use crate::segments::log::{segment_id, segment_name};
+use crate::segments::record::{RECORDS_AT, RecordKind};
+use crate::segments::recovery::open_segment;
+use crate::segments::walk::{Stop, Walk};
+
+/// Damage that a report lists one by one.
+const DAMAGE_MAX: usize = 100;
+const INDEX_CACHE_BYTES: usize = 64 << 20;
+const ROWS_AT_ONCE: usize = 4096;
+
+/// What a check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Segments read.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records that are whole.
+    pub records: u64,
+    /// Values and queues that are there.
+    pub objects: u64,
+    /// Bytes at the end of the last segment that were never acknowledged; the next start cuts them.
+    pub torn_bytes: u64,
+    /// Rows that the index has.
+    pub rows: u64,
+    /// The first hundred damaged places; a segment is not read on behind one.
+    pub damage: Vec<Damage>,
+}
+
+/// A place that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, byte {}: {}", self.file, self.offset, self.what)
+    }
+}
+
+/// The newest record of a row, as the log has it.
+type Newest = HashMap<Row, (u64, Place, RecordKind)>;
+
+pub(super) fn check(disk: &Arc<dyn Disk>) -> Result<Report> {
+    let names = disk.list().map_err(|error| Error::io("cannot list the store", error))?;
+    let mut ids: Vec<u32> = names.iter().filter_map(|name| segment_id(name)).collect();
+    ids.sort_unstable();
+    let mut report = Report::default();
+    let mut newest = Newest::new();
+    let last = ids.last().copied();
+    for id in ids {
+        check_segment(&**disk, id, Some(id) == last, &mut report, &mut newest)?;
+    }
+    let is_object = |(row, (_, _, kind)): &(&Row, &(u64, Place, RecordKind))| {
+        row.is_object() && !kind.is_delete()
+    };
+    report.objects = newest.iter().filter(is_object).count() as u64;
+    // Without the whole log there is nothing to compare with.
+    if report.damage.is_empty() && names.iter().any(|name| name == INDEX) {
+        check_index(&**disk, &mut report, &newest)?;
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn add(&mut self, file: String, offset: u64, what: String) {
+        if self.damage.len() < DAMAGE_MAX {
+            self.damage.push(Damage { file, offset, what });
+        }
+    }
+}
+
+fn check_segment(
+    disk: &dyn Disk,
+    id: u32,
+    is_last: bool,
+    report: &mut Report,
+    newest: &mut Newest,
+) -> Result<()> {
+    let name = segment_name(id);
+    report.segments += 1;
+    let (header, file) = match open_segment(disk, id) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == crate::error::Kind::Corrupt => {
+            report.add(name, error.detail(), error.to_string());
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let cannot = |error| Error::io(format!("cannot read {}", segment_name(id)), error);
+    let len = file.len().map_err(cannot)?;
+    report.bytes += len;
+    let mut walk = Walk::new(&*file, id, RECORDS_AT, len);
+    let (mut whole, mut write) = (RECORDS_AT, Vec::new());
+    loop {
+        match walk.next() {
+            Ok(Some(step)) => {
+                report.records += 1;
+                let is_end = !step.head.more;
+                if !step.head.kind.is_own() {
+                    let row = Row::of(header.store, step.head.kind, &step.key, step.head.item);
+                    let place = Place { segment: id, offset: step.offset };
+                    write.push((row, (step.head.version, place, step.head.kind)));
+                }
+                if is_end {
+                    whole = walk.offset();
+                    for (row, found) in write.drain(..) {
+                        let known = newest.entry(row).or_insert(found);
+                        if found.0 >= known.0 {
+                            *known = found;
+                        }
+                    }
+                }
+            }
+            Ok(None) if walk.offset() == whole => return Ok(()),
+            Ok(None) if is_last => break,
+            Ok(None) => {
+                report.add(name, whole, "a write without its last record".to_owned());
+                return Ok(());
+            }
+            Err(Stop::Damaged { offset, flaw }) => {
+                if is_last && !walk.was_synced(offset).map_err(cannot)? {
+                    break;
+                }
+                report.add(name, offset, flaw.0);
+                return Ok(());
+            }
+            Err(Stop::Io(error)) => return Err(cannot(error)),
+        }
+    }
+    report.torn_bytes = len - whole;
+    Ok(())
+}
+
+/// What a checkpoint covers must be in the index as the log has it, and nothing else.
+fn check_index(disk: &dyn Disk, report: &mut Report, newest: &Newest) -> Result<()> {
+    let opened = Index::open(disk, INDEX_CACHE_BYTES, true)
+        .and_then(|index| Ok((index.checkpoint()?, index)));
+    let (checkpoint, index) = match opened {
+        Ok((Some(checkpoint), index)) => (checkpoint, index),
+        Ok((None, _)) => return Ok(()),
+        Err(error) => {
+            report.add(INDEX.to_owned(), 0, error.to_string());
+            return Ok(());
+        }
+    };
+    let mut from = Row::from_bytes(&[]);
+    let end = Row::from_bytes(&[u8::MAX]);
+    let mut covered = 0u64;
+    loop {
+        let rows = index.range(&from, &end, ROWS_AT_ONCE)?;
+        let Some((last, _)) = rows.last() else { break };
+        from = Row::from_bytes(&[last.as_bytes(), &[0]].concat());
+        for (row, entry) in &rows {
+            report.rows += 1;
+            covered += 1;
+            check_row(row, entry, newest, checkpoint.applied, report);
+        }
+    }
+    let wanted = newest.values().filter(|(_, place, _)| *place < checkpoint.applied).count() as u64;
+    if covered < wanted {
+        let what = format!("{covered} rows, and the segments have {wanted}");
+        report.add(INDEX.to_owned(), 0, what);
+    }
+    Ok(())
+}
+
+fn check_row(row: &Row, entry: &Entry, newest: &Newest, applied: Place, report: &mut Report) {
+    let what = match newest.get(row) {
+        None => format!("a row of version {} that no segment has", entry.version),
+        // It changed after the checkpoint.
+        Some((_, place, _)) if *place >= applied => return,
+        Some((version, place, _)) if *version == entry.version && *place == entry.place => return,
+        Some((version, place, _)) => format!(
+            "a row has version {} at {:?}, the segments have {version} at {place:?}",
+            entry.version, entry.place
+        ),
+    };
+    report.add(INDEX.to_owned(), 0, what);
+}

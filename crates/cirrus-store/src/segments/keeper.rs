@@ -1,0 +1,306 @@
+//! Checkpoints and compaction: what keeps restarts short and the disk small.
+//!
+//! Owns the rule of which segment is rewritten. Writes nothing itself but the index: what
+//! compaction moves goes through the writer. Invariant: a segment's file is removed only after a
+//! durable checkpoint that does without it, and a segment counts as gone only after its removal
+//! was synced.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+use crate::key::Key;
+use crate::segments::entry::{Entry, Place, Row};
+use crate::segments::inbox::{Queued, Record};
+use crate::segments::log::segment_name;
+use crate::segments::options::Bug;
+use crate::segments::record::RECORDS_AT;
+use crate::segments::state::State;
+use crate::segments::walk::{Step, Stop, Walk};
+use crate::segments::{Shared, damaged};
+
+/// What compaction moves in one write.
+const MOVE_BYTES: u64 = 1 << 20;
+const MOVE_RECORDS: usize = 1024;
+/// Where there is no room, a segment is rewritten from this part of it on that is dead.
+const TIGHT_DEAD_PART: u64 = 16;
+
+/// What the keeper is asked.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    called: bool,
+    pub(super) checkpoint: bool,
+    pub(super) room: bool,
+}
+
+pub(super) fn run(shared: &Shared) {
+    loop {
+        let wanted = {
+            let mut wanted = shared.keeper.lock();
+            while !wanted.called && !shared.is_closing() {
+                shared.keeper_called.wait(&mut wanted);
+            }
+            std::mem::take(&mut *wanted)
+        };
+        if shared.is_closing() {
+            return;
+        }
+        if let Err(error) = shared.keep(&wanted)
+            && !shared.is_closing()
+        {
+            shared.fail(error.to_string());
+        }
+        shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn call_keeper(&self, ask: impl FnOnce(&mut Wanted)) {
+        let mut wanted = self.keeper.lock();
+        ask(&mut wanted);
+        wanted.called = true;
+        self.keeper_called.notify_all();
+    }
+
+    fn keep(&self, wanted: &Wanted) -> Result<()> {
+        if self.inbox.lock().failure.is_some() {
+            return Ok(());
+        }
+        let mut has_helped = wanted.checkpoint || wanted.room && self.is_checkpoint_due();
+        if has_helped {
+            self.checkpoint()?;
+            self.changed.notify_all();
+        }
+        while let Some(victim) = self.victim(wanted.room) {
+            has_helped |= self.compact(victim, wanted.room)?;
+            self.changed.notify_all();
+            if self.is_closing() || wanted.room {
+                break;
+            }
+            if self.is_checkpoint_due() {
+                self.checkpoint()?;
+            }
+        }
+        if wanted.room && !has_helped {
+            self.inbox.lock().is_stuck = true;
+        }
+        Ok(())
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        self.state.lock().active.len() >= self.options.checkpoint_rows
+    }
+
+    fn victim(&self, is_tight: bool) -> Option<u32> {
+        choose(&self.state.lock(), is_tight)
+    }
+
+    /// Writes everything that changed into the index, in one durable transaction.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        let _one = self.checkpointing.lock();
+        let (changes, checkpoint) = {
+            let mut state = self.state.lock();
+            let changes = Arc::new(std::mem::take(&mut state.active));
+            state.frozen = Some(Arc::clone(&changes));
+            state.bytes_since_checkpoint = 0;
+            (changes, state.checkpoint())
+        };
+        let saved = self.index.save(&changes, &checkpoint);
+        let mut state = self.state.lock();
+        state.frozen = None;
+        if let Err(error) = saved {
+            for (row, entry) in changes.iter() {
+                state.active.entry(row.clone()).or_insert(*entry);
+            }
+            drop(state);
+            self.fail(error.to_string());
+            return Err(error);
+        }
+        state.generation += 1;
+        drop(state);
+        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.counters.index_bytes.store(self.index.bytes()?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Rewrites segments until none is more than half dead.
+    pub(super) fn compact_all(&self) -> Result<u64> {
+        let mut count = 0;
+        while let Some(victim) = self.victim(false) {
+            if !self.compact(victim, true)? {
+                break;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Moves what is needed out of a segment and removes it. Whether it came to that.
+    fn compact(&self, id: u32, is_tight: bool) -> Result<bool> {
+        let _one = self.compacting.lock();
+        let found = {
+            let state = self.state.lock();
+            state.segments.get(&id).map(|s| (Arc::clone(&s.file), s.usage.bytes))
+        };
+        let Some((file, bytes)) = found else { return Ok(false) };
+        let began = Instant::now();
+        let mut moved = 0;
+        let mut batch = Batch::default();
+        let mut drops: Vec<(Row, Entry)> = Vec::new();
+        let mut walk = Walk::new(&*file, id, RECORDS_AT, bytes);
+        loop {
+            let step = walk.next().map_err(|stop| stop_error(id, stop))?;
+            if let Some(step) = &step {
+                self.sort(id, step, &mut batch, &mut drops)?;
+            }
+            if batch.bytes >= MOVE_BYTES || batch.records.len() >= MOVE_RECORDS || step.is_none() {
+                moved += batch.bytes;
+                if !self.move_all(std::mem::take(&mut batch))? {
+                    return Ok(false);
+                }
+                if !is_tight {
+                    self.pace(began, moved);
+                }
+            }
+            if step.is_none() {
+                break;
+            }
+        }
+        self.counters.moved_bytes.fetch_add(moved, Ordering::Relaxed);
+        {
+            let mut state = self.state.lock();
+            // What replaced a delete meanwhile lies elsewhere, and stays.
+            for (row, entry) in drops {
+                if self.newest(&mut state, &row)? == Some(entry) {
+                    state.forget(row, &entry);
+                }
+            }
+            let usage = &state.segments[&id].usage;
+            if usage.live != 0 || !usage.graves.is_empty() {
+                let text = format!("{} still has {usage:?} after compaction", segment_name(id));
+                return Err(Error::new(Kind::Corrupt, text));
+            }
+            state.remove_segment(id);
+        }
+        self.checkpoint()?;
+        let removed = self.disk.remove(&segment_name(id)).and_then(|()| self.disk.sync_dir());
+        if let Err(error) = removed {
+            // Deletes of what it holds may be dropped once it is thought to be gone.
+            self.fail(format!("removing {}: {error}", segment_name(id)));
+            return Err(Error::io(format!("cannot remove {}", segment_name(id)), error));
+        }
+        self.counters.compactions.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// The row's entry, under the lock: the rows asked for are few.
+    fn newest(&self, state: &mut State, row: &Row) -> Result<Option<Entry>> {
+        match state.changed(row) {
+            Some(entry) => Ok(entry),
+            None => self.index.get(row),
+        }
+    }
+
+    /// Where a record goes: on, away, or nowhere because it is dead.
+    fn sort(
+        &self,
+        id: u32,
+        step: &Step,
+        batch: &mut Batch,
+        drops: &mut Vec<(Row, Entry)>,
+    ) -> Result<()> {
+        if step.head.kind.is_own() {
+            return Ok(());
+        }
+        let place = Place { segment: id, offset: step.offset };
+        let row = Row::of(self.store, step.head.kind, &step.key, step.head.item);
+        let Some(entry) = self.entry(&row)?.filter(|entry| entry.place == place) else {
+            return Ok(());
+        };
+        let may_drop = entry.kind.is_delete()
+            && (self.state.lock().is_last(&entry, id) || self.options.has(Bug::DropDeletes));
+        if may_drop {
+            drops.push((row, entry));
+            return Ok(());
+        }
+        batch.bytes += entry.record_bytes();
+        batch.from.push(place);
+        batch.records.push(Record {
+            kind: step.head.kind,
+            key: Key::new(step.key.clone())?,
+            item: step.head.item,
+            version: step.head.version,
+            epoch: step.head.epoch,
+            expires_at: step.head.expires_at,
+            value: step.value.clone(),
+            sums: step.sums.clone(),
+        });
+        Ok(())
+    }
+
+    /// Has the writer write them again. `false` when the engine closes.
+    fn move_all(&self, batch: Batch) -> Result<bool> {
+        if batch.records.is_empty() {
+            return Ok(!self.is_closing());
+        }
+        let (queued, durable) = Queued::new(self.store, batch.records, Some(batch.from))?;
+        {
+            let mut inbox = self.inbox.lock();
+            if inbox.closing {
+                return Ok(false);
+            }
+            inbox.check_open()?;
+            inbox.moves.push_back(queued);
+            self.changed.notify_all();
+        }
+        durable.wait()?;
+        Ok(true)
+    }
+
+    /// Waits until so many bytes may have been moved, or there is something else to do.
+    fn pace(&self, began: Instant, moved: u64) {
+        let rate = self.options.compaction_bytes_per_second.max(1);
+        let micros = moved.saturating_mul(1_000_000) / rate;
+        let until = began + Duration::from_micros(micros);
+        let mut wanted = self.keeper.lock();
+        while !wanted.room && !self.is_closing() {
+            if self.keeper_called.wait_until(&mut wanted, until).timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+/// What compaction moves next.
+#[derive(Debug, Default)]
+struct Batch {
+    records: Vec<Record>,
+    from: Vec<Place>,
+    bytes: u64,
+}
+
+/// The segment with the largest dead part, if that is more than half; where room is short, any that
+/// is worth it. Never the one that is written.
+fn choose(state: &State, is_tight: bool) -> Option<u32> {
+    let last = *state.segments.last_key_value()?.0;
+    let parts = state.segments.range(..last).filter_map(|(id, segment)| {
+        let all = segment.usage.bytes.saturating_sub(segment.usage.own);
+        let dead = state.dead(*id);
+        let wanted = if is_tight { dead * TIGHT_DEAD_PART > all } else { dead * 2 > all };
+        // A segment without records is all dead.
+        (wanted || all == 0).then(|| (*id, dead.saturating_mul(1 << 20) / all.max(1)))
+    });
+    parts.max_by_key(|(_, part)| *part).map(|(id, _)| id)
+}
+
+pub(super) fn stop_error(segment: u32, stop: Stop) -> Error {
+    match stop {
+        Stop::Io(error) => Error::io(format!("cannot read {}", segment_name(segment)), error),
+        Stop::Damaged { offset, flaw } => damaged(Place { segment, offset }, &flaw.0),
+    }
+}
