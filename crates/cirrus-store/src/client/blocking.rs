@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::attempt::{Attempts, Greeting, Reached};
 use super::connection::{accepted, hello};
 use super::session::Session;
-use super::{ClientOptions, PutOptions, get, object, put, stat, unexpected};
+use super::{ClientOptions, PutOptions, checked, get, object, put, stat, unexpected};
 use crate::checksum::Sums;
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, SLOTS, Version};
@@ -54,7 +54,7 @@ impl BlockingClient {
     /// As [`Client::get`](super::Client::get).
     pub fn get(&mut self, key: &Key) -> Result<Object> {
         let reply = self.call(get(key, Version(0)).inline(u32::MAX))?;
-        object(key, reply)?.ok_or_else(|| unexpected(key))
+        object(key, checked(key, reply)?)?.ok_or_else(|| unexpected(key))
     }
 
     /// As [`Client::get_range`](super::Client::get_range).
@@ -62,7 +62,7 @@ impl BlockingClient {
         let (newer_than, inline_bytes_max) = (Version(0), u32::MAX);
         let request = Request::Get { key: key.clone(), offset, len, newer_than, inline_bytes_max };
         let reply = self.call(request)?;
-        object(key, reply)?.ok_or_else(|| unexpected(key))
+        object(key, checked(key, reply)?)?.ok_or_else(|| unexpected(key))
     }
 
     /// As [`Client::put`](super::Client::put).
@@ -125,12 +125,10 @@ impl BlockingClient {
         let limit = self.options.request_timeout;
         let deadline = Instant::now() + limit;
         let session = self.session.clone();
-        let name = session.begin();
-        let mut attempts = Attempts::new(!request.writes_mut().is_empty());
+        let names = session.begin(1);
+        let mut attempts = Attempts::new(request.writes() > 0);
         loop {
-            for write in request.writes_mut() {
-                *write = name.name(attempts.in_doubt());
-            }
+            request.name_writes(&mut names.names(attempts.in_doubt()));
             let mut reached = Reached::Nowhere;
             let error = match self.attempt(&request, &attempts, &mut reached, deadline) {
                 Ok(Reply::Failed(fault)) => {

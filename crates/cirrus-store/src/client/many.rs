@@ -3,13 +3,13 @@
 //! Owns cutting a list of requests into batches, one node each, and putting the answers back in
 //! order. Invariant: the answer at place i is that of request i.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use crate::client::call::{Answer, Target};
-use crate::client::pool::{Lane, Pool, SMALL_BYTES_MAX};
+use crate::client::pool::{Lane, Node, Pool, SMALL_BYTES_MAX};
 use crate::error::{Error, Kind, Result};
 use crate::wire::{BATCH_ITEMS_MAX, Reply, Request};
 
@@ -30,6 +30,13 @@ const BATCHES_MAX: usize = 8;
 
 const _: () = assert!(BATCH_LEN_MAX <= BATCH_ITEMS_MAX as usize);
 
+/// Requests for one node, and their places in the list that they come from.
+#[derive(Debug, Default)]
+struct Batch {
+    node: Option<Arc<Node>>,
+    items: Vec<(usize, Request)>,
+}
+
 impl Pool {
     /// Carries out requests, each of which has a key; not atomic, an answer for each.
     pub(super) async fn call_many(&self, requests: Vec<Request>) -> Vec<Result<Reply>> {
@@ -39,8 +46,8 @@ impl Pool {
         let mut running = FuturesUnordered::new();
         loop {
             while running.len() < BATCHES_MAX {
-                let Some((address, batch)) = batches.next() else { break };
-                running.push(self.batch(address, batch));
+                let Some(batch) = batches.next() else { break };
+                running.push(self.batch(batch));
             }
             let Some(answers) = running.next().await else { break };
             for (place, answer) in answers {
@@ -51,43 +58,47 @@ impl Pool {
         replies.into_iter().map(|reply| reply.unwrap_or_else(|| Err(missing()))).collect()
     }
 
-    fn batches(&self, requests: Vec<Request>) -> Vec<(String, Vec<(usize, Request)>)> {
+    fn batches(&self, requests: Vec<Request>) -> Vec<Batch> {
+        let routes = self.routes();
         let mut full = Vec::new();
-        let mut open: HashMap<String, (usize, Vec<(usize, Request)>)> = HashMap::new();
+        // By the node's place in the view; the last one is for requests whose slot nobody holds,
+        // each of which finds its node on its own.
+        let mut open: Vec<(usize, Batch)> = Vec::new();
+        open.resize_with(routes.nodes.len() + 1, Default::default);
         for (place, request) in requests.into_iter().enumerate() {
-            // Without a holder the request goes to nobody's batch and finds its node on its own.
             let slot = request.key().map(crate::Key::slot);
-            let address = slot.and_then(|slot| self.address(slot).ok()).unwrap_or_default();
+            let holder = slot.and_then(|slot| routes.holder(slot).ok().map(|(node, _)| node));
+            let at = holder
+                .and_then(|holder| routes.nodes.iter().position(|node| Arc::ptr_eq(node, holder)));
             let bytes = request.payload_bytes();
-            let (held, batch) = open.entry(address.clone()).or_default();
-            if !batch.is_empty()
-                && (*held + bytes > BATCH_BYTES_MAX || batch.len() >= BATCH_LEN_MAX)
-            {
+            let (held, batch) = &mut open[at.unwrap_or(routes.nodes.len())];
+            let is_full = *held + bytes > BATCH_BYTES_MAX || batch.items.len() >= BATCH_LEN_MAX;
+            if !batch.items.is_empty() && is_full {
                 *held = 0;
-                full.push((address, std::mem::take(batch)));
+                full.push(std::mem::take(batch));
             }
             *held += bytes;
-            batch.push((place, request));
+            batch.node = holder.cloned();
+            batch.items.push((place, request));
         }
-        full.extend(open.into_iter().map(|(address, (_, batch))| (address, batch)));
+        full.extend(open.into_iter().map(|(_, batch)| batch).filter(|b| !b.items.is_empty()));
         full
     }
 
-    async fn batch(
-        &self,
-        address: String,
-        batch: Vec<(usize, Request)>,
-    ) -> Vec<(usize, Result<Reply>)> {
-        let (places, items): (Vec<usize>, Vec<Request>) = batch.into_iter().unzip();
-        if address.is_empty() || items.len() == 1 {
-            let singles = places.into_iter().zip(items);
-            let answers = singles.map(async |(place, item)| (place, self.single(item).await));
-            return answers.collect::<FuturesUnordered<_>>().collect().await;
-        }
+    async fn batch(&self, batch: Batch) -> Vec<(usize, Result<Reply>)> {
+        let (places, items): (Vec<usize>, Vec<Request>) = batch.items.into_iter().unzip();
+        let node = match batch.node {
+            Some(node) if items.len() > 1 => node,
+            Some(_) | None => {
+                let singles = places.into_iter().zip(items);
+                let answers = singles.map(async |(place, item)| (place, self.single(item).await));
+                return answers.collect::<FuturesUnordered<_>>().collect().await;
+            }
+        };
         let shared = items.iter().map(|item| item.clone().inline(BATCH_VALUE_BYTES_MAX)).collect();
         let request = Request::Batch(shared);
         let limit = self.options.request_timeout;
-        let answer = self.call_within(Target::Node(address), request, Lane::Large, limit).await;
+        let answer = self.call_within(Target::Node(node), request, Lane::Large, limit).await;
         let (answers, in_doubt) = match answer {
             Ok(Answer { reply: Reply::Batch(answers), in_doubt })
                 if answers.len() == items.len() =>

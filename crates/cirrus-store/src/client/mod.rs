@@ -6,6 +6,7 @@
 mod attempt;
 mod blocking;
 mod call;
+mod calls;
 mod connection;
 mod many;
 mod pool;
@@ -46,6 +47,13 @@ pub struct ClientOptions {
     pub request_timeout: Duration,
     /// The secret that the nodes ask for; empty for none.
     pub token: Token,
+    /// Connections to each node for small frames; each call takes the least loaded. Default 1.
+    pub small_connections: usize,
+    /// The same for frames of more than 64 KiB. Default 2.
+    pub large_connections: usize,
+    /// Bytes of buffers that are kept for the next large values once these have been dropped.
+    /// Default 128 MiB.
+    pub buffer_bytes_max: usize,
     /// Connect inside this simulated network instead of over TCP.
     pub network: Option<SimNetwork>,
 }
@@ -56,6 +64,9 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             token: Token::default(),
+            small_connections: 1,
+            large_connections: 2,
+            buffer_bytes_max: 128 << 20,
             network: None,
         }
     }
@@ -129,7 +140,7 @@ impl Client {
         let requests = keys.iter().map(|key| get(key, Version(0))).collect();
         let replies = self.pool.call_many(requests).await;
         let objects = keys.iter().zip(replies).map(|(key, reply)| {
-            let object = object(key, reply?)?.ok_or_else(|| unexpected(key))?;
+            let object = object(key, checked(key, reply?)?)?.ok_or_else(|| unexpected(key))?;
             // Copied, so that a value that is kept does not keep its whole batch alive.
             Ok(Object { value: Bytes::copy_from_slice(&object.value), ..object })
         });
@@ -255,7 +266,7 @@ impl Client {
     pub async fn pop(&self, key: &Key) -> Result<Bytes> {
         let request = Request::Pop { key: key.clone(), write: Write::default() };
         match self.pool.single(request).await? {
-            Reply::Popped { value, sums, .. } => sums.check(0, &value).map(|()| value),
+            Reply::Popped { value, .. } => Ok(value),
             _ => Err(unexpected(key)),
         }
     }
@@ -264,11 +275,11 @@ impl Client {
     /// with the page's `next` until its slot is 16384. Names that are there for the whole scan
     /// are returned exactly once.
     pub async fn scan(&self, prefix: &[u8], from: (u16, u64), limit: u32) -> Result<Page> {
-        let view = self.pool.view();
+        let routes = self.pool.routes();
         let Some(slot) = crate::key::Slot::new(from.0) else {
             return Ok(Page { items: Vec::new(), next: (crate::key::SLOTS, 0) });
         };
-        if view.nodes.len() > 1 {
+        if routes.nodes.len() > 1 {
             return Err(Error::new(Kind::Invalid, "scans over several nodes are not there yet"));
         }
         let prefix = Bytes::copy_from_slice(prefix);
@@ -338,14 +349,22 @@ fn put(key: &Key, value: Bytes, options: PutOptions) -> Result<Request> {
     Ok(Request::Put { key, write, condition, expires_at, value, sums })
 }
 
+/// Checks a value that no connection has checked: an item of a batch, whose own sums cover it from
+/// its writer to here.
+fn checked(key: &Key, reply: Reply) -> Result<Reply> {
+    if let Reply::Value { offset, value, sums, .. } = &reply {
+        let phase = u16::try_from(offset % crate::checksum::BLOCK_BYTES as u64);
+        let phase = phase.map_err(|_| unexpected(key))?;
+        sums.check(phase, value).map_err(|error| {
+            Error::new(Kind::Corrupt, format!("the value of {key:?}")).with_source(error)
+        })?;
+    }
+    Ok(reply)
+}
+
 fn object(key: &Key, reply: Reply) -> Result<Option<Object>> {
     match reply {
-        Reply::Value { version, offset, expires_at, value, sums, .. } => {
-            let phase = u16::try_from(offset % crate::checksum::BLOCK_BYTES as u64);
-            let phase = phase.map_err(|_| unexpected(key))?;
-            sums.check(phase, &value).map_err(|error| {
-                Error::new(Kind::Corrupt, format!("the value of {key:?}")).with_source(error)
-            })?;
+        Reply::Value { version, expires_at, value, .. } => {
             let expires_at = (expires_at != NEVER).then_some(expires_at);
             Ok(Some(Object { value, version, expires_at }))
         }
