@@ -45,11 +45,11 @@ enum Outcome {
 }
 
 /// Where a call goes, and until when.
-#[derive(Debug, Clone)]
-struct Course {
-    target: Target,
-    lane: Lane,
-    deadline: Instant,
+#[derive(Debug)]
+pub(super) struct Course {
+    pub(super) target: Target,
+    pub(super) lane: Lane,
+    pub(super) deadline: Instant,
 }
 
 impl Pool {
@@ -63,14 +63,25 @@ impl Pool {
     pub(super) async fn call_within(
         &self,
         target: Target,
-        mut request: Request,
+        request: Request,
         lane: Lane,
         limit: Duration,
     ) -> Result<Answer> {
         let course = Course { target, lane, deadline: Instant::now() + limit };
+        let attempts = Attempts::new(request.writes() > 0);
+        self.carry_out(&course, request, None, attempts, limit).await
+    }
+
+    /// Carries out a request of which `attempts` were made already, under these names.
+    pub(super) async fn carry_out(
+        &self,
+        course: &Course,
+        mut request: Request,
+        mut names: Option<OpenWrites<'_>>,
+        mut attempts: Attempts,
+        limit: Duration,
+    ) -> Result<Answer> {
         let writes = request.writes();
-        let mut attempts = Attempts::new(writes > 0);
-        let mut names = None;
         loop {
             if writes > 0 && names.is_none() {
                 names = Some(self.session.begin(writes));
@@ -78,7 +89,7 @@ impl Pool {
             let mut reached = Reached::Nowhere;
             let epoch = self.routes().epoch;
             let outcome =
-                self.attempt(&course, &mut request, names.as_ref(), &attempts, &mut reached).await;
+                self.attempt(course, &mut request, names.as_ref(), &attempts, &mut reached).await;
             let error = match outcome {
                 Outcome::Replied(reply) => {
                     return Ok(Answer { reply, in_doubt: attempts.in_doubt() });
@@ -153,7 +164,10 @@ impl Pool {
             Ended::Answered(Err(error)) => {
                 if error.kind() == Kind::Corrupt {
                     *reached = Reached::Answered;
-                    let text = format!("the value of {:?}", request.key());
+                    let text = match request.key() {
+                        Some(key) => format!("the value of {key:?}"),
+                        None => "an answer of the node".to_owned(),
+                    };
                     return Outcome::Failed(Error::new(Kind::Corrupt, text).with_source(error));
                 }
                 Outcome::Failed(error)

@@ -42,7 +42,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// What a node takes in while it answers nobody, in bytes per second, at the least.
 const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
-const LIMITS: HeadLimits = HeadLimits { payload_bytes_max: VALUE_BYTES_MAX };
+pub(super) const LIMITS: HeadLimits = HeadLimits { payload_bytes_max: VALUE_BYTES_MAX };
 
 /// An open connection. Dropping it closes the socket.
 #[derive(Debug)]
@@ -64,6 +64,8 @@ pub(super) struct Connection {
 struct Shared {
     state: Mutex<State>,
     writer: Mutex<Writer>,
+    /// Whether payloads are checked against their sums.
+    verifies: bool,
     /// Wakes the task for what a caller has queued, or for an earlier deadline.
     task: AtomicWaker,
     closed: CancellationToken,
@@ -101,6 +103,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             writer: Mutex::new(Writer { link: Some(writer), queue: FrameQueue::default() }),
+            verifies: pool.options.verifies,
             task: AtomicWaker::new(),
             closed: pool.closed.child_token(),
         });
@@ -151,7 +154,7 @@ impl Connection {
             }
         };
         let (payload, sums) = request.payload();
-        let payload_bytes = payload.len() as u64;
+        let payload_len = u32::try_from(payload.len()).expect("payloads are at most 1 GiB");
         let mut state = self.shared.state.lock();
         if let Some(reason) = &state.ended {
             return Err(Error::new(Kind::Closed, reason.clone()));
@@ -159,7 +162,7 @@ impl Connection {
         let was_empty = state.queue.is_empty();
         let alarm = state.calls.alarm();
         let id = state.calls.open(deadline);
-        state.queue.push(|buffer| request.put_head(id, 0, &payload, buffer));
+        state.queue.push(|buffer| request.put_head(id, 0, payload_len, buffer));
         state.queue.push_payload(payload);
         state.queue.push(|buffer| sums.put_table(buffer));
         let is_alone = was_empty && state.calls.len() == 1;
@@ -169,14 +172,14 @@ impl Connection {
         if is_earlier || (was_empty && !is_written) {
             self.shared.task.wake();
         }
-        self.outstanding_bytes.fetch_add(payload_bytes, Ordering::Relaxed);
+        self.outstanding_bytes.fetch_add(u64::from(payload_len), Ordering::Relaxed);
         Ok(Some(Call {
             connection: self,
             id,
             progress: self.progress.load(Ordering::Relaxed),
             since: Instant::now(),
             patience: patience.unwrap_or_default(),
-            payload_bytes,
+            payload_bytes: u64::from(payload_len),
             is_over: false,
             _turn: turn,
         }))
@@ -365,7 +368,8 @@ impl Shared {
             let Some(frame) = buffer.get(..start + tail) else { return Ok(()) };
             let (payload, table) = frame[start..].split_at(head.payload_bytes());
             let sums = Sums::copied(table);
-            let reply = sums.check(head.phase, payload).and_then(|()| {
+            let checked = if self.verifies { sums.check(head.phase, payload) } else { Ok(()) };
+            let reply = checked.and_then(|()| {
                 let payload = Bytes::copy_from_slice(payload);
                 Reply::of(&head, &frame[head.body()], payload, sums)
             });
@@ -390,14 +394,19 @@ impl Shared {
         let mut left = payload_len;
         let landed = |bytes: &[u8]| {
             let here = bytes.len().min(left);
-            summing.update(&bytes[..here]);
+            if self.verifies {
+                summing.update(&bytes[..here]);
+            }
             left -= here;
         };
         reader.read_into(&mut tail, len, landed).await?;
         let sums = Sums::copied(&tail[payload_len..]);
         tail.truncate(payload_len);
-        let reply = sums
-            .expect(&summing.finish(), payload_len)
+        let checked = match self.verifies {
+            true => sums.expect(&summing.finish(), payload_len),
+            false => Ok(()),
+        };
+        let reply = checked
             .and_then(|()| Reply::of(&head, &body[..head.body_len], buffers.share(tail), sums));
         self.answer(head.request_id, reply);
         Ok(())

@@ -37,6 +37,44 @@ struct Batch {
     items: Vec<(usize, Request)>,
 }
 
+/// Cuts a list for one node into batches, in order.
+pub(super) fn cut(requests: Vec<Request>) -> Vec<Vec<Request>> {
+    let mut batches = Vec::new();
+    let (mut held, mut batch) = (0, Vec::new());
+    for request in requests {
+        let bytes = request.payload_bytes();
+        if !batch.is_empty() && is_full(held + bytes, batch.len()) {
+            held = 0;
+            batches.push(std::mem::take(&mut batch));
+        }
+        held += bytes;
+        batch.push(request);
+    }
+    batches.extend((!batch.is_empty()).then_some(batch));
+    batches
+}
+
+/// Whether a batch of `len` items takes no more, one that would bring it to `bytes` at least.
+fn is_full(bytes: usize, len: usize) -> bool {
+    bytes > BATCH_BYTES_MAX || len >= BATCH_LEN_MAX
+}
+
+/// The batch of these items. What they carry is shared.
+pub(super) fn for_batch(items: &[Request]) -> Request {
+    Request::Batch(items.iter().map(|item| item.clone().inline(BATCH_VALUE_BYTES_MAX)).collect())
+}
+
+/// The same error for another item.
+pub(super) fn again(error: &Error) -> Error {
+    Error::new(error.kind(), error.to_string()).with_detail(error.detail())
+}
+
+/// The error of a write in a batch that was sent more than once and refused.
+pub(super) fn in_doubt(error: Error) -> Error {
+    let text = "a batch was sent twice, and one copy may still be under way";
+    Error::new(Kind::Unknown, text).with_source(error)
+}
+
 impl Pool {
     /// Carries out requests, each of which has a key; not atomic, an answer for each.
     pub(super) async fn call_many(&self, requests: Vec<Request>) -> Vec<Result<Reply>> {
@@ -72,8 +110,7 @@ impl Pool {
                 .and_then(|holder| routes.nodes.iter().position(|node| Arc::ptr_eq(node, holder)));
             let bytes = request.payload_bytes();
             let (held, batch) = &mut open[at.unwrap_or(routes.nodes.len())];
-            let is_full = *held + bytes > BATCH_BYTES_MAX || batch.items.len() >= BATCH_LEN_MAX;
-            if !batch.items.is_empty() && is_full {
+            if !batch.items.is_empty() && is_full(*held + bytes, batch.items.len()) {
                 *held = 0;
                 full.push(std::mem::take(batch));
             }
@@ -95,8 +132,7 @@ impl Pool {
                 return answers.collect::<FuturesUnordered<_>>().collect().await;
             }
         };
-        let shared = items.iter().map(|item| item.clone().inline(BATCH_VALUE_BYTES_MAX)).collect();
-        let request = Request::Batch(shared);
+        let request = for_batch(&items);
         let limit = self.options.request_timeout;
         let answer = self.call_within(Target::Node(node), request, Lane::Large, limit).await;
         let (answers, in_doubt) = match answer {
@@ -110,9 +146,6 @@ impl Pool {
                 return places.into_iter().map(|place| (place, Err(wrong()))).collect();
             }
             Err(error) => {
-                let again = |error: &Error| {
-                    Error::new(error.kind(), error.to_string()).with_detail(error.detail())
-                };
                 return places.into_iter().map(|place| (place, Err(again(&error)))).collect();
             }
         };
@@ -124,19 +157,15 @@ impl Pool {
     }
 
     /// The answer to an item of a batch, asked for anew where the batch did not bring it.
-    async fn settled(&self, mut item: Request, answer: Reply, in_doubt: bool) -> Result<Reply> {
+    async fn settled(&self, item: Request, answer: Reply, doubt: bool) -> Result<Reply> {
         match answer {
             Reply::Failed(fault) => {
                 let error = item.fault(fault);
-                let is_write = !item.writes_mut().is_empty();
-                match (error.is_retryable(), is_write && in_doubt) {
+                match (error.is_retryable(), doubt && item.writes() > 0) {
                     (false, _) => Err(error),
                     // Refused, so not carried out: it may be asked for anew.
                     (true, false) => self.single(item).await,
-                    (true, true) => {
-                        let text = "a batch was sent twice, and one copy may still be under way";
-                        Err(Error::new(Kind::Unknown, text).with_source(error))
-                    }
+                    (true, true) => Err(in_doubt(error)),
                 }
             }
             Reply::Deferred { .. } => self.whole(item).await,

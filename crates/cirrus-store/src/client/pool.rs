@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +23,9 @@ use crate::view::{NodeId, View};
 
 /// Payloads of more bytes than this go over the lane for large ones.
 pub(super) const SMALL_BYTES_MAX: u32 = 64 * 1024;
+
+/// Values that are put while they are made, at a time.
+const UPLOADS_MAX: usize = 8;
 
 /// Which of a node's connections carry a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +154,8 @@ pub(super) struct Pool {
     pub(super) session: Session,
     /// Of all connections, for large payloads.
     pub(super) buffers: Buffers,
+    /// Turns of values that are put while they are made: each has a connection.
+    pub(super) uploads: Semaphore,
     views: Arc<dyn Views>,
     routes: Mutex<Arc<Routes>>,
     refresh: tokio::sync::Mutex<()>,
@@ -165,6 +171,7 @@ impl Pool {
             buffers: Buffers::new(options.buffer_bytes_max),
             options,
             session: Session::new(),
+            uploads: Semaphore::new(UPLOADS_MAX),
             views,
             routes: Mutex::new(Arc::new(routes)),
             refresh: tokio::sync::Mutex::new(()),

@@ -12,6 +12,7 @@ mod sim;
 mod writer;
 
 pub(crate) use buffers::Buffers;
+pub(crate) use link::tune;
 pub use link::{Endpoint, Link, LinkReader, LinkWriter, Listener};
 pub(crate) use queue::FrameQueue;
 pub(crate) use reader::FrameReader;

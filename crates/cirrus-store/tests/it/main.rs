@@ -8,6 +8,8 @@ mod golden;
 mod limits;
 mod moved;
 mod mutations;
+mod pool;
 mod raw;
 mod rig;
 mod store;
+mod streams;
