@@ -296,6 +296,8 @@ impl Shared {
     }
 
     fn poll_write(&self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // A deadline that a caller brings is heard of while the socket takes nothing, too.
+        self.task.register(context.waker());
         let mut writer = self.writer.lock();
         let Writer { link, queue } = &mut *writer;
         let Some(link) = link else { return Poll::Ready(Err(ErrorKind::BrokenPipe.into())) };

@@ -6,6 +6,7 @@
 //! place of a lane has at most one connection, open or being opened.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -48,11 +49,35 @@ pub(super) struct Node {
 struct Place {
     open: Mutex<Option<Arc<Connection>>>,
     opening: tokio::sync::Mutex<()>,
+    /// Callers who wait until it is open.
+    waiting: AtomicUsize,
 }
 
 impl Place {
+    /// How much waits for it already: a connection that has yet to be opened counts as half a call.
+    fn load(&self, open: Option<&Arc<Connection>>) -> usize {
+        match open {
+            Some(connection) => 2 * connection.load(),
+            None => 1 + 2 * self.waiting.load(Ordering::Relaxed),
+        }
+    }
+
+    fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(self)
+    }
+
     fn open(&self) -> Option<Arc<Connection>> {
         self.open.lock().as_ref().filter(|connection| !connection.is_closed()).cloned()
+    }
+}
+
+/// A caller who waits until a place's connection is open.
+struct Waiting<'a>(&'a Place);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -79,15 +104,12 @@ impl Node {
         if places.len() == 1 {
             return best;
         }
-        let load = |open: &Option<Arc<Connection>>| match open {
-            Some(connection) => 2 * connection.load(),
-            None => 1,
-        };
-        let mut least = load(&best.1);
+        let mut least = best.0.load(best.1.as_ref());
         for place in &places[1..] {
             let open = place.open();
-            if load(&open) < least {
-                least = load(&open);
+            let load = place.load(open.as_ref());
+            if load < least {
+                least = load;
                 best = (place, open);
             }
         }
@@ -213,6 +235,7 @@ impl Pool {
         if let Some(open) = open {
             return Ok(open);
         }
+        let _waiting = place.wait();
         let _one_at_a_time = place.opening.lock().await;
         if let Some(open) = place.open() {
             return Ok(open);
