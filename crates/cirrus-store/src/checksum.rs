@@ -140,19 +140,30 @@ impl Sums {
             ));
         }
         for (index, block) in grid(phase, value).enumerate() {
-            let (expected, actual) = (self.at(index), crc32c([block]));
-            if expected != actual {
-                return Err(Error::new(
-                    Kind::Corrupt,
-                    format!(
-                        "block {index} of a value of {} bytes has crc32c {actual:08x}, \
-                         expected {expected:08x}",
-                        value.len()
-                    ),
-                ));
-            }
+            self.expect_at(index, crc32c([block]), value.len())?;
         }
         Ok(())
+    }
+
+    /// Compares with the sums that a value of `len` bytes turned out to have.
+    pub(crate) fn expect(&self, actual: &Self, len: usize) -> Result<()> {
+        if self.len() != actual.len() {
+            let text = format!("{} checksums for a value of {len} bytes", self.len());
+            return Err(Error::new(Kind::Corrupt, text));
+        }
+        (0..self.len()).try_for_each(|index| self.expect_at(index, actual.at(index), len))
+    }
+
+    fn expect_at(&self, index: usize, actual: u32, len: usize) -> Result<()> {
+        let expected = self.at(index);
+        if expected == actual {
+            return Ok(());
+        }
+        let text = format!(
+            "block {index} of a value of {len} bytes has crc32c {actual:08x}, \
+             expected {expected:08x}"
+        );
+        Err(Error::new(Kind::Corrupt, text))
     }
 
     /// The sums of `value[offset..offset + len]` given those of the whole: blocks inside keep the
@@ -178,6 +189,47 @@ impl Sums {
             table.extend_from_slice(&sum.to_le_bytes());
         }
         Ok(Self::from_table(table.into()))
+    }
+}
+
+/// Sums the blocks of a value whose bytes come bit by bit.
+pub(crate) struct Summing {
+    digest: crc_fast::Digest,
+    /// Bytes that the block at hand still takes.
+    left: usize,
+    table: Vec<u8>,
+}
+
+impl Summing {
+    /// A value whose first byte lies `phase` bytes into its block.
+    pub(crate) fn new(phase: u16) -> Self {
+        let digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+        Self { digest, left: BLOCK_BYTES - usize::from(phase), table: Vec::new() }
+    }
+
+    pub(crate) fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (here, rest) = bytes.split_at(bytes.len().min(self.left));
+            self.digest.update(here);
+            self.left -= here.len();
+            bytes = rest;
+            if self.left == 0 {
+                self.end_block();
+                self.left = BLOCK_BYTES;
+            }
+        }
+    }
+
+    fn end_block(&mut self) {
+        self.table.extend_from_slice(&truncated(self.digest.finalize_reset()).to_le_bytes());
+    }
+
+    /// The sums of all that came.
+    pub(crate) fn finish(mut self) -> Sums {
+        if self.digest.get_amount() > 0 {
+            self.end_block();
+        }
+        Sums::from_table(self.table.into())
     }
 }
 

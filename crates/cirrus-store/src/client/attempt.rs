@@ -42,6 +42,11 @@ impl Attempts {
         Self { is_write, in_doubt: None, count: 0 }
     }
 
+    /// The story of a write that was sent to the node that greeted us so, without an answer.
+    pub(super) fn in_doubt_about(greeting: Greeting) -> Self {
+        Self { is_write: true, in_doubt: Some(greeting), count: 0 }
+    }
+
     /// Whether the request is a write that may have been carried out already.
     pub(super) fn in_doubt(&self) -> bool {
         self.in_doubt.is_some()

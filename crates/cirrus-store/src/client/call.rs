@@ -1,15 +1,19 @@
 //! One request from its caller to its answer, through failures.
 //!
 //! Owns the loop of attempts: find the node, connect, send, and on failure let `attempt` decide.
+//! While all goes well no timer is set and nothing is allocated: the connection watches deadlines.
 //! Invariant: the request's deadline bounds every wait in the loop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::client::attempt::{Attempts, Reached};
-use crate::client::pool::{Lane, Pool};
-use crate::client::session::OpenWrite;
+use crate::client::calls::Ended;
+use crate::client::connection::Connection;
+use crate::client::pool::{Lane, Node, Pool};
+use crate::client::session::OpenWrites;
 use crate::error::{Error, Kind, Result};
 use crate::key::Slot;
 use crate::wire::{Reply, Request};
@@ -19,8 +23,8 @@ use crate::wire::{Reply, Request};
 pub(super) enum Target {
     /// Whoever holds the slot at the time of the attempt.
     Slot(Slot),
-    /// The node at this address.
-    Node(String),
+    /// This node.
+    Node(Arc<Node>),
 }
 
 /// What came of a call.
@@ -30,6 +34,22 @@ pub(super) struct Answer {
     /// The request was a write, and was sent more than once: what the reply says was not done may
     /// be done by the copy that is still under way.
     pub(super) in_doubt: bool,
+}
+
+/// What came of an attempt.
+enum Outcome {
+    Replied(Reply),
+    Failed(Error),
+    /// The request's deadline has passed.
+    OutOfTime,
+}
+
+/// Where a call goes, and until when.
+#[derive(Debug)]
+pub(super) struct Course {
+    pub(super) target: Target,
+    pub(super) lane: Lane,
+    pub(super) deadline: Instant,
 }
 
 impl Pool {
@@ -43,53 +63,62 @@ impl Pool {
     pub(super) async fn call_within(
         &self,
         target: Target,
-        mut request: Request,
+        request: Request,
         lane: Lane,
         limit: Duration,
     ) -> Result<Answer> {
-        let deadline = Instant::now() + limit;
-        let mut attempts = Attempts::new(!request.writes_mut().is_empty());
-        let mut names = Vec::new();
+        let course = Course { target, lane, deadline: Instant::now() + limit };
+        let attempts = Attempts::new(request.writes() > 0);
+        self.carry_out(&course, request, None, attempts, limit).await
+    }
+
+    /// Carries out a request of which `attempts` were made already, under these names.
+    pub(super) async fn carry_out(
+        &self,
+        course: &Course,
+        mut request: Request,
+        mut names: Option<OpenWrites<'_>>,
+        mut attempts: Attempts,
+        limit: Duration,
+    ) -> Result<Answer> {
+        let writes = request.writes();
         loop {
-            if names.is_empty() {
-                names = request.writes_mut().iter().map(|_| self.session.begin()).collect();
+            if writes > 0 && names.is_none() {
+                names = Some(self.session.begin(writes));
             }
-            let epoch = self.view().epoch;
             let mut reached = Reached::Nowhere;
-            let attempt =
-                self.attempt(&target, &mut request, &names, lane, &attempts, &mut reached);
-            let ended = tokio::select! {
-                biased;
-                () = self.closed.cancelled() => None,
-                ended = timeout_at(deadline, attempt) => Some(ended),
-            };
-            let error = match ended {
-                Some(Ok(Ok(reply))) => return Ok(Answer { reply, in_doubt: attempts.in_doubt() }),
-                Some(Ok(Err(error))) => error,
-                Some(Err(_)) => {
+            let epoch = self.routes().epoch;
+            let outcome =
+                self.attempt(course, &mut request, names.as_ref(), &attempts, &mut reached).await;
+            let error = match outcome {
+                Outcome::Replied(reply) => {
+                    return Ok(Answer { reply, in_doubt: attempts.in_doubt() });
+                }
+                Outcome::OutOfTime => {
                     attempts.note(reached);
                     return Err(attempts.out_of_time(limit, None));
                 }
-                None => {
-                    attempts.note(reached);
-                    return Err(attempts.given_up(closed()));
-                }
+                Outcome::Failed(error) => error,
             };
+            if self.closed.is_cancelled() && reached != Reached::Answered {
+                attempts.note(reached);
+                return Err(attempts.given_up(closed()));
+            }
             let (moved, last) = (moved(&error, epoch), error.to_string());
             let pause = attempts.failed(error, reached)?;
             if !attempts.in_doubt() {
                 // The next attempt takes new names, so that a write that waits for its turn does
                 // not hold back what the node may forget.
-                names.clear();
+                names = None;
             }
             if moved {
-                let refreshed = timeout_at(deadline, self.refresh(epoch)).await;
+                let refreshed = timeout_at(course.deadline, self.refresh(epoch)).await;
                 let refreshed = refreshed.map_err(|_| attempts.out_of_time(limit, None))?;
                 refreshed.map_err(|error| attempts.given_up(error))?;
                 continue;
             }
             let next = Instant::now() + pause;
-            if next >= deadline {
+            if next >= course.deadline {
                 let last = Error::new(Kind::Closed, last);
                 return Err(attempts.out_of_time(limit, Some(last)));
             }
@@ -102,37 +131,80 @@ impl Pool {
 
     async fn attempt(
         &self,
-        target: &Target,
+        course: &Course,
         request: &mut Request,
-        names: &[OpenWrite<'_>],
-        lane: Lane,
+        names: Option<&OpenWrites<'_>>,
         attempts: &Attempts,
         reached: &mut Reached,
-    ) -> Result<Reply> {
-        let address = match target {
-            Target::Slot(slot) => self.address(*slot)?,
-            Target::Node(address) => address.clone(),
+    ) -> Outcome {
+        let connection = match self.reach(course).await {
+            Ok(Some(connection)) => connection,
+            Ok(None) => return Outcome::OutOfTime,
+            Err(error) => return Outcome::Failed(error),
         };
-        let connection = self.connection(&address, lane).await?;
-        attempts.check(connection.greeting)?;
-        for (write, name) in request.writes_mut().into_iter().zip(names) {
-            *write = name.name(attempts.in_doubt());
+        if let Err(error) = attempts.check(connection.greeting) {
+            return Outcome::Failed(error);
+        }
+        if let Some(names) = names {
+            request.name_writes(&mut names.names(attempts.in_doubt()));
         }
         let patience = match request {
             Request::Wait { timeout_ms, .. } => Some(Duration::from_millis(u64::from(*timeout_ms))),
             _ => None,
         };
-        let answer = connection.send(request.to_part(), patience).await?;
+        let answer = match connection.send(request, patience, course.deadline).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Outcome::OutOfTime,
+            Err(error) => return Outcome::Failed(error),
+        };
         *reached = Reached::Sent(connection.greeting);
-        match answer.await? {
-            // The node waited as long as it was asked to: that is the answer.
-            Reply::Failed(fault) if fault.kind == Kind::Timeout => Ok(Reply::Failed(fault)),
-            Reply::Failed(fault) => {
-                *reached = Reached::Answered;
-                Err(request.fault(fault))
+        match answer.await {
+            Ended::Expired => Outcome::OutOfTime,
+            Ended::Answered(Ok(reply)) => answered(request, reply, reached),
+            Ended::Answered(Err(error)) => {
+                if error.kind() == Kind::Corrupt {
+                    *reached = Reached::Answered;
+                    let text = match request.key() {
+                        Some(key) => format!("the value of {key:?}"),
+                        None => "an answer of the node".to_owned(),
+                    };
+                    return Outcome::Failed(Error::new(Kind::Corrupt, text).with_source(error));
+                }
+                Outcome::Failed(error)
             }
-            reply => Ok(reply),
         }
+    }
+
+    /// A connection for the attempt; `None` when there was none by the deadline.
+    async fn reach(&self, course: &Course) -> Result<Option<Arc<Connection>>> {
+        let node = match &course.target {
+            Target::Slot(slot) => self.routes().holder(*slot)?.0.clone(),
+            Target::Node(node) => node.clone(),
+        };
+        if let Some(connection) = node.ready(course.lane) {
+            return Ok(Some(connection));
+        }
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(closed()),
+            connection = timeout_at(course.deadline, self.connection(&node, course.lane)) => {
+                connection.ok().transpose()
+            }
+        }
+    }
+}
+
+fn answered(request: &Request, reply: Reply, reached: &mut Reached) -> Outcome {
+    match reply {
+        // The node waited as long as it was asked to: that is the answer.
+        Reply::Failed(fault) if fault.kind == Kind::Timeout => {
+            Outcome::Replied(Reply::Failed(fault))
+        }
+        Reply::Failed(fault) => {
+            *reached = Reached::Answered;
+            Outcome::Failed(request.fault(fault))
+        }
+        reply => Outcome::Replied(reply),
     }
 }
 

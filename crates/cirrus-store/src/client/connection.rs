@@ -1,33 +1,40 @@
 //! One connection to a node, with many requests in flight.
 //!
-//! Owns the socket and the table of open requests; a writer task joins what several callers send
-//! into one write, a reader task hands each answer to its caller. Invariant: every request in the
-//! table is answered once, with a reply or with the reason why none will come.
+//! Owns the socket, the table of open calls and the queue of frames that leave next. Per small call:
+//! its frame is written into the queue under a short lock, its answer is read where it arrived and
+//! its value copied once; no allocation but that of the value. Who calls alone writes to the socket
+//! itself; what several callers queue meanwhile leaves in one write of the connection's task, after
+//! all who are ready have had their turn. The task reads, wakes callers, and watches deadlines.
+//! Invariant: every call in the table ends once, with a reply or with the reason why none will come.
 
-use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::io::AsyncWrite;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::checksum::{Summing, Sums};
 use crate::client::attempt::Greeting;
+use crate::client::calls::{Calls, Ended};
 use crate::client::pool::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::token::Token;
-use crate::transport::{Endpoint, FrameReader, FrameWriter, LinkReader, LinkWriter};
-use crate::wire::{
-    ClientHello, FEATURES, HeadLimits, Part, Reply, ServerHello, Status, VALUE_BYTES_MAX, VERSION,
+use crate::transport::{
+    Buffers, COPIED_BYTES_MAX, Endpoint, FrameQueue, FrameReader, FrameWriter, LinkReader,
+    LinkWriter,
 };
-
-/// Requests that may wait for the writer task.
-const OUTGOING_MAX: usize = 1024;
-
-/// The writer task writes when this much is queued, whoever else is coming.
-const QUEUED_BYTES_MAX: usize = 1 << 20;
+use crate::wire::{
+    BODY_BYTES_MAX, ClientHello, FEATURES, FixedHead, HeadLimits, Reply, Request, ServerHello,
+    Status, VALUE_BYTES_MAX, VERSION,
+};
 
 /// A node that moves no byte for this long while somebody waits for it is taken to be gone.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
@@ -35,24 +42,49 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// What a node takes in while it answers nobody, in bytes per second, at the least.
 const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
-type Pending = Mutex<Option<HashMap<u64, oneshot::Sender<Result<Reply>>>>>;
+pub(super) const LIMITS: HeadLimits = HeadLimits { payload_bytes_max: VALUE_BYTES_MAX };
 
 /// An open connection. Dropping it closes the socket.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) greeting: Greeting,
-    outgoing: mpsc::Sender<(u64, Part)>,
-    pending: Arc<Pending>,
     /// Keeps within what the node takes from one connection.
     in_flight: Semaphore,
     /// The same for waits, which would otherwise keep others out.
     waits: Semaphore,
-    next_id: AtomicU64,
     /// Grows whenever bytes come from the node.
     progress: Arc<AtomicU64>,
     /// Bytes of payload in requests without an answer.
     outstanding_bytes: AtomicU64,
+    shared: Arc<Shared>,
+}
+
+/// What callers and the connection's task both use. Locks: the writer, then the state.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    writer: Mutex<Writer>,
+    /// Whether payloads are checked against their sums.
+    verifies: bool,
+    /// Wakes the task for what a caller has queued, or for an earlier deadline.
+    task: AtomicWaker,
     closed: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    calls: Calls,
+    queue: FrameQueue,
+    /// Why nothing can be sent any more.
+    ended: Option<String>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    /// Gone when the task has ended: the socket closes, whoever still holds the connection.
+    link: Option<LinkWriter>,
+    /// What is being written; the two queues change places when it has left.
+    queue: FrameQueue,
 }
 
 impl Connection {
@@ -66,13 +98,376 @@ impl Connection {
     }
 
     async fn greet(endpoint: &Endpoint, pool: &Pool) -> Result<Self> {
+        let Greeted { reader, writer, greeting, in_flight } =
+            Greeted::open(endpoint, pool.session.id, &pool.options.token).await?;
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            writer: Mutex::new(Writer { link: Some(writer), queue: FrameQueue::default() }),
+            verifies: pool.options.verifies,
+            task: AtomicWaker::new(),
+            closed: pool.closed.child_token(),
+        });
+        let progress = reader.progress();
+        pool.tasks.spawn(shared.clone().run(reader, pool.buffers.clone()));
+        Ok(Self {
+            greeting,
+            in_flight: Semaphore::new(in_flight),
+            waits: Semaphore::new(in_flight),
+            progress,
+            outstanding_bytes: AtomicU64::new(0),
+            shared,
+        })
+    }
+
+    /// Whether nothing can be sent any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.closed.is_cancelled()
+    }
+
+    /// How many calls are open.
+    pub(super) fn load(&self) -> usize {
+        self.shared.state.lock().calls.len()
+    }
+
+    /// Sends a request that the node answers at once, or within `patience`; its answer is a future
+    /// of its own, which ends at `deadline`. `None` when there was no turn until then; an error
+    /// means that nothing was sent.
+    ///
+    /// Dropping this future sends nothing. Dropping the answer leaves the request in flight: it may
+    /// be carried out, and its answer is thrown away.
+    pub(super) async fn send(
+        &self,
+        request: &Request,
+        patience: Option<Duration>,
+        deadline: Instant,
+    ) -> Result<Option<Call<'_>>> {
+        let turns = if patience.is_some() { &self.waits } else { &self.in_flight };
+        let turn = match turns.try_acquire() {
+            Ok(turn) => turn,
+            Err(_) => {
+                let turn = tokio::select! {
+                    turn = turns.acquire() => turn,
+                    () = sleep_until(deadline) => return Ok(None),
+                    () = self.shared.closed.cancelled() => return Err(gone()),
+                };
+                turn.map_err(|_| gone())?
+            }
+        };
+        let (payload, sums) = request.payload();
+        let payload_len = u32::try_from(payload.len()).expect("payloads are at most 1 GiB");
+        let mut state = self.shared.state.lock();
+        if let Some(reason) = &state.ended {
+            return Err(Error::new(Kind::Closed, reason.clone()));
+        }
+        let was_empty = state.queue.is_empty();
+        let alarm = state.calls.alarm();
+        let id = state.calls.open(deadline);
+        state.queue.push(|buffer| request.put_head(id, 0, payload_len, buffer));
+        state.queue.push_payload(payload);
+        state.queue.push(|buffer| sums.put_table(buffer));
+        let is_alone = was_empty && state.calls.len() == 1;
+        let is_earlier = alarm.is_none_or(|alarm| deadline < alarm);
+        drop(state);
+        let is_written = is_alone && self.shared.try_write();
+        if is_earlier || (was_empty && !is_written) {
+            self.shared.task.wake();
+        }
+        self.outstanding_bytes.fetch_add(u64::from(payload_len), Ordering::Relaxed);
+        Ok(Some(Call {
+            connection: self,
+            id,
+            progress: self.progress.load(Ordering::Relaxed),
+            since: Instant::now(),
+            patience: patience.unwrap_or_default(),
+            payload_bytes: u64::from(payload_len),
+            is_over: false,
+            _turn: turn,
+        }))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.closed.cancel();
+    }
+}
+
+/// A request that was sent. The future is its answer.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    connection: &'a Connection,
+    id: u64,
+    since: Instant,
+    progress: u64,
+    patience: Duration,
+    payload_bytes: u64,
+    is_over: bool,
+    _turn: SemaphorePermit<'a>,
+}
+
+impl Future for Call<'_> {
+    type Output = Ended;
+
+    fn poll(self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        let this = self.get_mut();
+        let mut state = this.connection.shared.state.lock();
+        let ended = ready!(state.calls.poll(this.id, context.waker()));
+        drop(state);
+        this.is_over = true;
+        if matches!(ended, Ended::Expired) {
+            this.give_up_if_silent();
+        }
+        Poll::Ready(ended)
+    }
+}
+
+impl Call<'_> {
+    /// Gives the connection up when nothing has come from the node for long: it is gone, though the
+    /// kernel will not say so for minutes.
+    fn give_up_if_silent(&self) {
+        let connection = self.connection;
+        let bytes = connection.outstanding_bytes.load(Ordering::Relaxed);
+        let upload = Duration::from_secs(bytes / UPLOAD_BYTES_PER_SECOND_MIN);
+        let is_silent = connection.progress.load(Ordering::Relaxed) == self.progress
+            && self.since.elapsed() >= self.patience + SILENCE_MAX + upload;
+        if is_silent {
+            connection.shared.closed.cancel();
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.connection.shared.state.lock().calls.leave(self.id);
+            self.give_up_if_silent();
+        }
+        self.connection.outstanding_bytes.fetch_sub(self.payload_bytes, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    async fn run(self: Arc<Self>, reader: FrameReader<LinkReader>, buffers: Buffers) {
+        let mut task = Task { shared: self.clone(), reason: "its runtime has ended".to_owned() };
+        let reason = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => gone(),
+            error = self.read(reader, &buffers) => error,
+            error = self.write() => error,
+            never = self.expire() => match never {},
+        };
+        task.reason = reason.to_string();
+    }
+
+    /// Writes what is queued as far as the socket takes it at once; whether nothing is left for the
+    /// task.
+    fn try_write(&self) -> bool {
+        // The task is writing: it may have looked into the queue before we came.
+        let Some(mut writer) = self.writer.try_lock() else { return false };
+        if writer.queue.is_empty() {
+            std::mem::swap(&mut self.state.lock().queue, &mut writer.queue);
+        }
+        let Writer { link, queue } = &mut *writer;
+        let Some(link) = link else { return false };
+        let (slices, count) = queue.slices();
+        match link.try_write_vectored(&slices[..count]) {
+            Ok(written) => queue.advance(written),
+            // The task writes, and meets the same error if it is one.
+            Err(_) => return false,
+        }
+        queue.is_empty() && self.state.lock().queue.is_empty()
+    }
+
+    async fn write(&self) -> Error {
+        loop {
+            std::future::poll_fn(|context| {
+                self.task.register(context.waker());
+                let is_idle =
+                    self.writer.lock().queue.is_empty() && self.state.lock().queue.is_empty();
+                if is_idle { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+            // Whoever else is ready to call joins this write.
+            tokio::task::yield_now().await;
+            if let Err(error) = std::future::poll_fn(|context| self.poll_write(context)).await {
+                return Error::new(Kind::Closed, "the connection failed").with_source(error);
+            }
+        }
+    }
+
+    fn poll_write(&self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // A deadline that a caller brings is heard of while the socket takes nothing, too.
+        self.task.register(context.waker());
+        let mut writer = self.writer.lock();
+        let Writer { link, queue } = &mut *writer;
+        let Some(link) = link else { return Poll::Ready(Err(ErrorKind::BrokenPipe.into())) };
+        loop {
+            if queue.is_empty() {
+                std::mem::swap(&mut self.state.lock().queue, queue);
+            }
+            let (slices, count) = queue.slices();
+            if count == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            let link = std::pin::Pin::new(&mut *link);
+            match ready!(link.poll_write_vectored(context, &slices[..count]))? {
+                0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                written => queue.advance(written),
+            }
+        }
+    }
+
+    /// Ends the calls whose time is over.
+    async fn expire(&self) -> std::convert::Infallible {
+        let mut alarm = None;
+        let mut sleep = std::pin::pin!(sleep_until(Instant::now()));
+        std::future::poll_fn(|context| {
+            loop {
+                let next = self.state.lock().calls.alarm();
+                let Some(deadline) = next else { return Poll::Pending };
+                if alarm != next {
+                    alarm = next;
+                    sleep.as_mut().reset(deadline);
+                }
+                ready!(sleep.as_mut().poll(context));
+                let now = Instant::now();
+                let expired = |deadline| (deadline <= now).then_some(Ended::Expired);
+                let wakers = self.state.lock().calls.end_each(expired);
+                wakers.into_iter().for_each(std::task::Waker::wake);
+            }
+        })
+        .await
+    }
+
+    async fn read(&self, mut reader: FrameReader<LinkReader>, buffers: &Buffers) -> Error {
+        loop {
+            match self.read_frames(&mut reader, buffers).await {
+                Ok(()) => {}
+                Err(error) => return error,
+            }
+            match reader.fill().await {
+                Ok(true) => {}
+                Ok(false) => return Error::new(Kind::Closed, "the node closed the connection"),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Takes the frames that are here, the last of them perhaps with a tail that has yet to come.
+    async fn read_frames(
+        &self,
+        reader: &mut FrameReader<LinkReader>,
+        buffers: &Buffers,
+    ) -> Result<()> {
+        loop {
+            let buffer = reader.buffer();
+            let Some(head) = FixedHead::peek(buffer, LIMITS)? else { return Ok(()) };
+            let (start, tail) = (head.len(), head.tail_bytes());
+            if tail > COPIED_BYTES_MAX {
+                self.read_large(head, reader, buffers).await?;
+                continue;
+            }
+            let Some(frame) = buffer.get(..start + tail) else { return Ok(()) };
+            let (payload, table) = frame[start..].split_at(head.payload_bytes());
+            let sums = Sums::copied(table);
+            let checked = if self.verifies { sums.check(head.phase, payload) } else { Ok(()) };
+            let reply = checked.and_then(|()| {
+                let payload = Bytes::copy_from_slice(payload);
+                Reply::of(&head, &frame[head.body()], payload, sums)
+            });
+            buffer.advance(start + tail);
+            self.answer(head.request_id, reply);
+        }
+    }
+
+    /// Takes a frame whose payload gets a buffer of its own.
+    async fn read_large(
+        &self,
+        head: FixedHead,
+        reader: &mut FrameReader<LinkReader>,
+        buffers: &Buffers,
+    ) -> Result<()> {
+        let mut body = [0; BODY_BYTES_MAX];
+        body[..head.body_len].copy_from_slice(&reader.buffer()[head.body()]);
+        reader.buffer().advance(head.len());
+        let (payload_len, len) = (head.payload_bytes(), head.tail_bytes());
+        let mut tail = buffers.take(len);
+        let mut summing = Summing::new(head.phase);
+        let mut left = payload_len;
+        let landed = |bytes: &[u8]| {
+            let here = bytes.len().min(left);
+            if self.verifies {
+                summing.update(&bytes[..here]);
+            }
+            left -= here;
+        };
+        reader.read_into(&mut tail, len, landed).await?;
+        let sums = Sums::copied(&tail[payload_len..]);
+        tail.truncate(payload_len);
+        let checked = match self.verifies {
+            true => sums.expect(&summing.finish(), payload_len),
+            false => Ok(()),
+        };
+        let reply = checked
+            .and_then(|()| Reply::of(&head, &body[..head.body_len], buffers.share(tail), sums));
+        self.answer(head.request_id, reply);
+        Ok(())
+    }
+
+    fn answer(&self, id: u64, reply: Result<Reply>) {
+        let waker = self.state.lock().calls.end(id, Ended::Answered(reply));
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// The connection's task. However it ends, no caller is left waiting.
+struct Task {
+    shared: Arc<Shared>,
+    reason: String,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.shared.closed.cancel();
+        let reason = std::mem::take(&mut self.reason);
+        let wakers = {
+            let mut state = self.shared.state.lock();
+            let ended = || Ended::Answered(Err(Error::new(Kind::Closed, reason.clone())));
+            let wakers = state.calls.end_each(|_| Some(ended()));
+            state.queue = FrameQueue::default();
+            state.ended = Some(reason);
+            wakers
+        };
+        let mut writer = self.shared.writer.lock();
+        (writer.link, writer.queue) = (None, FrameQueue::default());
+        drop(writer);
+        wakers.into_iter().for_each(std::task::Waker::wake);
+    }
+}
+
+fn gone() -> Error {
+    Error::new(Kind::Closed, "the connection was closed")
+}
+
+/// A link on which both sides have said hello.
+#[derive(Debug)]
+pub(super) struct Greeted {
+    pub(super) reader: FrameReader<LinkReader>,
+    pub(super) writer: LinkWriter,
+    pub(super) greeting: Greeting,
+    in_flight: usize,
+}
+
+impl Greeted {
+    pub(super) async fn open(endpoint: &Endpoint, session: u64, token: &Token) -> Result<Self> {
         let link = endpoint.connect().await.map_err(|error| {
             Error::new(Kind::Closed, format!("cannot connect to {endpoint}")).with_source(error)
         })?;
-        let limits = HeadLimits { payload_bytes_max: VALUE_BYTES_MAX };
-        let mut reader = FrameReader::new(link.reader, limits);
+        let mut reader = FrameReader::new(link.reader, LIMITS);
         let mut writer = FrameWriter::new(link.writer);
-        let hello = hello(pool.session.id, &pool.options.token);
+        let hello = hello(session, token);
         writer.push_bytes(|bytes| hello.put(bytes));
         writer.flush().await?;
         let answer = reader.take(ServerHello::take).await?.ok_or_else(|| {
@@ -80,127 +475,7 @@ impl Connection {
         })?;
         let greeting = accepted(&endpoint.to_string(), &answer)?;
         let in_flight = usize::from(answer.limits.in_flight_max).max(1);
-        Ok(Self::start(reader, writer, greeting, in_flight, pool))
-    }
-
-    fn start(
-        reader: FrameReader<LinkReader>,
-        writer: FrameWriter<LinkWriter>,
-        greeting: Greeting,
-        in_flight: usize,
-        pool: &Pool,
-    ) -> Self {
-        let (outgoing, requests) = mpsc::channel(OUTGOING_MAX);
-        let pending = Arc::new(Mutex::new(Some(HashMap::new())));
-        let closed = pool.closed.child_token();
-        let progress = reader.progress();
-        let (ended, table) = (closed.clone(), pending.clone());
-        pool.tasks.spawn(async move {
-            let reason = tokio::select! {
-                error = write(writer, requests) => error,
-                error = read(reader, &table) => error,
-                () = ended.cancelled() => Error::new(Kind::Closed, "the connection was given up"),
-            };
-            ended.cancel();
-            let text = reason.to_string();
-            // In the order of their requests, so that a simulation goes the same way every time.
-            let mut callers: Vec<_> = table.lock().take().into_iter().flatten().collect();
-            callers.sort_unstable_by_key(|(id, _)| *id);
-            for (_, caller) in callers {
-                // A caller that has gone away needs no answer.
-                let _ = caller.send(Err(Error::new(Kind::Closed, text.clone())));
-            }
-        });
-        Self {
-            greeting,
-            outgoing,
-            pending,
-            in_flight: Semaphore::new(in_flight),
-            waits: Semaphore::new(in_flight),
-            next_id: AtomicU64::new(1),
-            progress,
-            outstanding_bytes: AtomicU64::new(0),
-            closed,
-        }
-    }
-
-    /// Whether nothing can be sent any more.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.is_cancelled()
-    }
-
-    /// Sends a request that the node answers at once, or within `patience`; its answer is a future
-    /// of its own. An error means that nothing was sent.
-    ///
-    /// Dropping this future sends nothing. Dropping the answer leaves the request in flight: it may
-    /// be carried out, and its answer is thrown away.
-    pub(super) async fn send(
-        &self,
-        part: Part,
-        patience: Option<Duration>,
-    ) -> Result<impl Future<Output = Result<Reply>>> {
-        let gone = || Error::new(Kind::Closed, "the connection was closed");
-        let turns = if patience.is_some() { &self.waits } else { &self.in_flight };
-        let turn = turns.acquire().await.map_err(|_| gone())?;
-        let place = self.outgoing.reserve().await.map_err(|_| gone())?;
-        let (caller, answer) = oneshot::channel();
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        match self.pending.lock().as_mut() {
-            Some(pending) => pending.insert(id, caller),
-            None => return Err(gone()),
-        };
-        let payload_bytes = part.payload.len() as u64;
-        let mut watch = Watch::over(self, patience.unwrap_or_default(), payload_bytes);
-        place.send((id, part));
-        Ok(async move {
-            let _turn = turn;
-            let answer = answer.await;
-            watch.answered();
-            answer.map_err(|_| gone())?
-        })
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.closed.cancel();
-    }
-}
-
-/// Gives a connection up when its caller leaves without an answer and nothing has come from the
-/// node for long: it is gone, though the kernel will not say so for minutes.
-struct Watch<'a> {
-    connection: &'a Connection,
-    since: Instant,
-    progress: u64,
-    patience: Duration,
-    payload_bytes: u64,
-    is_answered: bool,
-}
-
-impl<'a> Watch<'a> {
-    fn over(connection: &'a Connection, patience: Duration, payload_bytes: u64) -> Self {
-        connection.outstanding_bytes.fetch_add(payload_bytes, Ordering::Relaxed);
-        let progress = connection.progress.load(Ordering::Relaxed);
-        let since = Instant::now();
-        Self { connection, since, progress, patience, payload_bytes, is_answered: false }
-    }
-
-    fn answered(&mut self) {
-        self.is_answered = true;
-    }
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        let bytes = &self.connection.outstanding_bytes;
-        let bytes = bytes.fetch_sub(self.payload_bytes, Ordering::Relaxed);
-        let upload = Duration::from_secs(bytes / UPLOAD_BYTES_PER_SECOND_MIN);
-        let is_silent = self.connection.progress.load(Ordering::Relaxed) == self.progress
-            && self.since.elapsed() >= self.patience + SILENCE_MAX + upload;
-        if !self.is_answered && is_silent {
-            self.connection.closed.cancel();
-        }
+        Ok(Self { reader, writer: writer.into_link(), greeting, in_flight })
     }
 }
 
@@ -232,44 +507,5 @@ pub(super) fn accepted(endpoint: &str, answer: &ServerHello) -> Result<Greeting>
             Kind::Protocol,
             format!("{endpoint} speaks version {version}, we speak {VERSION}"),
         )),
-    }
-}
-
-async fn write(
-    mut writer: FrameWriter<LinkWriter>,
-    mut requests: mpsc::Receiver<(u64, Part)>,
-) -> Error {
-    while let Some((id, part)) = requests.recv().await {
-        writer.push(&part, id, 0);
-        while writer.queued_bytes() < QUEUED_BYTES_MAX {
-            match requests.try_recv() {
-                Ok((id, part)) => writer.push(&part, id, 0),
-                Err(_) => break,
-            }
-        }
-        if let Err(error) = writer.flush().await {
-            return error;
-        }
-    }
-    Error::new(Kind::Closed, "the client was closed")
-}
-
-async fn read(mut reader: FrameReader<LinkReader>, pending: &Pending) -> Error {
-    loop {
-        let head = match reader.head().await {
-            Ok(Some(head)) => head,
-            Ok(None) => return Error::new(Kind::Closed, "the node closed the connection"),
-            Err(error) => return error,
-        };
-        let id = head.request_id;
-        let reply = match reader.tail(&head).await {
-            Ok((payload, sums)) => Reply::from_part(Part::of(head, payload, sums)),
-            Err(error) => return error,
-        };
-        let caller = pending.lock().as_mut().and_then(|pending| pending.remove(&id));
-        if let Some(caller) = caller {
-            // A caller that has gone away needs no answer.
-            let _ = caller.send(reply);
-        }
     }
 }

@@ -3,13 +3,13 @@
 //! Owns cutting a list of requests into batches, one node each, and putting the answers back in
 //! order. Invariant: the answer at place i is that of request i.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use crate::client::call::{Answer, Target};
-use crate::client::pool::{Lane, Pool, SMALL_BYTES_MAX};
+use crate::client::pool::{Lane, Node, Pool, SMALL_BYTES_MAX};
 use crate::error::{Error, Kind, Result};
 use crate::wire::{BATCH_ITEMS_MAX, Reply, Request};
 
@@ -30,6 +30,51 @@ const BATCHES_MAX: usize = 8;
 
 const _: () = assert!(BATCH_LEN_MAX <= BATCH_ITEMS_MAX as usize);
 
+/// Requests for one node, and their places in the list that they come from.
+#[derive(Debug, Default)]
+struct Batch {
+    node: Option<Arc<Node>>,
+    items: Vec<(usize, Request)>,
+}
+
+/// Cuts a list for one node into batches, in order.
+pub(super) fn cut(requests: Vec<Request>) -> Vec<Vec<Request>> {
+    let mut batches = Vec::new();
+    let (mut held, mut batch) = (0, Vec::new());
+    for request in requests {
+        let bytes = request.payload_bytes();
+        if !batch.is_empty() && is_full(held + bytes, batch.len()) {
+            held = 0;
+            batches.push(std::mem::take(&mut batch));
+        }
+        held += bytes;
+        batch.push(request);
+    }
+    batches.extend((!batch.is_empty()).then_some(batch));
+    batches
+}
+
+/// Whether a batch of `len` items takes no more, one that would bring it to `bytes` at least.
+fn is_full(bytes: usize, len: usize) -> bool {
+    bytes > BATCH_BYTES_MAX || len >= BATCH_LEN_MAX
+}
+
+/// The batch of these items. What they carry is shared.
+pub(super) fn for_batch(items: &[Request]) -> Request {
+    Request::Batch(items.iter().map(|item| item.clone().inline(BATCH_VALUE_BYTES_MAX)).collect())
+}
+
+/// The same error for another item.
+pub(super) fn again(error: &Error) -> Error {
+    Error::new(error.kind(), error.to_string()).with_detail(error.detail())
+}
+
+/// The error of a write in a batch that was sent more than once and refused.
+pub(super) fn in_doubt(error: Error) -> Error {
+    let text = "a batch was sent twice, and one copy may still be under way";
+    Error::new(Kind::Unknown, text).with_source(error)
+}
+
 impl Pool {
     /// Carries out requests, each of which has a key; not atomic, an answer for each.
     pub(super) async fn call_many(&self, requests: Vec<Request>) -> Vec<Result<Reply>> {
@@ -39,8 +84,8 @@ impl Pool {
         let mut running = FuturesUnordered::new();
         loop {
             while running.len() < BATCHES_MAX {
-                let Some((address, batch)) = batches.next() else { break };
-                running.push(self.batch(address, batch));
+                let Some(batch) = batches.next() else { break };
+                running.push(self.batch(batch));
             }
             let Some(answers) = running.next().await else { break };
             for (place, answer) in answers {
@@ -51,43 +96,45 @@ impl Pool {
         replies.into_iter().map(|reply| reply.unwrap_or_else(|| Err(missing()))).collect()
     }
 
-    fn batches(&self, requests: Vec<Request>) -> Vec<(String, Vec<(usize, Request)>)> {
+    fn batches(&self, requests: Vec<Request>) -> Vec<Batch> {
+        let routes = self.routes();
         let mut full = Vec::new();
-        let mut open: HashMap<String, (usize, Vec<(usize, Request)>)> = HashMap::new();
+        // By the node's place in the view; the last one is for requests whose slot nobody holds,
+        // each of which finds its node on its own.
+        let mut open: Vec<(usize, Batch)> = Vec::new();
+        open.resize_with(routes.nodes.len() + 1, Default::default);
         for (place, request) in requests.into_iter().enumerate() {
-            // Without a holder the request goes to nobody's batch and finds its node on its own.
             let slot = request.key().map(crate::Key::slot);
-            let address = slot.and_then(|slot| self.address(slot).ok()).unwrap_or_default();
+            let holder = slot.and_then(|slot| routes.holder(slot).ok().map(|(node, _)| node));
+            let at = holder
+                .and_then(|holder| routes.nodes.iter().position(|node| Arc::ptr_eq(node, holder)));
             let bytes = request.payload_bytes();
-            let (held, batch) = open.entry(address.clone()).or_default();
-            if !batch.is_empty()
-                && (*held + bytes > BATCH_BYTES_MAX || batch.len() >= BATCH_LEN_MAX)
-            {
+            let (held, batch) = &mut open[at.unwrap_or(routes.nodes.len())];
+            if !batch.items.is_empty() && is_full(*held + bytes, batch.items.len()) {
                 *held = 0;
-                full.push((address, std::mem::take(batch)));
+                full.push(std::mem::take(batch));
             }
             *held += bytes;
-            batch.push((place, request));
+            batch.node = holder.cloned();
+            batch.items.push((place, request));
         }
-        full.extend(open.into_iter().map(|(address, (_, batch))| (address, batch)));
+        full.extend(open.into_iter().map(|(_, batch)| batch).filter(|b| !b.items.is_empty()));
         full
     }
 
-    async fn batch(
-        &self,
-        address: String,
-        batch: Vec<(usize, Request)>,
-    ) -> Vec<(usize, Result<Reply>)> {
-        let (places, items): (Vec<usize>, Vec<Request>) = batch.into_iter().unzip();
-        if address.is_empty() || items.len() == 1 {
-            let singles = places.into_iter().zip(items);
-            let answers = singles.map(async |(place, item)| (place, self.single(item).await));
-            return answers.collect::<FuturesUnordered<_>>().collect().await;
-        }
-        let shared = items.iter().map(|item| item.clone().inline(BATCH_VALUE_BYTES_MAX)).collect();
-        let request = Request::Batch(shared);
+    async fn batch(&self, batch: Batch) -> Vec<(usize, Result<Reply>)> {
+        let (places, items): (Vec<usize>, Vec<Request>) = batch.items.into_iter().unzip();
+        let node = match batch.node {
+            Some(node) if items.len() > 1 => node,
+            Some(_) | None => {
+                let singles = places.into_iter().zip(items);
+                let answers = singles.map(async |(place, item)| (place, self.single(item).await));
+                return answers.collect::<FuturesUnordered<_>>().collect().await;
+            }
+        };
+        let request = for_batch(&items);
         let limit = self.options.request_timeout;
-        let answer = self.call_within(Target::Node(address), request, Lane::Large, limit).await;
+        let answer = self.call_within(Target::Node(node), request, Lane::Large, limit).await;
         let (answers, in_doubt) = match answer {
             Ok(Answer { reply: Reply::Batch(answers), in_doubt })
                 if answers.len() == items.len() =>
@@ -99,9 +146,6 @@ impl Pool {
                 return places.into_iter().map(|place| (place, Err(wrong()))).collect();
             }
             Err(error) => {
-                let again = |error: &Error| {
-                    Error::new(error.kind(), error.to_string()).with_detail(error.detail())
-                };
                 return places.into_iter().map(|place| (place, Err(again(&error)))).collect();
             }
         };
@@ -113,19 +157,15 @@ impl Pool {
     }
 
     /// The answer to an item of a batch, asked for anew where the batch did not bring it.
-    async fn settled(&self, mut item: Request, answer: Reply, in_doubt: bool) -> Result<Reply> {
+    async fn settled(&self, item: Request, answer: Reply, doubt: bool) -> Result<Reply> {
         match answer {
             Reply::Failed(fault) => {
                 let error = item.fault(fault);
-                let is_write = !item.writes_mut().is_empty();
-                match (error.is_retryable(), is_write && in_doubt) {
+                match (error.is_retryable(), doubt && item.writes() > 0) {
                     (false, _) => Err(error),
                     // Refused, so not carried out: it may be asked for anew.
                     (true, false) => self.single(item).await,
-                    (true, true) => {
-                        let text = "a batch was sent twice, and one copy may still be under way";
-                        Err(Error::new(Kind::Unknown, text).with_source(error))
-                    }
+                    (true, true) => Err(in_doubt(error)),
                 }
             }
             Reply::Deferred { .. } => self.whole(item).await,

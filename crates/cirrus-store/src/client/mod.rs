@@ -6,10 +6,14 @@
 mod attempt;
 mod blocking;
 mod call;
+mod calls;
 mod connection;
+mod download;
 mod many;
+mod nodes;
 mod pool;
 mod session;
+mod upload;
 mod views;
 
 use std::sync::Arc;
@@ -21,6 +25,8 @@ use tokio::time::{Instant, timeout};
 use crate::checksum::Sums;
 pub use crate::client::blocking::BlockingClient;
 use crate::client::call::Target;
+pub use crate::client::download::ValueStream;
+pub use crate::client::nodes::NodeReport;
 use crate::client::pool::{Lane, Pool, SMALL_BYTES_MAX};
 use crate::client::views::FixedView;
 pub use crate::client::views::{ViewFuture, Views};
@@ -46,6 +52,15 @@ pub struct ClientOptions {
     pub request_timeout: Duration,
     /// The secret that the nodes ask for; empty for none.
     pub token: Token,
+    /// Connections to each node for small frames; each call takes the least loaded. Default 1.
+    pub small_connections: usize,
+    /// The same for frames of more than 64 KiB. Default 2.
+    pub large_connections: usize,
+    /// Bytes of buffers that are kept for the next large values once these have been dropped.
+    /// Default 128 MiB.
+    pub buffer_bytes_max: usize,
+    /// Whether values are checked against the checksums that their writers made. Default true.
+    pub verifies: bool,
     /// Connect inside this simulated network instead of over TCP.
     pub network: Option<SimNetwork>,
 }
@@ -56,6 +71,10 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             token: Token::default(),
+            small_connections: 1,
+            large_connections: 2,
+            buffer_bytes_max: 128 << 20,
+            verifies: true,
             network: None,
         }
     }
@@ -128,12 +147,9 @@ impl Client {
     pub async fn get_many(&self, keys: &[Key]) -> Vec<Result<Object>> {
         let requests = keys.iter().map(|key| get(key, Version(0))).collect();
         let replies = self.pool.call_many(requests).await;
-        let objects = keys.iter().zip(replies).map(|(key, reply)| {
-            let object = object(key, reply?)?.ok_or_else(|| unexpected(key))?;
-            // Copied, so that a value that is kept does not keep its whole batch alive.
-            Ok(Object { value: Bytes::copy_from_slice(&object.value), ..object })
-        });
-        objects.collect()
+        let verifies = self.pool.options.verifies;
+        let objects = keys.iter().zip(replies);
+        objects.map(|(key, reply)| batched(key, reply?, verifies)).collect()
     }
 
     /// Stores a value, replacing whatever is there, and returns its version.
@@ -237,8 +253,8 @@ impl Client {
     }
 
     /// Appends to a queue and returns how many items it holds. While it would hold more than
-    /// `queue_bytes_max` bytes the push tries again, at least twice a second; [`Kind::Timeout`]
-    /// when that lasts too long. An empty queue takes an item of any size.
+    /// `queue_bytes_max` bytes the push tries again, at least twice a second: the protocol has no
+    /// signal for a queue that has room again. [`Kind::Timeout`] when that lasts too long. An empty queue takes an item of any size.
     pub async fn push(
         &self,
         key: &Key,
@@ -255,49 +271,8 @@ impl Client {
     pub async fn pop(&self, key: &Key) -> Result<Bytes> {
         let request = Request::Pop { key: key.clone(), write: Write::default() };
         match self.pool.single(request).await? {
-            Reply::Popped { value, sums, .. } => sums.check(0, &value).map(|()| value),
+            Reply::Popped { value, .. } => Ok(value),
             _ => Err(unexpected(key)),
-        }
-    }
-
-    /// The first names with a prefix, at least `limit` unless they end or lie far apart; go on
-    /// with the page's `next` until its slot is 16384. Names that are there for the whole scan
-    /// are returned exactly once.
-    pub async fn scan(&self, prefix: &[u8], from: (u16, u64), limit: u32) -> Result<Page> {
-        let view = self.pool.view();
-        let Some(slot) = crate::key::Slot::new(from.0) else {
-            return Ok(Page { items: Vec::new(), next: (crate::key::SLOTS, 0) });
-        };
-        if view.nodes.len() > 1 {
-            return Err(Error::new(Kind::Invalid, "scans over several nodes are not there yet"));
-        }
-        let prefix = Bytes::copy_from_slice(prefix);
-        let request = Request::Scan { prefix, slot: from.0, hash: from.1, limit };
-        match self.pool.call(Target::Slot(slot), request, Lane::Large).await? {
-            Reply::Page(page) => Ok(page),
-            _ => Err(Error::new(Kind::Protocol, "a scan was answered with something else")),
-        }
-    }
-
-    /// Every name with a prefix, in no particular order.
-    pub async fn list(&self, prefix: &[u8]) -> Result<Vec<PageItem>> {
-        let mut names = Vec::new();
-        let mut from = (0, 0);
-        while from.0 < crate::key::SLOTS {
-            let page = self.scan(prefix, from, 4096).await?;
-            names.extend(page.items);
-            from = page.next;
-        }
-        Ok(names)
-    }
-
-    /// The numbers of the node that holds the first slot, as JSON.
-    pub async fn stats(&self) -> Result<Bytes> {
-        // The empty name falls into slot 0.
-        let slot = crate::key::Slot::of(b"");
-        match self.pool.call(Target::Slot(slot), Request::Stats, Lane::Small).await? {
-            Reply::Stats(json) => Ok(json),
-            _ => Err(Error::new(Kind::Protocol, "stats were answered with something else")),
         }
     }
 
@@ -322,12 +297,18 @@ fn push(key: &Key, value: Bytes, queue_bytes_max: u64) -> Result<Request> {
 
 /// The value's checksums, if it is short enough to travel.
 fn sums(key: &Key, value: &Bytes) -> Result<Sums> {
-    let max = crate::wire::VALUE_BYTES_MAX;
-    if value.len() > max as usize {
-        let text = format!("the value of {key:?} has {} bytes; the limit is {max}", value.len());
-        return Err(Error::new(Kind::TooLarge, text).with_detail(u64::from(max)));
-    }
+    payload_len(key, value.len() as u64)?;
     Ok(Sums::of(0, value))
+}
+
+/// The length of a value, if it is short enough to travel.
+fn payload_len(key: &Key, len: u64) -> Result<u32> {
+    let max = crate::wire::VALUE_BYTES_MAX;
+    let fits = u32::try_from(len).ok().filter(|len| *len <= max);
+    fits.ok_or_else(|| {
+        let text = format!("the value of {key:?} has {len} bytes; the limit is {max}");
+        Error::new(Kind::TooLarge, text).with_detail(u64::from(max))
+    })
 }
 
 fn put(key: &Key, value: Bytes, options: PutOptions) -> Result<Request> {
@@ -338,14 +319,25 @@ fn put(key: &Key, value: Bytes, options: PutOptions) -> Result<Request> {
     Ok(Request::Put { key, write, condition, expires_at, value, sums })
 }
 
+/// The object that an item of a batch brought. Its own sums cover it from its writer to here.
+fn batched(key: &Key, reply: Reply, verifies: bool) -> Result<Object> {
+    if let Reply::Value { offset, value, sums, .. } = &reply
+        && verifies
+    {
+        let phase = u16::try_from(offset % crate::checksum::BLOCK_BYTES as u64);
+        let phase = phase.map_err(|_| unexpected(key))?;
+        sums.check(phase, value).map_err(|error| {
+            Error::new(Kind::Corrupt, format!("the value of {key:?}")).with_source(error)
+        })?;
+    }
+    let object = object(key, reply)?.ok_or_else(|| unexpected(key))?;
+    // Copied, so that a value that is kept does not keep its whole batch alive.
+    Ok(Object { value: Bytes::copy_from_slice(&object.value), ..object })
+}
+
 fn object(key: &Key, reply: Reply) -> Result<Option<Object>> {
     match reply {
-        Reply::Value { version, offset, expires_at, value, sums, .. } => {
-            let phase = u16::try_from(offset % crate::checksum::BLOCK_BYTES as u64);
-            let phase = phase.map_err(|_| unexpected(key))?;
-            sums.check(phase, &value).map_err(|error| {
-                Error::new(Kind::Corrupt, format!("the value of {key:?}")).with_source(error)
-            })?;
+        Reply::Value { version, expires_at, value, .. } => {
             let expires_at = (expires_at != NEVER).then_some(expires_at);
             Ok(Some(Object { value, version, expires_at }))
         }

@@ -8,7 +8,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -100,11 +102,38 @@ pub struct Link {
 
 impl Link {
     fn tcp(stream: TcpStream) -> Self {
-        // Frames leave in one write per wake-up, so there is nothing for Nagle to join. It fails
-        // only where the peer has left already: the first read says so.
-        let _ = stream.set_nodelay(true);
+        tune(&stream);
         let (reader, writer) = stream.into_split();
         Self { reader: LinkReader::Tcp(reader), writer: LinkWriter::Tcp(writer) }
+    }
+}
+
+/// How long a peer may be silent before the kernel asks whether it is there, and how often.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up; by
+/// default it goes on for a quarter of an hour.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
+
+/// The one place where sockets get their options, on both sides and for both clients. None of them
+/// is needed for a correct connection, so one that the kernel refuses is left as it is: a socket
+/// whose peer has left already refuses them all, and its first read says why.
+pub(crate) fn tune<'a>(socket: impl Into<SockRef<'a>>) {
+    let socket = socket.into();
+    // Frames leave in one write per wake-up, so there is nothing for Nagle to join.
+    let _ = socket.set_tcp_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    {
+        let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+        // Within a machine there is no bottleneck whose bandwidth could be measured: BBR, where it
+        // is the default, paces 1 MiB to twice the time that cubic needs.
+        let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
+        if peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+            let _ = socket.set_tcp_congestion(b"cubic");
+        }
     }
 }
 
@@ -147,6 +176,17 @@ pub enum LinkWriter {
     Tcp(OwnedWriteHalf),
     /// Of a simulated link.
     Sim(SimWriter),
+}
+
+impl LinkWriter {
+    /// Writes what the kernel takes at once; `WouldBlock` when it takes nothing, and always on a
+    /// simulated link, where time belongs to the task that polls.
+    pub(crate) fn try_write_vectored(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.try_write_vectored(parts),
+            Self::Sim(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
 }
 
 impl AsyncWrite for LinkWriter {

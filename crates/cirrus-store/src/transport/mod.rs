@@ -4,12 +4,17 @@
 //! what requests mean. Invariant: a payload is read only into memory that its receiver has agreed
 //! to give.
 
+mod buffers;
 mod link;
+mod queue;
 mod reader;
 mod sim;
 mod writer;
 
+pub(crate) use buffers::Buffers;
+pub(crate) use link::tune;
 pub use link::{Endpoint, Incoming, Link, LinkReader, LinkWriter, Listener};
+pub(crate) use queue::FrameQueue;
 pub(crate) use reader::FrameReader;
 pub use sim::{SimFaults, SimListener, SimNetwork, SimReader, SimWriter};
 pub(crate) use writer::FrameWriter;

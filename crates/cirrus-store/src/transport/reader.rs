@@ -18,6 +18,10 @@ use crate::wire::{Head, HeadLimits};
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// The most bytes of a large payload that are read before they are looked at: what stays in a
+/// processor's second-level cache.
+const LANDED_BYTES_MAX: usize = 256 * 1024;
+
 /// Reads frames: each head, then its tail or nothing of it.
 #[derive(Debug)]
 pub(crate) struct FrameReader<R> {
@@ -73,12 +77,6 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 };
             }
         }
-    }
-
-    /// The next head; `None` when the peer has closed between two frames.
-    pub(crate) async fn head(&mut self) -> Result<Option<Head>> {
-        let limits = self.limits;
-        self.take(|buffer| Head::take(buffer, limits)).await
     }
 
     /// The next head if it is here already.
@@ -142,6 +140,35 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
             filled += read;
             self.progress.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// What has been read and not been taken.
+    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// Reads the next `len` bytes into `tail`, which is empty and has room for them. `landed` sees
+    /// them as they come, while they are still in the processor's cache.
+    pub(crate) async fn read_into(
+        &mut self,
+        tail: &mut Vec<u8>,
+        len: usize,
+        mut landed: impl FnMut(&[u8]),
+    ) -> Result<()> {
+        let here = len.min(self.buffer.len());
+        tail.extend_from_slice(&self.buffer[..here]);
+        self.buffer.advance(here);
+        landed(tail);
+        while tail.len() < len {
+            let from = tail.len();
+            let mut rest = (&mut self.link).take((len - from).min(LANDED_BYTES_MAX) as u64);
+            if rest.read_buf(tail).await.map_err(failed)? == 0 {
+                return Err(closed("the peer closed the connection inside a payload"));
+            }
+            self.progress.fetch_add(1, Ordering::Relaxed);
+            landed(&tail[from..]);
         }
         Ok(())
     }

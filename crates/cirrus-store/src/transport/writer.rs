@@ -31,6 +31,11 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Self { link, pieces: VecDeque::new(), small: BytesMut::new(), queued_bytes: 0 }
     }
 
+    /// The link, when nothing is queued.
+    pub(crate) fn into_link(self) -> W {
+        self.link
+    }
+
     /// Bytes that wait for [`FrameWriter::flush`].
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes

@@ -4,6 +4,8 @@
 //! key, payload, and the payload's table of checksums.
 //! Invariant: a [`Head`] that was parsed is within the limits and matched its crc32c.
 
+use std::ops::Range;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::checksum::{blocks, crc32c};
@@ -55,6 +57,65 @@ impl Head {
     /// [`Kind::Protocol`] and [`Kind::Corrupt`] end a connection: where the next frame starts is
     /// not known any more.
     pub fn take(buffer: &mut BytesMut, limits: HeadLimits) -> Result<Option<Self>> {
+        let Some(fixed) = FixedHead::peek(buffer, limits)? else { return Ok(None) };
+        let FixedHead { opcode, flags, payload_len, request_id, epoch, status, phase, .. } = fixed;
+        buffer.advance(FRAME_HEAD_BYTES);
+        // Shared with the buffer: who keeps a key copies it.
+        let mut body = buffer.split_to(fixed.body_len + fixed.key_len).freeze();
+        let key = body.split_off(fixed.body_len);
+        Ok(Some(Self { opcode, flags, payload_len, request_id, epoch, status, phase, body, key }))
+    }
+
+    /// Bytes of payload.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_len as usize
+    }
+
+    /// Bytes of the table of checksums behind the payload.
+    pub fn table_bytes(&self) -> usize {
+        4 * blocks(self.phase, self.payload_bytes())
+    }
+
+    /// Bytes that follow the head in the stream: the payload and its table of checksums.
+    pub fn tail_bytes(&self) -> usize {
+        self.payload_bytes() + self.table_bytes()
+    }
+
+    /// Appends the head to `buffer`. Body and key are at most 256 and 1,024 bytes long.
+    pub fn put(&self, buffer: &mut BytesMut) {
+        let Self { opcode, flags, payload_len, request_id, epoch, status, phase, .. } = *self;
+        let fixed = FixedHead {
+            opcode,
+            flags,
+            payload_len,
+            request_id,
+            epoch,
+            status,
+            phase,
+            ..FixedHead::default()
+        };
+        fixed.put(&self.body, &self.key, buffer);
+    }
+}
+
+/// The header alone, checked against the whole head; body and key lie behind it where they came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FixedHead {
+    pub(crate) opcode: u8,
+    pub(crate) flags: u8,
+    pub(crate) key_len: usize,
+    pub(crate) payload_len: u32,
+    pub(crate) request_id: u64,
+    pub(crate) epoch: u32,
+    pub(crate) body_len: usize,
+    pub(crate) status: u16,
+    pub(crate) phase: u16,
+}
+
+impl FixedHead {
+    /// Reads the head at the front of `buffer` and leaves it there; `None` means that more bytes
+    /// are needed. Errors are those of [`Head::take`].
+    pub(crate) fn peek(buffer: &[u8], limits: HeadLimits) -> Result<Option<Self>> {
         let Some(fixed) = buffer.first_chunk::<FRAME_HEAD_BYTES>() else { return Ok(None) };
         let mut at = &fixed[..];
         let opcode = at.get_u8();
@@ -85,50 +146,40 @@ impl Head {
         if crc32c([&buffer[..CRC_AT], &buffer[FRAME_HEAD_BYTES..len]]) != crc {
             return Err(Error::new(Kind::Corrupt, "a frame's head does not match its crc32c"));
         }
-        buffer.advance(FRAME_HEAD_BYTES);
-        // Shared with the buffer: who keeps a key copies it.
-        let mut body = buffer.split_to(body_len + key_len).freeze();
-        let key = body.split_off(body_len);
-        Ok(Some(Self { opcode, flags, payload_len, request_id, epoch, status, phase, body, key }))
+        Ok(Some(Self {
+            opcode,
+            flags,
+            key_len,
+            payload_len,
+            request_id,
+            epoch,
+            body_len,
+            status,
+            phase,
+        }))
+    }
+
+    /// Bytes of the head: header, body and key.
+    pub(crate) fn len(&self) -> usize {
+        FRAME_HEAD_BYTES + self.body_len + self.key_len
+    }
+
+    /// Where the body lies, counted from the header's first byte.
+    pub(crate) fn body(&self) -> Range<usize> {
+        FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + self.body_len
     }
 
     /// Bytes of payload.
-    pub fn payload_bytes(&self) -> usize {
+    pub(crate) fn payload_bytes(&self) -> usize {
         self.payload_len as usize
     }
 
-    /// Bytes of the table of checksums behind the payload.
-    pub fn table_bytes(&self) -> usize {
-        4 * blocks(self.phase, self.payload_bytes())
-    }
-
     /// Bytes that follow the head in the stream: the payload and its table of checksums.
-    pub fn tail_bytes(&self) -> usize {
-        self.payload_bytes() + self.table_bytes()
+    pub(crate) fn tail_bytes(&self) -> usize {
+        self.payload_bytes() + 4 * blocks(self.phase, self.payload_bytes())
     }
 
-    /// Appends the head to `buffer`. Body and key are at most 256 and 1,024 bytes long.
-    pub fn put(&self, buffer: &mut BytesMut) {
-        let Self { opcode, flags, payload_len, request_id, epoch, status, phase, .. } = *self;
-        let fixed = Fixed { opcode, flags, payload_len, request_id, epoch, status, phase };
-        fixed.put(&self.body, &self.key, buffer);
-    }
-}
-
-/// A head without body and key.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Fixed {
-    pub(super) opcode: u8,
-    pub(super) flags: u8,
-    pub(super) payload_len: u32,
-    pub(super) request_id: u64,
-    pub(super) epoch: u32,
-    pub(super) status: u16,
-    pub(super) phase: u16,
-}
-
-impl Fixed {
-    /// Appends a whole head.
+    /// Appends header, body and key; the lengths are theirs.
     pub(super) fn put(&self, body: &[u8], key: &[u8], buffer: &mut BytesMut) {
         let start = buffer.len();
         let len_u16 = |len: usize| u16::try_from(len).expect("bodies and keys are short");

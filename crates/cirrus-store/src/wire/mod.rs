@@ -6,6 +6,7 @@
 
 mod batch;
 mod body;
+mod departure;
 mod fault;
 mod head;
 mod hello;
@@ -15,6 +16,7 @@ mod request;
 mod status;
 
 pub use fault::Fault;
+pub(crate) use head::FixedHead;
 pub use head::{BODY_BYTES_MAX, FRAME_HEAD_BYTES, Head, HeadLimits};
 pub use hello::{
     ClientHello, FEATURES, Limits, MAGIC, SERVER_HELLO_BYTES, ServerHello, TOKEN_BYTES_MAX, VERSION,

@@ -37,14 +37,6 @@ impl Part {
         Self { opcode, flags, status, phase, body, key, payload, sums }
     }
 
-    /// Whether the payload lies in its blocks where the opcode says.
-    pub(super) fn check_phase(&self, offset: u64) -> Result<()> {
-        match u64::from(self.phase) == offset % BLOCK_BYTES as u64 {
-            true => Ok(()),
-            false => Err(Error::new(Kind::Protocol, format!("a phase of {}", self.phase))),
-        }
-    }
-
     /// The head of this part's frame.
     pub fn head(&self, request_id: u64, epoch: u32) -> Head {
         Head {
@@ -58,6 +50,14 @@ impl Part {
             body: self.body.clone(),
             key: self.key.clone(),
         }
+    }
+}
+
+/// Whether a payload lies in its blocks where the opcode says.
+pub(super) fn check_phase(phase: u16, offset: u64) -> Result<()> {
+    match u64::from(phase) == offset % BLOCK_BYTES as u64 {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Protocol, format!("a phase of {phase}"))),
     }
 }
 

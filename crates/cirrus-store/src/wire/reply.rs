@@ -10,10 +10,10 @@ use zerocopy::IntoBytes;
 use crate::checksum::Sums;
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, Version};
+use crate::wire::departure::batch_part;
 use crate::wire::fault::Fault;
-use crate::wire::head::{FRAME_HEAD_BYTES, Fixed};
-use crate::wire::part::Part;
-use crate::wire::request::batch_part;
+use crate::wire::head::{FRAME_HEAD_BYTES, FixedHead};
+use crate::wire::part::{Part, check_phase};
 use crate::wire::status::Status;
 use crate::wire::{batch, body};
 
@@ -162,7 +162,8 @@ impl WholeValue<'_> {
             expires_at: expires_at.into(),
         };
         let payload_len = u32::try_from(value.len()).expect("at most a block");
-        let fixed = Fixed { opcode: VALUE, payload_len, request_id, epoch, ..Fixed::default() };
+        let fixed =
+            FixedHead { opcode: VALUE, payload_len, request_id, epoch, ..FixedHead::default() };
         buffer.reserve(FRAME_HEAD_BYTES + size_of::<body::Value>() + value.len() + 4);
         fixed.put(fields.as_bytes(), &[], buffer);
         buffer.extend_from_slice(value);
@@ -174,6 +175,16 @@ impl From<Fault> for Reply {
     fn from(fault: Fault) -> Self {
         Self::Failed(fault)
     }
+}
+
+/// What has come of a reply: the fields of a [`Part`], its body wherever it lies.
+struct Arrived<'a> {
+    opcode: u8,
+    status: u16,
+    phase: u16,
+    body: &'a [u8],
+    payload: Bytes,
+    sums: Sums,
 }
 
 impl Reply {
@@ -242,7 +253,7 @@ impl Reply {
     pub(crate) fn put_short(&self, request_id: u64, epoch: u32, buffer: &mut BytesMut) -> bool {
         let mut put = |opcode, status: Status, fields: &[u8]| {
             let status = status.code();
-            let fixed = Fixed { opcode, status, request_id, epoch, ..Fixed::default() };
+            let fixed = FixedHead { opcode, status, request_id, epoch, ..FixedHead::default() };
             fixed.put(fields, &[], buffer);
             true
         };
@@ -281,27 +292,42 @@ impl Reply {
 
     /// Reads a reply; [`Kind::Protocol`] says what is wrong with it.
     pub fn from_part(part: Part) -> Result<Self> {
+        let Part { opcode, status, phase, body, payload, sums, .. } = part;
+        Self::read(Arrived { opcode, status, phase, body: &body, payload, sums })
+    }
+
+    /// Reads the reply in a frame whose head is still in the read buffer, with its `body` there.
+    pub(crate) fn of(head: &FixedHead, body: &[u8], payload: Bytes, sums: Sums) -> Result<Self> {
+        let FixedHead { opcode, status, phase, .. } = *head;
+        Self::read(Arrived { opcode, status, phase, body, payload, sums })
+    }
+
+    fn read(part: Arrived<'_>) -> Result<Self> {
         if part.opcode != BATCH {
             return Self::single(part);
         }
-        let fields: body::Batch = body::read(&part.body)?;
+        let fields: body::Batch = body::read(part.body)?;
         let items = batch::take_items(part.payload, fields.items.get())?;
-        items.into_iter().map(Self::single).collect::<Result<_>>().map(Self::Batch)
+        let replies = items.into_iter().map(|item| {
+            let Part { opcode, status, phase, body, payload, sums, .. } = item;
+            Self::single(Arrived { opcode, status, phase, body: &body, payload, sums })
+        });
+        replies.collect::<Result<_>>().map(Self::Batch)
     }
 
-    fn single(part: Part) -> Result<Self> {
+    fn single(part: Arrived<'_>) -> Result<Self> {
         let code = part.status;
         let status = Status::from_code(code)
             .ok_or_else(|| Error::new(Kind::Protocol, format!("a reply of status {code}")))?;
         if let Status::Failed(kind) = status {
-            let fields: body::Fault = body::read(&part.body)?;
+            let fields: body::Fault = body::read(part.body)?;
             return Ok(Self::Failed(Fault { kind, detail: fields.detail.get() }));
         }
         Ok(match part.opcode {
             PONG => Self::Pong,
             VALUE => {
-                let fields: body::Value = body::read(&part.body)?;
-                part.check_phase(fields.offset.get())?;
+                let fields: body::Value = body::read(part.body)?;
+                check_phase(part.phase, fields.offset.get())?;
                 let (version, size) = (Version(fields.version.get()), fields.size.get());
                 match status {
                     Status::NotModified => Self::NotModified { version },
@@ -316,10 +342,10 @@ impl Reply {
                     },
                 }
             }
-            WRITTEN => Self::Written { version: written_in(&part.body)? },
-            DELETED => Self::Deleted { version: written_in(&part.body)? },
+            WRITTEN => Self::Written { version: written_in(part.body)? },
+            DELETED => Self::Deleted { version: written_in(part.body)? },
             STAT => {
-                let fields: body::Stat = body::read(&part.body)?;
+                let fields: body::Stat = body::read(part.body)?;
                 Self::Stat {
                     version: Version(fields.version.get()),
                     size: fields.size.get(),
@@ -327,18 +353,18 @@ impl Reply {
                     queue: fields.kind.get() != 0,
                 }
             }
-            PAGE => Self::Page(Page::from_part(part)?),
+            PAGE => Self::Page(Page::read(&part)?),
             ADDED => {
-                let fields: body::Added = body::read(&part.body)?;
+                let fields: body::Added = body::read(part.body)?;
                 Self::Added { version: Version(fields.version.get()), value: fields.value.get() }
             }
             PUSHED => {
-                let fields: body::Queue = body::read(&part.body)?;
+                let fields: body::Queue = body::read(part.body)?;
                 Self::Pushed { version: Version(fields.version.get()), items: fields.items.get() }
             }
             POPPED => {
-                part.check_phase(0)?;
-                let fields: body::Queue = body::read(&part.body)?;
+                check_phase(part.phase, 0)?;
+                let fields: body::Queue = body::read(part.body)?;
                 Self::Popped {
                     version: Version(fields.version.get()),
                     items: fields.items.get(),
@@ -384,11 +410,11 @@ impl Page {
         }
     }
 
-    fn from_part(part: Part) -> Result<Self> {
+    fn read(part: &Arrived<'_>) -> Result<Self> {
         let malformed = || Error::new(Kind::Protocol, "a page that ends inside a name");
-        let fields: body::Page = body::read(&part.body)?;
+        let fields: body::Page = body::read(part.body)?;
         let count = fields.items.get();
-        let mut rest = part.payload;
+        let mut rest = part.payload.clone();
         let mut items = Vec::new();
         for _ in 0..count {
             let fixed: body::PageItem = body::read(&rest).map_err(|_| malformed())?;

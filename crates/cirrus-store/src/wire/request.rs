@@ -1,36 +1,36 @@
 //! What a client can ask for.
 //!
-//! Owns [`Request`], its opcodes and flags, and both directions between it and a [`Part`].
+//! Owns [`Request`], its opcodes and flags, and how it is read; `departure` has how it leaves.
 //! Invariant: a decoded request's lengths, counts and flags are within the protocol's limits.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::checksum::Sums;
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, SLOTS, Version};
 use crate::wire::head::Head;
-use crate::wire::part::Part;
+use crate::wire::part::{Part, check_phase};
 use crate::wire::{SCAN_ITEMS_MAX, batch, body};
 
-const PING: u8 = 1;
-const GET: u8 = 2;
-const PUT: u8 = 3;
-const DELETE: u8 = 4;
-const STAT: u8 = 5;
-const BATCH: u8 = 6;
-const SCAN: u8 = 7;
-const WAIT: u8 = 8;
-const ADD: u8 = 9;
-const PUSH: u8 = 10;
-const POP: u8 = 11;
-const STATS: u8 = 12;
+pub(super) const PING: u8 = 1;
+pub(super) const GET: u8 = 2;
+pub(super) const PUT: u8 = 3;
+pub(super) const DELETE: u8 = 4;
+pub(super) const STAT: u8 = 5;
+pub(super) const BATCH: u8 = 6;
+pub(super) const SCAN: u8 = 7;
+pub(super) const WAIT: u8 = 8;
+pub(super) const ADD: u8 = 9;
+pub(super) const PUSH: u8 = 10;
+pub(super) const POP: u8 = 11;
+pub(super) const STATS: u8 = 12;
 
 /// The write may have been sent before, under the same sequence number.
-const RETRY: u8 = 1;
+pub(super) const RETRY: u8 = 1;
 /// Put: only if there is no object.
-const IF_ABSENT: u8 = 2;
+pub(super) const IF_ABSENT: u8 = 2;
 /// Put and delete: only if the object has this version.
-const IF_VERSION: u8 = 4;
+pub(super) const IF_VERSION: u8 = 4;
 
 /// What names a write, so that it is never applied twice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -191,6 +191,42 @@ impl Request {
         }
     }
 
+    /// How many writes this request carries.
+    pub(crate) fn writes(&self) -> usize {
+        match self {
+            Self::Put { .. }
+            | Self::Delete { .. }
+            | Self::Add { .. }
+            | Self::Push { .. }
+            | Self::Pop { .. } => 1,
+            Self::Batch(items) => items.iter().map(Self::writes).sum(),
+            Self::Ping
+            | Self::Get { .. }
+            | Self::Stat { .. }
+            | Self::Scan { .. }
+            | Self::Wait { .. }
+            | Self::Stats => 0,
+        }
+    }
+
+    /// Names the writes in this request, in order.
+    pub(crate) fn name_writes(&mut self, name: &mut impl FnMut() -> Write) {
+        match self {
+            Self::Put { write, .. }
+            | Self::Delete { write, .. }
+            | Self::Add { write, .. }
+            | Self::Push { write, .. }
+            | Self::Pop { write, .. } => *write = name(),
+            Self::Batch(items) => items.iter_mut().for_each(|item| item.name_writes(name)),
+            Self::Ping
+            | Self::Get { .. }
+            | Self::Stat { .. }
+            | Self::Scan { .. }
+            | Self::Wait { .. }
+            | Self::Stats => {}
+        }
+    }
+
     /// The same request; a get takes this many bytes inline.
     #[must_use]
     pub fn inline(mut self, bytes_max: u32) -> Self {
@@ -214,97 +250,6 @@ impl Request {
             | Self::Add { .. }
             | Self::Pop { .. }
             | Self::Stats => 0,
-        }
-    }
-
-    /// The request as it travels.
-    #[expect(clippy::too_many_lines, reason = "an arm for each request")]
-    pub fn to_part(&self) -> Part {
-        let part = |opcode, key: &Key| Part { opcode, key: key.to_bytes(), ..Part::default() };
-        match self {
-            Self::Ping => Part { opcode: PING, ..Part::default() },
-            Self::Stats => Part { opcode: STATS, ..Part::default() },
-            Self::Stat { key } => part(STAT, key),
-            Self::Get { key, offset, len, newer_than, inline_bytes_max } => Part {
-                body: body::bytes(&body::Get {
-                    offset: (*offset).into(),
-                    len: (*len).into(),
-                    newer_than: newer_than.0.into(),
-                    inline_bytes_max: (*inline_bytes_max).into(),
-                    reserved: 0.into(),
-                }),
-                ..part(GET, key)
-            },
-            Self::Put { key, write, condition, expires_at, value, sums } => {
-                let (flag, if_version) = condition_out(*condition);
-                let fields = body::Put {
-                    write: write_out(*write),
-                    if_version: if_version.into(),
-                    expires_at: (*expires_at).into(),
-                };
-                Part {
-                    flags: flag | retry_flag(*write),
-                    body: body::bytes(&fields),
-                    payload: value.clone(),
-                    sums: sums.clone(),
-                    ..part(PUT, key)
-                }
-            }
-            Self::Delete { key, write, condition } => {
-                let (flag, if_version) = condition_out(*condition);
-                let fields =
-                    body::Delete { write: write_out(*write), if_version: if_version.into() };
-                Part {
-                    flags: flag | retry_flag(*write),
-                    body: body::bytes(&fields),
-                    ..part(DELETE, key)
-                }
-            }
-            Self::Batch(items) => {
-                let mut payload = BytesMut::new();
-                for item in items {
-                    batch::put_item(&item.to_part(), &mut payload);
-                }
-                batch_part(BATCH, items.len(), payload.freeze())
-            }
-            Self::Scan { prefix, slot, hash, limit } => Part {
-                opcode: SCAN,
-                key: prefix.clone(),
-                body: body::bytes(&body::Scan {
-                    hash: (*hash).into(),
-                    slot: u32::from(*slot).into(),
-                    limit: (*limit).into(),
-                }),
-                ..Part::default()
-            },
-            Self::Wait { key, newer_than, timeout_ms } => Part {
-                body: body::bytes(&body::Wait {
-                    newer_than: newer_than.0.into(),
-                    timeout_ms: (*timeout_ms).into(),
-                    reserved: 0.into(),
-                }),
-                ..part(WAIT, key)
-            },
-            Self::Add { key, write, delta } => Part {
-                flags: retry_flag(*write),
-                body: body::bytes(&body::Add { write: write_out(*write), delta: (*delta).into() }),
-                ..part(ADD, key)
-            },
-            Self::Push { key, write, queue_bytes_max, value, sums } => Part {
-                flags: retry_flag(*write),
-                body: body::bytes(&body::Push {
-                    write: write_out(*write),
-                    queue_bytes_max: (*queue_bytes_max).into(),
-                }),
-                payload: value.clone(),
-                sums: sums.clone(),
-                ..part(PUSH, key)
-            },
-            Self::Pop { key, write } => Part {
-                flags: retry_flag(*write),
-                body: body::bytes(&body::Pop { write: write_out(*write) }),
-                ..part(POP, key)
-            },
         }
     }
 
@@ -335,7 +280,7 @@ impl Request {
     fn single(part: Part) -> Result<Self> {
         let flags = part.flags;
         known_flags(flags, flags_of(part.opcode))?;
-        part.check_phase(0)?;
+        check_phase(part.phase, 0)?;
         Ok(match part.opcode {
             PING => Self::Ping,
             STATS => Self::Stats,
@@ -440,39 +385,11 @@ fn known_flags(flags: u8, known: u8) -> Result<()> {
     }
 }
 
-/// The part of a batch, of requests or of replies.
-pub(super) fn batch_part(opcode: u8, items: usize, payload: Bytes) -> Part {
-    let items = u32::try_from(items).expect("batches are short");
-    Part {
-        opcode,
-        body: body::bytes(&body::Batch { items: items.into(), reserved: 0.into() }),
-        sums: Sums::of(0, &payload),
-        payload,
-        ..Part::default()
-    }
-}
-
-fn write_out(write: Write) -> body::Write {
-    body::Write { sequence: write.sequence.into(), acknowledged: write.acknowledged.into() }
-}
-
 fn write_in(write: body::Write, flags: u8) -> Write {
     Write {
         sequence: write.sequence.get(),
         acknowledged: write.acknowledged.get(),
         retry: flags & RETRY != 0,
-    }
-}
-
-fn retry_flag(write: Write) -> u8 {
-    if write.retry { RETRY } else { 0 }
-}
-
-fn condition_out(condition: Condition) -> (u8, u64) {
-    match condition {
-        Condition::Always => (0, 0),
-        Condition::IfAbsent => (IF_ABSENT, 0),
-        Condition::IfVersion(version) => (IF_VERSION, version.0),
     }
 }
 

@@ -168,3 +168,47 @@ async fn a_wait_follows_its_slot() {
     let version = pool.client.put(&key("k"), "v").await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap().version, version);
 }
+
+#[tokio::test(start_paused = true)]
+async fn scans_go_from_node_to_node() {
+    let pool = Pool::new(SLOTS / 3, Duration::from_secs(5)).await;
+    let keys: Vec<_> = (0..500).map(|n| key(format!("s/{n}"))).collect();
+    let objects = keys.iter().map(|key| (key.clone(), key.to_bytes())).collect();
+    pool.client.put_many(objects).await.into_iter().for_each(|put| assert!(put.is_ok(), "{put:?}"));
+    pool.client.put(&key("other"), "v").await.unwrap();
+    // What a node has of slots that it does not hold is not there.
+    let stray = (0..).map(|n| key(format!("s/stray/{n}")));
+    let stray = stray.into_iter().find(|key| key.slot().number() >= SLOTS / 3).unwrap();
+    let alone = View::single(9, "a");
+    let far = pool.b.handle.stats().objects;
+    for limit in [1, 7, 4096] {
+        let mut seen = Vec::new();
+        let mut from = (0, 0);
+        while from.0 < SLOTS {
+            let page = pool.client.scan(b"s/", from, limit).await.unwrap();
+            assert!(page.next > from);
+            from = page.next;
+            seen.extend(page.items.into_iter().map(|item| item.key));
+        }
+        seen.sort();
+        let mut expected = keys.clone();
+        expected.sort();
+        assert_eq!(seen, expected, "pages of {limit}");
+    }
+    assert_eq!(pool.client.list(b"").await.unwrap().len(), 501);
+    let reports = pool.client.stats_of_nodes().await;
+    let objects: Vec<u64> = reports
+        .iter()
+        .map(|report| {
+            let json: serde_json::Value =
+                serde_json::from_slice(report.stats.as_ref().unwrap()).unwrap();
+            json["objects"].as_u64().unwrap()
+        })
+        .collect();
+    assert_eq!(reports.len(), 2);
+    assert!(objects[0] > 0 && objects[1] == far && objects.iter().sum::<u64>() == 501);
+
+    pool.a.handle.set_view(NodeId(0), alone);
+    pool.a.client().put(&stray, "v").await.unwrap();
+    assert_eq!(pool.client.list(b"s/").await.unwrap().len(), 500);
+}

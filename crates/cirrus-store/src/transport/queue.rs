@@ -1,0 +1,145 @@
+//! Frames that wait to be written to a link that several callers share.
+//!
+//! Heads and small payloads are copied into one buffer, which is kept from write to write: a small
+//! frame costs no allocation. Larger payloads are shared and stand between two stretches of it.
+//! Invariant: bytes leave in the order in which they were pushed.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::transport::COPIED_BYTES_MAX;
+
+/// Pieces of one vectored write.
+pub(crate) const SLICES_MAX: usize = 64;
+
+/// Copies that wait; payloads beyond are shared, so that callers who are faster than the network
+/// cost little memory.
+const COPIES_BYTES_MAX: usize = 1 << 20;
+
+/// A buffer that has grown beyond this is not kept.
+const KEPT_BYTES_MAX: usize = 2 << 20;
+
+/// A queue of frames.
+#[derive(Debug, Default)]
+pub(crate) struct FrameQueue {
+    small: BytesMut,
+    /// How much of `small` has been written.
+    written: usize,
+    shared: VecDeque<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Where in `small` these bytes belong.
+    at: usize,
+    bytes: Bytes,
+}
+
+impl FrameQueue {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.written == self.small.len() && self.shared.is_empty()
+    }
+
+    /// Appends what `put` writes: heads and tables.
+    pub(crate) fn push(&mut self, put: impl FnOnce(&mut BytesMut)) {
+        put(&mut self.small);
+    }
+
+    /// Appends a payload.
+    pub(crate) fn push_payload(&mut self, payload: Bytes) {
+        let copies = self.small.len() - self.written;
+        if payload.len() <= COPIED_BYTES_MAX && copies + payload.len() <= COPIES_BYTES_MAX {
+            self.small.extend_from_slice(&payload);
+        } else if !payload.is_empty() {
+            self.shared.push_back(Shared { at: self.small.len(), bytes: payload });
+        }
+    }
+
+    /// The first pieces that wait, and how many there are.
+    pub(crate) fn slices(&self) -> ([IoSlice<'_>; SLICES_MAX], usize) {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let (mut count, mut from) = (0, self.written);
+        let mut add = |bytes| {
+            if let Some(slice) = slices.get_mut(count) {
+                *slice = IoSlice::new(bytes);
+                count += 1;
+            }
+        };
+        for Shared { at, bytes } in self.shared.iter().take(SLICES_MAX) {
+            if *at > from {
+                add(&self.small[from..*at]);
+                from = *at;
+            }
+            add(bytes);
+        }
+        if self.small.len() > from && self.shared.len() < SLICES_MAX {
+            add(&self.small[from..]);
+        }
+        (slices, count)
+    }
+
+    /// Takes `written` bytes off the front.
+    pub(crate) fn advance(&mut self, mut written: usize) {
+        loop {
+            let until = self.shared.front().map_or(self.small.len(), |shared| shared.at);
+            let here = written.min(until - self.written);
+            self.written += here;
+            written -= here;
+            let Some(front) = self.shared.front_mut().filter(|_| self.written == until) else {
+                break;
+            };
+            let here = written.min(front.bytes.len());
+            front.bytes.advance(here);
+            written -= here;
+            if !front.bytes.is_empty() {
+                break;
+            }
+            self.shared.pop_front();
+        }
+        if self.is_empty() {
+            self.written = 0;
+            match self.small.capacity() > KEPT_BYTES_MAX {
+                true => self.small = BytesMut::new(),
+                false => self.small.clear(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bytes_leave_in_order_however_they_are_cut(
+            lens in prop::collection::vec(0usize..40_000, 0..200),
+            cuts in prop::collection::vec(1usize..200_000, 1..50),
+        ) {
+            let (mut queue, mut expected) = (FrameQueue::default(), Vec::new());
+            for (len, byte) in lens.iter().zip((0..=255_u8).cycle()) {
+                let payload = Bytes::from(vec![byte; *len]);
+                queue.push(|small| small.extend_from_slice(&[byte; 3]));
+                queue.push_payload(payload.clone());
+                expected.extend_from_slice(&[byte; 3]);
+                expected.extend_from_slice(&payload);
+            }
+            let mut left = Vec::new();
+            for cut in cuts.iter().cycle() {
+                let (slices, count) = queue.slices();
+                let whole: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+                if whole.is_empty() {
+                    break;
+                }
+                let written = whole.len().min(*cut);
+                left.extend_from_slice(&whole[..written]);
+                queue.advance(written);
+            }
+            prop_assert!(queue.is_empty());
+            prop_assert!(left == expected);
+        }
+    }
+}
