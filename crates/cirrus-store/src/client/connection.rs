@@ -24,25 +24,19 @@ use tokio_util::sync::CancellationToken;
 use crate::checksum::{Summing, Sums};
 use crate::client::attempt::Greeting;
 use crate::client::calls::{Calls, Ended};
+use crate::client::greeting::{Greeted, LIMITS};
 use crate::client::pool::Pool;
 use crate::error::{Error, Kind, Result};
-use crate::token::Token;
 use crate::transport::{
-    Buffers, COPIED_BYTES_MAX, Endpoint, FrameQueue, FrameReader, FrameWriter, LinkReader,
-    LinkWriter,
+    Buffers, COPIED_BYTES_MAX, Endpoint, FrameQueue, FrameReader, LinkReader, LinkWriter,
 };
-use crate::wire::{
-    BODY_BYTES_MAX, ClientHello, FEATURES, FixedHead, HeadLimits, Reply, Request, ServerHello,
-    Status, VALUE_BYTES_MAX, VERSION,
-};
+use crate::wire::{BODY_BYTES_MAX, FixedHead, Reply, Request};
 
 /// A node that moves no byte for this long while somebody waits for it is taken to be gone.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// What a node takes in while it answers nobody, in bytes per second, at the least.
 const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
-
-pub(super) const LIMITS: HeadLimits = HeadLimits { payload_bytes_max: VALUE_BYTES_MAX };
 
 /// An open connection. Dropping it closes the socket.
 #[derive(Debug)]
@@ -449,63 +443,4 @@ impl Drop for Task {
 
 fn gone() -> Error {
     Error::new(Kind::Closed, "the connection was closed")
-}
-
-/// A link on which both sides have said hello.
-#[derive(Debug)]
-pub(super) struct Greeted {
-    pub(super) reader: FrameReader<LinkReader>,
-    pub(super) writer: LinkWriter,
-    pub(super) greeting: Greeting,
-    in_flight: usize,
-}
-
-impl Greeted {
-    pub(super) async fn open(endpoint: &Endpoint, session: u64, token: &Token) -> Result<Self> {
-        let link = endpoint.connect().await.map_err(|error| {
-            Error::new(Kind::Closed, format!("cannot connect to {endpoint}")).with_source(error)
-        })?;
-        let mut reader = FrameReader::new(link.reader, LIMITS);
-        let mut writer = FrameWriter::new(link.writer);
-        let hello = hello(session, token);
-        writer.push_bytes(|bytes| hello.put(bytes));
-        writer.flush().await?;
-        let answer = reader.take(ServerHello::take).await?.ok_or_else(|| {
-            Error::new(Kind::Closed, format!("{endpoint} closed the connection at the hello"))
-        })?;
-        let greeting = accepted(&endpoint.to_string(), &answer)?;
-        let in_flight = usize::from(answer.limits.in_flight_max).max(1);
-        Ok(Self { reader, writer: writer.into_link(), greeting, in_flight })
-    }
-}
-
-/// What a client of this session says first.
-pub(super) fn hello(session: u64, token: &Token) -> ClientHello {
-    ClientHello {
-        version_max: VERSION,
-        version_min: VERSION,
-        features: FEATURES,
-        session,
-        incarnation: 0,
-        epoch: 0,
-        token: token.clone(),
-    }
-}
-
-/// Whether the node's hello lets us in.
-pub(super) fn accepted(endpoint: &str, answer: &ServerHello) -> Result<Greeting> {
-    let version = answer.version;
-    match answer.status {
-        Status::Failed(kind) => Err(Error::new(
-            kind,
-            format!("{endpoint} turned us away: {kind:?} (it speaks version {version})"),
-        )),
-        Status::Ok if version == VERSION => {
-            Ok(Greeting { incarnation: answer.incarnation, session_life: answer.session_life })
-        }
-        Status::Ok | Status::NotModified | Status::Deferred => Err(Error::new(
-            Kind::Protocol,
-            format!("{endpoint} speaks version {version}, we speak {VERSION}"),
-        )),
-    }
 }

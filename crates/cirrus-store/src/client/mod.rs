@@ -9,6 +9,7 @@ mod call;
 mod calls;
 mod connection;
 mod download;
+mod greeting;
 mod many;
 mod nodes;
 mod pool;

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use crate::checksum::{Summing, Sums};
 use crate::client::attempt::{Attempts, Greeting};
 use crate::client::call::{Course, Target};
-use crate::client::connection::{Greeted, LIMITS};
+use crate::client::greeting::{Greeted, LIMITS};
 use crate::client::pool::{Lane, Pool};
 use crate::client::session::OpenWrites;
 use crate::client::{Client, NEVER, PutOptions, payload_len, unexpected};

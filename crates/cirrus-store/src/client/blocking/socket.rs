@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use crate::checksum::{Summing, Sums};
 use crate::client::ClientOptions;
 use crate::client::attempt::Greeting;
-use crate::client::connection::{LIMITS, accepted, hello};
+use crate::client::greeting::{LIMITS, accepted, hello};
 use crate::client::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::transport::{Buffers, COPIED_BYTES_MAX, tune};
