@@ -66,7 +66,7 @@ pub(crate) fn commands(data: &[u8], piece_bytes: usize) -> Commands {
     let mut commands = Vec::new();
     let mut rest = data;
     loop {
-        match input.next() {
+        match input.parse() {
             Ok(Next::Command) => commands.push(arguments(&mut input)),
             Ok(Next::Refused) => commands.push(Vec::new()),
             Ok(Next::Admit(len)) if len > data.len() => input.refuse(),

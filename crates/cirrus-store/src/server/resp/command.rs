@@ -3,7 +3,7 @@
 use crate::server::resp::call::{Call, Failure, Result, SYNTAX, made};
 use crate::server::resp::glob;
 use crate::server::resp::reply::Output;
-use crate::server::resp::table::{COMMANDS, Id, Spec, find, find_any};
+use crate::server::resp::table::{COMMANDS, Name, Spec, find, find_any};
 
 pub(super) fn all(out: &mut Output) {
     out.array(COMMANDS.len());
@@ -60,8 +60,8 @@ fn put_words(out: &mut Output, words: &str, is_set: bool) {
 fn put_key_specs(out: &mut Output, spec: &Spec) {
     let (first, last, step) = spec.keys;
     match spec.id {
-        Id::Rename | Id::Renamenx => {
-            let written = if spec.id == Id::Rename { "OW update" } else { "OW insert" };
+        Name::Rename | Name::Renamenx => {
+            let written = if spec.id == Name::Rename { "OW update" } else { "OW insert" };
             out.set(2);
             put_key_spec(out, "", spec.key_flags, (1, 0, 1));
             put_key_spec(out, "", written, (2, 0, 1));
@@ -69,8 +69,8 @@ fn put_key_specs(out: &mut Output, spec: &Spec) {
         _ if first == 0 => out.set(0),
         _ => {
             let notes = match spec.id {
-                Id::Set => "RW and ACCESS due to the optional `GET` argument",
-                Id::Getex => "RW and UPDATE because it changes the TTL",
+                Name::Set => "RW and ACCESS due to the optional `GET` argument",
+                Name::Getex => "RW and UPDATE because it changes the TTL",
                 _ => "",
             };
             let last = if last < 0 { last } else { last - first };

@@ -11,7 +11,7 @@ use crate::server::resp::connection::Client;
 use crate::server::resp::lists::Wait;
 use crate::server::resp::parse::Input;
 use crate::server::resp::reply::Output;
-use crate::server::resp::table::{Id, Spec, find};
+use crate::server::resp::table::{Name, Spec, find};
 use crate::server::resp::{
     cluster, command, connection, expiry, keys, lists, numbers, server, strings,
 };
@@ -111,8 +111,8 @@ impl Request<'_> {
             call.check_slots()?;
         }
         match spec.id {
-            Id::Blpop => return lists::blocking_pop(call, out, End::Front),
-            Id::Brpop => return lists::blocking_pop(call, out, End::Back),
+            Name::Blpop => return lists::blocking_pop(call, out, End::Front),
+            Name::Brpop => return lists::blocking_pop(call, out, End::Back),
             _ => {}
         }
         on_objects(call, out).unwrap_or_else(|| on_node(call, client, out))?;
@@ -124,53 +124,53 @@ impl Request<'_> {
 #[inline]
 fn on_objects(call: &Call<'_>, out: &mut Output) -> Option<Result> {
     Some(match call.spec.id {
-        Id::Get => strings::get(call, out),
-        Id::Set => strings::set(call, out),
-        Id::Incr => numbers::add(call, out, 1),
-        Id::Mget => strings::mget(call, out),
-        Id::Mset => strings::mset(call, out, false),
-        Id::Append => strings::append(call, out),
-        Id::Decr => numbers::add(call, out, -1),
-        Id::Decrby => numbers::decrby(call, out),
-        Id::Del | Id::Unlink => keys::del(call, out),
-        Id::Exists | Id::Touch => keys::exists(call, out),
-        Id::Expire => expiry::expire(call, out, true, false),
-        Id::Expireat => expiry::expire(call, out, true, true),
-        Id::Expiretime => expiry::ttl(call, out, true, true),
-        Id::Getdel => strings::getdel(call, out),
-        Id::Getex => strings::getex(call, out),
-        Id::Getrange | Id::Substr => strings::getrange(call, out),
-        Id::Getset => strings::getset(call, out),
-        Id::Incrby => call.integer(2).and_then(|delta| numbers::add(call, out, delta)),
-        Id::Incrbyfloat => numbers::incrbyfloat(call, out),
-        Id::Keys => keys::keys(call, out),
-        Id::Lindex => lists::index(call, out),
-        Id::Llen => lists::len(call, out),
-        Id::Lpop => lists::pop(call, out, End::Front),
-        Id::Lpush => lists::push(call, out, End::Front, false),
-        Id::Lpushx => lists::push(call, out, End::Front, true),
-        Id::Lrange => lists::range(call, out),
-        Id::MemoryUsage => keys::memory_usage(call, out),
-        Id::Msetnx => strings::mset(call, out, true),
-        Id::Persist => expiry::persist(call, out),
-        Id::Pexpire => expiry::expire(call, out, false, false),
-        Id::Pexpireat => expiry::expire(call, out, false, true),
-        Id::Pexpiretime => expiry::ttl(call, out, false, true),
-        Id::Psetex => strings::setex(call, out, false),
-        Id::Pttl => expiry::ttl(call, out, false, false),
-        Id::Randomkey => keys::randomkey(call, out),
-        Id::Rename => keys::rename(call, out, false),
-        Id::Renamenx => keys::rename(call, out, true),
-        Id::Rpop => lists::pop(call, out, End::Back),
-        Id::Rpush => lists::push(call, out, End::Back, false),
-        Id::Rpushx => lists::push(call, out, End::Back, true),
-        Id::Scan => keys::scan(call, out),
-        Id::Setex => strings::setex(call, out, true),
-        Id::Setnx => strings::setnx(call, out),
-        Id::Setrange => strings::setrange(call, out),
-        Id::Strlen => strings::strlen(call, out),
-        Id::Ttl => expiry::ttl(call, out, true, false),
-        Id::Type => keys::kind(call, out),
+        Name::Get => strings::get(call, out),
+        Name::Set => strings::set(call, out),
+        Name::Incr => numbers::add(call, out, 1),
+        Name::Mget => strings::mget(call, out),
+        Name::Mset => strings::mset(call, out, false),
+        Name::Append => strings::append(call, out),
+        Name::Decr => numbers::add(call, out, -1),
+        Name::Decrby => numbers::decrby(call, out),
+        Name::Del | Name::Unlink => keys::del(call, out),
+        Name::Exists | Name::Touch => keys::exists(call, out),
+        Name::Expire => expiry::expire(call, out, true, false),
+        Name::Expireat => expiry::expire(call, out, true, true),
+        Name::Expiretime => expiry::ttl(call, out, true, true),
+        Name::Getdel => strings::getdel(call, out),
+        Name::Getex => strings::getex(call, out),
+        Name::Getrange | Name::Substr => strings::getrange(call, out),
+        Name::Getset => strings::getset(call, out),
+        Name::Incrby => call.integer(2).and_then(|delta| numbers::add(call, out, delta)),
+        Name::Incrbyfloat => numbers::incrbyfloat(call, out),
+        Name::Keys => keys::keys(call, out),
+        Name::Lindex => lists::index(call, out),
+        Name::Llen => lists::len(call, out),
+        Name::Lpop => lists::pop(call, out, End::Front),
+        Name::Lpush => lists::push(call, out, End::Front, false),
+        Name::Lpushx => lists::push(call, out, End::Front, true),
+        Name::Lrange => lists::range(call, out),
+        Name::MemoryUsage => keys::memory_usage(call, out),
+        Name::Msetnx => strings::mset(call, out, true),
+        Name::Persist => expiry::persist(call, out),
+        Name::Pexpire => expiry::expire(call, out, false, false),
+        Name::Pexpireat => expiry::expire(call, out, false, true),
+        Name::Pexpiretime => expiry::ttl(call, out, false, true),
+        Name::Psetex => strings::setex(call, out, false),
+        Name::Pttl => expiry::ttl(call, out, false, false),
+        Name::Randomkey => keys::randomkey(call, out),
+        Name::Rename => keys::rename(call, out, false),
+        Name::Renamenx => keys::rename(call, out, true),
+        Name::Rpop => lists::pop(call, out, End::Back),
+        Name::Rpush => lists::push(call, out, End::Back, false),
+        Name::Rpushx => lists::push(call, out, End::Back, true),
+        Name::Scan => keys::scan(call, out),
+        Name::Setex => strings::setex(call, out, true),
+        Name::Setnx => strings::setnx(call, out),
+        Name::Setrange => strings::setrange(call, out),
+        Name::Strlen => strings::strlen(call, out),
+        Name::Ttl => expiry::ttl(call, out, true, false),
+        Name::Type => keys::kind(call, out),
         _ => return None,
     })
 }
@@ -178,38 +178,38 @@ fn on_objects(call: &Call<'_>, out: &mut Output) -> Option<Result> {
 /// Commands on the node and on the connection.
 fn on_node(call: &Call<'_>, client: &mut Client, out: &mut Output) -> Result {
     match call.spec.id {
-        Id::Auth => return connection::auth(call, client, out),
-        Id::ClientId => out.count(client.card.id),
-        Id::ClientInfo => connection::info(call, client, out),
-        Id::ClientKill => return connection::kill(call, client, out),
-        Id::ClientList => return connection::list(call, out),
-        Id::ClientGetname => connection::name(client, out),
-        Id::ClientNoEvict => return connection::no_evict(call, out),
-        Id::ClientReply => return connection::reply(call, client, out),
-        Id::ClientSetinfo => return connection::set_info(call, out),
-        Id::ClientSetname => return connection::set_name(call, client, out),
-        Id::Command => command::all(out),
-        Id::CommandCount => out.count(crate::server::resp::table::COMMANDS.len() as u64),
-        Id::CommandDocs => command::docs(call, out),
-        Id::CommandGetkeys => return command::keys(call, out),
-        Id::CommandInfo => command::info(call, out),
-        Id::CommandList => return command::list(call, out),
-        Id::ConfigGet => server::config_get(call, out),
-        Id::ConfigResetstat => out.ok(),
-        Id::ConfigSet => return server::config_set(call),
-        Id::Dbsize => server::dbsize(call, out),
-        Id::Echo => out.bulk(call.arg(1)),
-        Id::Flushall | Id::Flushdb => return server::flush(call, out),
-        Id::Hello => return connection::hello(call, client, out),
-        Id::Info => server::info(call, out),
-        Id::Ping => return connection::ping(call, out),
-        Id::Quit => {
+        Name::Auth => return connection::auth(call, client, out),
+        Name::ClientId => out.count(client.card.id),
+        Name::ClientInfo => connection::info(call, client, out),
+        Name::ClientKill => return connection::kill(call, client, out),
+        Name::ClientList => return connection::list(call, out),
+        Name::ClientGetname => connection::name(client, out),
+        Name::ClientNoEvict => return connection::no_evict(call, out),
+        Name::ClientReply => return connection::reply(call, client, out),
+        Name::ClientSetinfo => return connection::set_info(call, out),
+        Name::ClientSetname => return connection::set_name(call, client, out),
+        Name::Command => command::all(out),
+        Name::CommandCount => out.count(crate::server::resp::table::COMMANDS.len() as u64),
+        Name::CommandDocs => command::docs(call, out),
+        Name::CommandGetkeys => return command::keys(call, out),
+        Name::CommandInfo => command::info(call, out),
+        Name::CommandList => return command::list(call, out),
+        Name::ConfigGet => server::config_get(call, out),
+        Name::ConfigResetstat => out.ok(),
+        Name::ConfigSet => return server::config_set(call),
+        Name::Dbsize => server::dbsize(call, out),
+        Name::Echo => out.bulk(call.arg(1)),
+        Name::Flushall | Name::Flushdb => return server::flush(call, out),
+        Name::Hello => return connection::hello(call, client, out),
+        Name::Info => server::info(call, out),
+        Name::Ping => return connection::ping(call, out),
+        Name::Quit => {
             client.leaves = true;
             out.ok();
         }
-        Id::Reset => connection::reset(call, client, out),
-        Id::Select => return connection::select(call, out),
-        Id::Time => server::time(call, out),
+        Name::Reset => connection::reset(call, client, out),
+        Name::Select => return connection::select(call, out),
+        Name::Time => server::time(call, out),
         _ => return on_cluster(call, client, out),
     }
     Ok(())
@@ -218,22 +218,22 @@ fn on_node(call: &Call<'_>, client: &mut Client, out: &mut Output) -> Result {
 fn on_cluster(call: &Call<'_>, client: &Client, out: &mut Output) -> Result {
     cluster::check_enabled(call)?;
     match call.spec.id {
-        Id::ClusterCountkeysinslot => return cluster::count_keys_in_slot(call, out),
-        Id::ClusterGetkeysinslot => return cluster::keys_in_slot(call, out),
-        Id::ClusterInfo => cluster::info(call, out),
-        Id::ClusterKeyslot => cluster::key_slot(call, out),
-        Id::ClusterMyid => cluster::my_id(call, out),
-        Id::ClusterNodes => cluster::nodes(call, client, out),
-        Id::ClusterShards => cluster::shards(call, client, out),
-        Id::ClusterSlots => cluster::slots(call, client, out),
+        Name::ClusterCountkeysinslot => return cluster::count_keys_in_slot(call, out),
+        Name::ClusterGetkeysinslot => return cluster::keys_in_slot(call, out),
+        Name::ClusterInfo => cluster::info(call, out),
+        Name::ClusterKeyslot => cluster::key_slot(call, out),
+        Name::ClusterMyid => cluster::my_id(call, out),
+        Name::ClusterNodes => cluster::nodes(call, client, out),
+        Name::ClusterShards => cluster::shards(call, client, out),
+        Name::ClusterSlots => cluster::slots(call, client, out),
         // The table has no other command.
         _ => return Err(made(format!("ERR '{}' is not carried out", call.spec.name))),
     }
     Ok(())
 }
 
-fn is_container(id: Id) -> bool {
-    matches!(id, Id::Client | Id::Cluster | Id::Command | Id::Config | Id::Memory)
+fn is_container(id: Name) -> bool {
+    matches!(id, Name::Client | Name::Cluster | Name::Command | Name::Config | Name::Memory)
 }
 
 /// What C sees of bytes: up to a zero, and here no more than errors repeat.

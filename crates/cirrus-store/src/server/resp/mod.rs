@@ -165,7 +165,7 @@ impl Connection<'_> {
             if self.out.queued_bytes() > QUEUED_BYTES_MAX {
                 break Pause::Write;
             }
-            match self.input.next() {
+            match self.input.parse() {
                 Ok(Next::More) => match self.pay_for_held() {
                     Ok(()) => break Pause::Read,
                     Err(fault) => self.refuse(fault),

@@ -196,7 +196,7 @@ impl<L: AsMut<[u8]>> Input<L> {
     }
 
     /// Looks at the bytes that are here. After [`Next::Command`] the next call moves on.
-    pub fn next(&mut self) -> Result<Next, Broken> {
+    pub fn parse(&mut self) -> Result<Next, Broken> {
         if matches!(self.phase, Phase::Done) {
             self.finish();
         }
@@ -549,7 +549,7 @@ mod tests {
                     }
                 }
                 loop {
-                    match input.next().unwrap() {
+                    match input.parse().unwrap() {
                         Next::More => break,
                         Next::Admit(len) => input.admit(vec![0; len]),
                         Next::Refused => seen.push(0),
@@ -576,11 +576,11 @@ mod tests {
         ] {
             let mut input: Input<Vec<u8>> = Input::new(BytesMut::from(stream));
             input.set_trusted(true);
-            assert_eq!(input.next().unwrap_err(), expected);
+            assert_eq!(input.parse().unwrap_err(), expected);
         }
         let mut input: Input<Vec<u8>> = Input::new(BytesMut::from(&b"*1048576\r\n"[..]));
         input.set_trusted(true);
-        assert_eq!(input.next(), Ok(Next::More));
+        assert_eq!(input.parse(), Ok(Next::More));
         assert!(input.held_bytes() < 100, "{}", input.held_bytes());
     }
 }

@@ -11,7 +11,7 @@ macro_rules! table {
         $summary:literal;)*) => {
         $(#[$doc])*
         pub(super) const $list: &[Spec] = &[$(Spec {
-            id: Id::$id,
+            id: Name::$id,
             name: $name,
             arity: $arity,
             keys: $keys,
@@ -28,7 +28,7 @@ macro_rules! table {
 
 /// Names of commands and subcommands in code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Id {
+pub(super) enum Name {
     Append,
     Auth,
     Blpop,

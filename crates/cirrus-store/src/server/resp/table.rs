@@ -5,12 +5,12 @@
 //!
 //! A lookup: the name folded into 16 bytes, one multiplication, one comparison; no allocation.
 
-pub(super) use crate::server::resp::rows::{COMMANDS, Id, SUBCOMMANDS};
+pub(super) use crate::server::resp::rows::{COMMANDS, Name, SUBCOMMANDS};
 
 /// What is known of a command.
 #[derive(Debug)]
 pub(super) struct Spec {
-    pub(super) id: Id,
+    pub(super) id: Name,
     /// In lower case; of a subcommand with its container's: `client|id`.
     pub(super) name: &'static str,
     /// Arguments with the name; negative: at least so many.

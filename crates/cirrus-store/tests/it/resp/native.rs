@@ -75,11 +75,8 @@ async fn every_write_has_a_larger_version() {
     }
     // A put on the version before fails; one on this version holds.
     resp(&node, |wire| assert_eq!(wire.call(&["set", "k", "7"]), b"+OK\r\n")).await;
-    let if_version = |version| {
-        let mut options = PutOptions::default();
-        options.condition = Condition::IfVersion(version);
-        options
-    };
+    let if_version =
+        |version| PutOptions { condition: Condition::IfVersion(version), ..PutOptions::default() };
     let refused = client.put_with(&key("k"), "8", if_version(last)).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::WrongVersion);
     let now = client.stat(&key("k")).await.unwrap().version;
@@ -120,8 +117,8 @@ async fn integers_queues_and_ends_are_shared() {
 
     let at = SystemTime::now() + Duration::from_secs(1_000);
     let ms = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
-    let mut put = PutOptions::default();
-    put.expires_at = Some(u64::try_from(ms).unwrap());
+    let expires_at = Some(u64::try_from(ms).unwrap());
+    let put = PutOptions { expires_at, ..PutOptions::default() };
     client.put_with(&key("e"), "x", put).await.unwrap();
     let ends = resp(&node, |wire| wire.call(&["pexpiretime", "e"])).await;
     assert_eq!(ends, format!(":{ms}\r\n").as_bytes());
