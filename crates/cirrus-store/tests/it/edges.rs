@@ -26,13 +26,14 @@ const MODULES: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates and which of the others each may depend on; tests of a crate may use more.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("cirrus-units", &[]),
     ("cirrus-store", &["cirrus-units"]),
     ("cirrus-plan", &["cirrus-units"]),
     ("cirrus-macros", &["cirrus-units"]),
     ("cirrus", &["cirrus-macros", "cirrus-plan", "cirrus-store", "cirrus-units"]),
     ("cirrus-learn", &["cirrus", "cirrus-store", "cirrus-units"]),
+    ("cirrus-bench", &["cirrus-store", "cirrus-units"]),
     (
         "cirrus-cli",
         &["cirrus", "cirrus-learn", "cirrus-macros", "cirrus-plan", "cirrus-store", "cirrus-units"],
