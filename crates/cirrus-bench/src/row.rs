@@ -35,6 +35,7 @@ pub(crate) struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Number {
     OperationsPerServerSecond,
+    OperationsPerClientSecond,
     OperationsPerSecond,
     LatencyP99,
     SyscallsPerOperation,
@@ -46,6 +47,7 @@ impl Number {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::OperationsPerServerSecond => "per-cpu-second",
+            Self::OperationsPerClientSecond => "per-client-cpu-second",
             Self::OperationsPerSecond => "per-second",
             Self::LatencyP99 => "p99",
             Self::SyscallsPerOperation => "syscalls",
@@ -56,6 +58,7 @@ impl Number {
     fn unit(self) -> &'static str {
         match self {
             Self::OperationsPerServerSecond => "operations per server CPU-second",
+            Self::OperationsPerClientSecond => "operations per client CPU-second",
             Self::OperationsPerSecond => "operations per second",
             Self::LatencyP99 => "µs",
             Self::SyscallsPerOperation => "system calls per operation",
@@ -67,6 +70,7 @@ impl Number {
         match self {
             Self::LatencyP99 | Self::SyscallsPerOperation => "lower",
             Self::OperationsPerServerSecond
+            | Self::OperationsPerClientSecond
             | Self::OperationsPerSecond
             | Self::GigabytesPerSecond => "higher",
         }
@@ -78,6 +82,7 @@ impl Number {
         let operations = slice.work.operations as f64;
         match self {
             Self::OperationsPerServerSecond => operations / slice.server.as_secs_f64(),
+            Self::OperationsPerClientSecond => operations / slice.client.as_secs_f64(),
             Self::OperationsPerSecond => operations / slice.work.elapsed.as_secs_f64(),
             Self::LatencyP99 => slice.p99_us,
             Self::GigabytesPerSecond => {

@@ -59,6 +59,7 @@ fn measure(
     let mut rows = vec![
         subject.row(&compared, Number::OperationsPerSecond, Some(Target::AtLeast(2.0))),
         subject.row(&compared, Number::OperationsPerServerSecond, None),
+        subject.row(&compared, Number::OperationsPerClientSecond, None),
     ];
     name_client(&mut rows, is_crate);
 

@@ -250,3 +250,122 @@ fn index_of(event: &epoll::Event) -> usize {
     let data = event.data;
     usize::try_from(data.u64()).expect("an index that this loop gave")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+    use crate::load::{KeySpace, Operation, Protocol};
+
+    const SPACE: KeySpace = KeySpace { value_bytes: 64 };
+    const SLICE: Duration = Duration::from_millis(50);
+
+    fn script() -> Script {
+        Script::new(Protocol::Resp, Operation::Get, SPACE)
+    }
+
+    /// A server of one connection that answers each get through `answer`.
+    fn server(mut answer: impl FnMut(&[u8], &mut dyn FnMut(&[u8])) + Send + 'static) -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_nodelay(true).unwrap();
+            let script = script();
+            let mut request = vec![0; script.request.len()];
+            while stream.read_exact(&mut request).is_ok() {
+                let mut reply = script.reply.clone();
+                let (from, to) = (script.request_keys_at[0], script.reply_key_at.unwrap());
+                reply[to..to + 8].copy_from_slice(&request[from..from + 8]);
+                // A client that has found a mistake reads no further.
+                answer(&reply, &mut |bytes| drop(stream.write_all(bytes)));
+            }
+        });
+        address
+    }
+
+    fn play(address: SocketAddr, pipeline: usize, pace: Pace) -> Result<(Played, Latency)> {
+        let shape = Shape { connections: 1, pipeline };
+        let mut engine = Engine::connect(address, script(), shape)?;
+        let mut latency = Latency::new();
+        let mut keys = Keys::random(SPACE, 1);
+        engine.play(&mut keys, pace, SLICE, &mut latency).map(|played| (played, latency))
+    }
+
+    #[test]
+    fn replies_may_come_in_any_pieces() {
+        let mut count = 0;
+        let address = server(move |reply, write| {
+            count += 1;
+            reply.chunks(1 + count % 40).for_each(write);
+        });
+        let (played, _) = play(address, 16, Pace::Closed).unwrap();
+        assert!(played.operations > 0 && played.operations.is_multiple_of(16), "{played:?}");
+    }
+
+    #[test]
+    fn a_wrong_byte_anywhere_is_found() {
+        for wrong_at in [0, 3, 12, 40, script().reply.len() - 1] {
+            let mut left = 20;
+            let address = server(move |reply, write| {
+                let mut reply = reply.to_vec();
+                left -= 1;
+                if left == 0 {
+                    reply[wrong_at] ^= 1;
+                }
+                write(&reply);
+            });
+            let error = play(address, 4, Pace::Closed).unwrap_err().to_string();
+            assert!(error.contains("expected") && error.contains("the server said"), "{error}");
+        }
+    }
+
+    #[test]
+    fn more_than_was_asked_for_is_found() {
+        let address = server(|reply, write| write(&[reply, b"+OK\r\n"].concat()));
+        let error = play(address, 1, Pace::Closed).unwrap_err().to_string();
+        assert!(error.contains("more came than was asked for"), "{error}");
+    }
+
+    #[test]
+    fn a_fill_touches_every_key() {
+        let (sender, seen) = std::sync::mpsc::channel();
+        let address = server(move |reply, write| {
+            sender.send(reply.to_vec()).unwrap();
+            write(reply);
+        });
+        let shape = Shape { connections: 1, pipeline: 16 };
+        let mut engine = Engine::connect(address, script(), shape).unwrap();
+        engine.send(&mut Keys::ascending(SPACE), 1000).unwrap();
+        drop(engine);
+        let mut seen: Vec<Vec<u8>> = seen.iter().collect();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 1008, "1,000 keys in whole batches of 16");
+    }
+
+    #[test]
+    fn a_stall_is_charged_to_every_request_that_it_holds_up() {
+        let stall = SLICE / 2;
+        let stalling = || {
+            let mut count = 0;
+            server(move |reply, write| {
+                count += 1;
+                if count == 5 {
+                    thread::sleep(stall);
+                }
+                write(reply);
+            })
+        };
+        let interval = Duration::from_micros(500);
+        let (played, open) = play(stalling(), 1, Pace::Open { interval }).unwrap();
+        // Half of the slice is one stall: of the requests that were due in it, most waited long.
+        assert!(open.percentile_us(75.0) > 5_000.0, "{} µs", open.percentile_us(75.0));
+        assert!((50..200).contains(&played.operations), "{played:?}");
+        let (_, closed) = play(stalling(), 1, Pace::Closed).unwrap();
+        assert!(closed.percentile_us(75.0) < 5_000.0, "{} µs", closed.percentile_us(75.0));
+    }
+}

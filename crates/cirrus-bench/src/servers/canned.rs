@@ -49,10 +49,10 @@ impl Canned {
                     watch(&stream, next)?;
                     streams
                         .insert(next, Waiting { stream, begun: Vec::new(), replies: Vec::new() });
-                } else if let Some(waiting) = streams.get_mut(&data.u64()) {
-                    if !waiting.answer(&script, &mut buffer)? {
-                        streams.remove(&data.u64());
-                    }
+                } else if let Some(waiting) = streams.get_mut(&data.u64())
+                    && !waiting.answer(&script, &mut buffer)?
+                {
+                    streams.remove(&data.u64());
                 }
             }
         }
