@@ -64,6 +64,17 @@ impl Sums {
         }
     }
 
+    /// The sums of a value of `len` bytes, at most one block, from its beginning.
+    pub(crate) fn single(crc: u32, len: usize) -> Self {
+        debug_assert!(len <= BLOCK_BYTES, "{len} bytes are more than a block");
+        if len == 0 { Self::default() } else { Self(Repr::One(crc)) }
+    }
+
+    /// The sum of the first block; 0 where there is none.
+    pub(crate) fn first(&self) -> u32 {
+        if self.is_empty() { 0 } else { self.at(0) }
+    }
+
     /// The sums in a table from the wire; its length is the caller's to check.
     pub fn from_table(table: Bytes) -> Self {
         match <[u8; 4]>::try_from(table.as_ref()) {

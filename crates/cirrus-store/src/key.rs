@@ -43,14 +43,44 @@ impl Key {
         self.0.clone()
     }
 
-    /// The same key in a buffer of its own, so that keeping it keeps no larger buffer alive.
-    pub(crate) fn detached(&self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
-    }
-
     /// The slot that the key falls into.
     pub fn slot(&self) -> Slot {
         Slot::of(&self.0)
+    }
+}
+
+/// A key that is borrowed, with its slot: what looking up takes, without an allocation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyRef<'a> {
+    bytes: &'a [u8],
+    slot: Slot,
+}
+
+impl<'a> KeyRef<'a> {
+    /// `None` for no bytes, or more than [`KEY_BYTES_MAX`].
+    #[allow(dead_code, reason = "for keys that are no `Key` yet")]
+    pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
+        let is_key = !bytes.is_empty() && bytes.len() <= KEY_BYTES_MAX;
+        is_key.then(|| Self { bytes, slot: Slot::of(bytes) })
+    }
+
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The same key in a buffer of its own.
+    pub(crate) fn to_key(self) -> Key {
+        Key(Bytes::copy_from_slice(self.bytes))
+    }
+}
+
+impl<'a> From<&'a Key> for KeyRef<'a> {
+    fn from(key: &'a Key) -> Self {
+        Self { bytes: key.as_bytes(), slot: key.slot() }
     }
 }
 
@@ -183,5 +213,7 @@ mod tests {
         assert_eq!(Key::new("").unwrap_err().kind(), Kind::Invalid);
         assert!(Key::new(vec![0; 1024]).is_ok());
         assert_eq!(Key::new(vec![0; 1025]).unwrap_err().kind(), Kind::Invalid);
+        assert!(KeyRef::new(&[]).is_none() && KeyRef::new(&[0; 1025]).is_none());
+        assert_eq!(KeyRef::new(b"foo").unwrap().slot().number(), 12_182);
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,8 +15,7 @@ use tracing::debug;
 
 use crate::checksum::Sums;
 use crate::error::{Error, Kind};
-use crate::server::memory::Reservation;
-use crate::server::node::{Node, Parked, unix_ms};
+use crate::server::node::{Admitted, Node, Paid, Parked, unix_ms};
 use crate::server::session::Session;
 use crate::transport::{FrameReader, FrameWriter, Link, LinkReader, LinkWriter};
 use crate::wire::{
@@ -30,7 +29,7 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 const QUEUED_BYTES_MAX: usize = 1 << 20;
 
 /// How long a client may take for its hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the rest of a frame may take to arrive, or replies to leave, beside their bytes.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -48,10 +47,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Greets a client; an error means that it was turned away.
-    pub(super) async fn open(node: Arc<Node>, link: Link) -> Result<Self> {
+    /// Greets a client, whose first bytes are `first`; an error means that it was turned away.
+    pub(super) async fn open(node: Arc<Node>, link: Link, first: BytesMut) -> Result<Self> {
         let limits = HeadLimits { payload_bytes_max: VALUE_BYTES_MAX };
-        let mut reader = FrameReader::new(link.reader, limits);
+        let mut reader = FrameReader::starting_with(first, link.reader, limits);
         let mut writer = FrameWriter::new(link.writer);
         let hello = within(HELLO_TIMEOUT, reader.take(ClientHello::take)).await?;
         let hello = hello.ok_or_else(|| Error::new(Kind::Closed, "closed before its hello"))?;
@@ -120,9 +119,16 @@ impl Connection {
         let request_id = head.request_id;
         let patience = transfer_timeout(head.tail_bytes());
         match self.node.admit(&head) {
-            Ok(paid) => {
+            Ok(Admitted::Large(mut filling)) => {
+                let tail = self.reader.tail_into(&head, filling.bytes_mut());
+                let sums = within(patience, tail).await?;
+                let large = filling.finish(sums);
+                let (payload, sums) = (large.bytes().clone(), large.sums().clone());
+                self.execute(request_id, head, payload, sums, Paid::Large(large));
+            }
+            Ok(Admitted::Small(paid)) => {
                 let (payload, sums) = within(patience, self.reader.tail(&head)).await?;
-                self.execute(request_id, head, payload, sums, paid);
+                self.execute(request_id, head, payload, sums, Paid::Transit(paid));
             }
             Err(fault) => {
                 within(patience, self.reader.discard(&head)).await?;
@@ -141,14 +147,7 @@ impl Connection {
         within(transfer_timeout(self.writer.queued_bytes()), self.writer.flush()).await
     }
 
-    fn execute(
-        &mut self,
-        request_id: u64,
-        head: Head,
-        payload: Bytes,
-        sums: Sums,
-        paid: Reservation,
-    ) {
+    fn execute(&mut self, request_id: u64, head: Head, payload: Bytes, sums: Sums, paid: Paid) {
         let request = match Request::from_part(Part::of(head, payload, sums)) {
             Ok(request) => request,
             Err(error) => return self.answer(request_id, &Fault::from(&error).into()),

@@ -5,26 +5,27 @@
 //! client was told that it was not; whatever is answered has happened. Locks: a shard, then the
 //! view; never two shards.
 //!
-//! A get: one hash, one short lock, two reference counts; no copy, no allocation. A put: the same
-//! and one reservation; its value is the buffer that it arrived in.
+//! A get: one hash, one short lock; a small value is copied, a large one shared. A put: the same
+//! and one reservation; a large value is the buffer that it arrived in.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use foldhash::fast::FixedState;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::checksum::Sums;
 use crate::error::Kind;
-use crate::key::{Key, SLOTS, Slot, Version};
+use crate::key::{Key, Slot, Version};
 use crate::server::NodeOptions;
+use crate::server::keyspace::{
+    Contents, End, Filling, Found, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
+};
 use crate::server::memory::{Memory, Reservation};
+use crate::server::resp::Shared;
 use crate::server::session::{Session, Sessions};
-use crate::server::shard::{Content, Put, SLOTS_PER_SHARD, Shard, cost};
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
 use crate::wire::{BATCH_BYTES_MAX, Condition, Fault, Head, NEVER, Reply, Request, Write};
@@ -64,18 +65,17 @@ pub(super) struct Node {
     pub(super) options: NodeOptions,
     pub(super) incarnation: u64,
     pub(super) sessions: Sessions,
-    pub(super) hasher: FixedState,
     pub(super) connections: AtomicU64,
-    pub(super) shards: Vec<Mutex<Shard>>,
-    memory: Memory,
-    transit: Memory,
+    pub(super) keyspace: Keyspace,
+    pub(super) transit: Memory,
+    pub(super) resp: Shared,
     requests: AtomicU64,
-    place: RwLock<Place>,
+    standing: RwLock<Standing>,
 }
 
 /// Where the node stands in its pool.
 #[derive(Debug)]
-struct Place {
+struct Standing {
     id: NodeId,
     view: View,
 }
@@ -87,60 +87,54 @@ impl Node {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1)
         });
-        // Secret, so that nobody can choose keys that collide.
-        let hasher = FixedState::with_seed(RandomState::new().hash_one(incarnation));
-        let shards = std::iter::repeat_with(|| Mutex::new(Shard::new(hasher.clone())));
-        let shards = shards.take(usize::from(SLOTS / SLOTS_PER_SHARD)).collect();
         let capacity = options.capacity.bytes();
         Self {
             incarnation,
             sessions: Sessions::default(),
-            hasher,
             connections: AtomicU64::new(0),
-            shards,
-            memory: Memory::new(capacity),
+            keyspace: Keyspace::new(capacity),
             transit: Memory::new((capacity / TRANSIT_SHARE).max(TRANSIT_BYTES_MIN)),
+            resp: Shared::default(),
             requests: AtomicU64::new(0),
-            place: RwLock::new(Place { id: NodeId(0), view: View::single(1, "") }),
+            standing: RwLock::new(Standing { id: NodeId(0), view: View::single(1, "") }),
             options,
         }
     }
 
     pub(super) fn epoch(&self) -> u32 {
-        self.place.read().view.epoch
+        self.standing.read().view.epoch
     }
 
     /// Takes up a newer view, in which this node is `id`; an older one changes nothing. When this
     /// returns, nothing is under way any more that the old view allowed and the new one does not.
     pub(super) fn set_view(&self, id: NodeId, view: View) {
         {
-            let mut place = self.place.write();
-            if view.epoch <= place.view.epoch {
+            let mut standing = self.standing.write();
+            if view.epoch <= standing.view.epoch {
                 return;
             }
-            *place = Place { id, view };
+            *standing = Standing { id, view };
         }
         // Whoever is in a shard looked at the view after taking its lock.
-        for shard in &self.shards {
-            shard.lock().wake_all();
-        }
+        self.keyspace.wake_all();
     }
 
     /// Bytes for a payload that is about to arrive, or why it is not wanted. Small payloads are in
     /// the read buffer already. A batch does not become an object itself, so it is paid for out of
     /// another purse: a full node still reads and deletes in batches.
-    pub(super) fn admit(&self, head: &Head) -> Result<Reservation, Fault> {
+    pub(super) fn admit(&self, head: &Head) -> Result<Admitted, Fault> {
         let max =
             if head.is_batch() { BATCH_BYTES_MAX } else { self.options.limits.value_bytes_max };
         if head.payload_len > max {
             return Err(Fault { kind: Kind::TooLarge, detail: u64::from(max) });
         }
         match head.tail_bytes() {
-            small if small <= COPIED_BYTES_MAX => Ok(self.memory.nothing()),
-            large if head.is_batch() => {
-                self.transit.reserve(large as u64).map_err(|_| Kind::Busy.into())
-            }
-            large => self.memory.reserve(large as u64),
+            small if small <= COPIED_BYTES_MAX => Ok(Admitted::Small(self.transit.nothing())),
+            large if head.is_batch() => match self.transit.reserve(large as u64) {
+                Ok(paid) => Ok(Admitted::Small(paid)),
+                Err(_) => Err(Kind::Busy.into()),
+            },
+            _ => self.keyspace.filling(head.payload_bytes()).map(Admitted::Large),
         }
     }
 
@@ -149,7 +143,9 @@ impl Node {
     pub(super) fn refuse(&self, session: &Session, mut request: Request, fault: Fault) -> Reply {
         let write = request.writes_mut().first().map(|write| **write);
         let answer = match (write, request.key()) {
-            (Some(write), Some(key)) => self.write(session, write, key, |_, _| Err(fault)),
+            (Some(write), Some(key)) => {
+                self.write(session, write, key, unix_ms(), |_, _| Err(fault))
+            }
             (None, _) | (_, None) => Err(fault),
         };
         answer.unwrap_or_else(Reply::from)
@@ -161,7 +157,7 @@ impl Node {
         &self,
         session: &Session,
         request: Request,
-        paid: Reservation,
+        paid: Paid,
     ) -> Result<Reply, Parked> {
         let now_ms = unix_ms();
         match request {
@@ -169,7 +165,7 @@ impl Node {
                 self.count();
                 self.wait(key, newer_than, timeout_ms)
             }
-            // The purse of batches has paid until all items are done.
+            // `paid`, out of the purse of batches, is held until all items are done.
             Request::Batch(items) => Ok(self.batch(session, items, now_ms)),
             Request::Ping
             | Request::Get { .. }
@@ -181,7 +177,11 @@ impl Node {
             | Request::Push { .. }
             | Request::Pop { .. }
             | Request::Stats => {
-                let reply = self.single(session, request, paid, u32::MAX, now_ms);
+                let large = match paid {
+                    Paid::Large(large) => Some(large),
+                    Paid::Transit(_) => None,
+                };
+                let reply = self.single(session, request, large, u32::MAX, now_ms);
                 Ok(reply.unwrap_or_else(Reply::from))
             }
         }
@@ -194,18 +194,16 @@ impl Node {
         newer_than: Version,
         timeout_ms: u32,
     ) -> Result<Reply, Parked> {
-        let now_ms = unix_ms();
-        let mut shard = self.shard(key.slot());
-        if let Err(fault) = self.held(key.slot()) {
-            return Ok(fault.into());
-        }
-        match shard.object(&key, now_ms) {
-            Ok(object) if object.version > newer_than => Ok(object.stat()),
-            Ok(_) | Err(_) => {
-                let signal = shard.wait(&key);
-                Err(Parked { key, newer_than, timeout_ms, signal })
+        let signal = self.keyspace.at(&key, unix_ms(), |place| {
+            if let Err(fault) = self.held(key.slot()) {
+                return Ok(fault.into());
             }
-        }
+            match place.found() {
+                Some(found) if found.version > newer_than => Ok(stat(&found)),
+                Some(_) | None => Err(place.signal()),
+            }
+        });
+        signal.map_err(|signal| Parked { key, newer_than, timeout_ms, signal })
     }
 
     /// Answers the items in turn. Values beyond the reply's share of memory are deferred, and items
@@ -213,8 +211,7 @@ impl Node {
     fn batch(&self, session: &Session, items: Vec<Request>, now_ms: u64) -> Reply {
         let mut room = BATCH_REPLY_BYTES_MAX;
         let replies = items.into_iter().map(|item| {
-            let (item, paid) = (detached(item), self.memory.nothing());
-            let reply = self.single(session, item, paid, room, now_ms).unwrap_or_else(Reply::from);
+            let reply = self.single(session, item, None, room, now_ms).unwrap_or_else(Reply::from);
             if let Reply::Value { value, .. } | Reply::Popped { value, .. } = &reply {
                 room -= u32::try_from(value.len()).unwrap_or(u32::MAX).min(room);
             }
@@ -227,7 +224,7 @@ impl Node {
         &self,
         session: &Session,
         request: Request,
-        mut paid: Reservation,
+        large: Option<Large>,
         room: u32,
         now_ms: u64,
     ) -> Result<Reply, Fault> {
@@ -236,51 +233,64 @@ impl Node {
             Request::Ping => Ok(Reply::Pong),
             Request::Stats => Ok(Reply::Stats(self.stats_json())),
             Request::Scan { prefix, slot, hash, limit } => {
-                Ok(Reply::Page(self.scan(&prefix, (slot, hash), limit, now_ms)))
+                Ok(Reply::Page(self.keyspace.scan(&prefix, (slot, hash), limit, now_ms)))
             }
-            Request::Stat { key } => {
-                let mut shard = self.shard(key.slot());
+            Request::Stat { key } => self.keyspace.at(&key, now_ms, |place| {
                 self.held(key.slot())?;
-                shard.object(&key, now_ms).map(|object| object.stat())
-            }
+                place.found().map(|found| stat(&found)).ok_or_else(|| Kind::NotFound.into())
+            }),
             Request::Get { .. } => self.get(request, room, now_ms),
             Request::Put { key, write, condition, expires_at, value, sums } => {
-                // Summed before the lock is taken; what is wrong is said only to a write that has
-                // had no answer yet.
-                let checked = sums.check(0, &value).map_err(|error| Fault::from(&error));
-                self.write(session, write, &key, |shard, epoch| {
-                    checked?;
-                    paid.resize(cost(&key, &value, &sums))?;
-                    let reservation = paid;
-                    let put = Put { key: &key, condition, expires_at, value, sums, reservation };
-                    shard.put(put, now_ms, epoch)
+                let value = self.value(&value, &sums, large);
+                self.write(session, write, &key, now_ms, |place, epoch| {
+                    check(place, condition)?;
+                    let version = place.put(value?, expires_at, epoch)?;
+                    Ok(Reply::Written { version })
                 })
             }
             Request::Delete { key, write, condition } => {
-                self.write(session, write, &key, |shard, epoch| {
-                    shard.delete(&key, condition, now_ms, epoch)
+                self.write(session, write, &key, now_ms, |place, epoch| {
+                    let found = place.found().ok_or(Kind::NotFound)?;
+                    check_version(found.version, condition)?;
+                    let version = place.remove(epoch).ok_or(Kind::NotFound)?;
+                    Ok(Reply::Deleted { version })
                 })
             }
             Request::Add { key, write, delta } => {
-                self.write(session, write, &key, |shard, epoch| {
-                    shard.add(&key, delta, now_ms, epoch, &self.memory)
-                })
+                self.write(session, write, &key, now_ms, |place, epoch| add(place, delta, epoch))
             }
             Request::Push { key, write, queue_bytes_max, value, sums } => {
-                let checked = sums.check(0, &value).map_err(|error| Fault::from(&error));
-                self.write(session, write, &key, |shard, epoch| {
-                    checked?;
-                    paid.resize(cost(&key, &value, &sums))?;
-                    let (condition, reservation) = (Condition::Always, paid);
-                    let expires_at = NEVER;
-                    let push = Put { key: &key, condition, expires_at, value, sums, reservation };
-                    shard.push(push, queue_bytes_max, now_ms, epoch)
+                let item = self.value(&value, &sums, large);
+                self.write(session, write, &key, now_ms, |place, epoch| {
+                    push(place, item?, queue_bytes_max, epoch)
                 })
             }
-            Request::Pop { key, write } => self
-                .write(session, write, &key, |shard, epoch| shard.pop(&key, room, now_ms, epoch)),
+            Request::Pop { key, write } => {
+                self.write(session, write, &key, now_ms, |place, epoch| pop(place, room, epoch))
+            }
             // Neither may stand in a batch, and alone they do not come here.
             Request::Batch(_) | Request::Wait { .. } => Err(Kind::Protocol.into()),
+        }
+    }
+
+    /// A value as the keyspace takes it. It is summed before the lock is taken; what is wrong is
+    /// said only to a write that has had no answer yet.
+    fn value<'v>(
+        &self,
+        bytes: &'v Bytes,
+        sums: &Sums,
+        large: Option<Large>,
+    ) -> Result<Value<'v>, Fault> {
+        sums.check(0, bytes).map_err(|error| Fault::from(&error))?;
+        match large {
+            _ if bytes.len() <= SMALL_BYTES_MAX => Ok(Value::Small { bytes, crc: sums.first() }),
+            Some(large) => Ok(Value::Large(large)),
+            // An item of a batch: copied, so that storing it does not keep the whole batch alive.
+            None => {
+                let mut filling = self.keyspace.filling(bytes.len())?;
+                filling.bytes_mut().copy_from_slice(bytes);
+                Ok(Value::Large(filling.finish(Sums::copied(&sums.to_table()))))
+            }
         }
     }
 
@@ -288,32 +298,39 @@ impl Node {
         let Request::Get { key, offset, len, newer_than, inline_bytes_max } = request else {
             return Err(Kind::Protocol.into());
         };
-        let mut shard = self.shard(key.slot());
-        self.held(key.slot())?;
-        let object = shard.object(&key, now_ms)?;
-        let version = object.version;
-        let Content::Value { value, sums } = &object.content else {
-            return Err(Kind::WrongType.into());
-        };
-        if newer_than >= version {
-            return Ok(Reply::NotModified { version });
+        let (reply, whole) = self.keyspace.at(&key, now_ms, |place| {
+            self.held(key.slot())?;
+            let found = place.found().ok_or(Kind::NotFound)?;
+            let version = found.version;
+            let Contents::Value(stored) = found.content else {
+                return Err(Fault::from(Kind::WrongType));
+            };
+            if newer_than >= version {
+                return Ok((Reply::NotModified { version }, None));
+            }
+            let size = stored.len() as u64;
+            let from = offset.min(size);
+            let to = offset.saturating_add(len).min(size).max(from);
+            if to - from > u64::from(inline_bytes_max.min(room)) {
+                return Ok((Reply::Deferred { version, size }, None));
+            }
+            let (value, sums) = (stored.to_bytes(), stored.to_sums());
+            let expires_at = found.expires_at;
+            let whole = Reply::Value { version, size, offset: from, expires_at, value, sums };
+            Ok((whole, Some((index(from), index(to)))))
+        })?;
+        match (reply, whole) {
+            (Reply::Value { version, size, offset, expires_at, value, sums }, Some((from, to)))
+                if to - from != value.len() =>
+            {
+                // Cut, and its edges summed, after the lock was released.
+                let slice = sums.slice(&value, from, to - from);
+                let sums = slice.map_err(|error| Fault::from(&error))?;
+                let value = value.slice(from..to);
+                Ok(Reply::Value { version, size, offset, expires_at, value, sums })
+            }
+            (reply, _) => Ok(reply),
         }
-        let size = value.len() as u64;
-        let from = offset.min(size);
-        let to = offset.saturating_add(len).min(size).max(from);
-        if to - from > u64::from(inline_bytes_max.min(room)) {
-            return Ok(Reply::Deferred { version, size });
-        }
-        let (value, sums, expires_at) = (value.clone(), sums.clone(), object.expires_at);
-        drop(shard);
-        let (start, end) = (index(from), index(to));
-        let (value, sums) = if (from, to) == (0, size) {
-            (value, sums)
-        } else {
-            let slice = sums.slice(&value, start, end - start);
-            (value.slice(start..end), slice.map_err(|error| Fault::from(&error))?)
-        };
-        Ok(Reply::Value { version, size, offset: from, expires_at, value, sums })
     }
 
     /// Applies a write, unless it has been answered before: then that answer is repeated.
@@ -322,45 +339,45 @@ impl Node {
         session: &Session,
         write: Write,
         key: &Key,
-        apply: impl FnOnce(&mut Shard, u32) -> Result<Reply, Fault>,
+        now_ms: u64,
+        apply: impl FnOnce(&mut Place<'_>, u32) -> Result<Reply, Fault>,
     ) -> Result<Reply, Fault> {
-        let mut shard = self.shard(key.slot());
-        if let Some(reply) = shard.result(session.life, write.sequence) {
-            return Ok(reply);
-        }
-        if write.sequence <= session.acknowledged() {
-            // A late duplicate: its result was acknowledged, and is gone.
-            return Err(Kind::Unknown.into());
-        }
-        let epoch = self.held(key.slot())?;
-        session.acknowledge(write.acknowledged.min(write.sequence.saturating_sub(1)));
-        if !shard.may_record(session.life, session.acknowledged()) {
-            return Err(Kind::Busy.into());
-        }
-        let answer = apply(&mut shard, epoch);
-        let is_final = match &answer {
-            Ok(_) => true,
-            // The first copy of a repeated write may still be on its way, over a connection that
-            // was cut: it must find the answer that the client has had. Busy is no final answer.
-            Err(fault) => write.retry && fault.kind != Kind::Busy,
-        };
-        if is_final {
-            let reply = answer.clone().unwrap_or_else(Reply::from);
-            shard.record(session.life, write.sequence, reply, &self.memory);
-        }
-        answer
-    }
-
-    fn shard(&self, slot: Slot) -> MutexGuard<'_, Shard> {
-        self.shards[usize::from(slot.number() / SLOTS_PER_SHARD)].lock()
+        self.keyspace.at(key, now_ms, |place| {
+            if let Some(reply) = place.results().find(session.life, write.sequence) {
+                return Ok(reply);
+            }
+            if write.sequence <= session.acknowledged() {
+                // A late duplicate: its result was acknowledged, and is gone.
+                return Err(Kind::Unknown.into());
+            }
+            let epoch = self.held(key.slot())?;
+            session.acknowledge(write.acknowledged.min(write.sequence.saturating_sub(1)));
+            if !place.results().may_record(session.life, session.acknowledged()) {
+                return Err(Kind::Busy.into());
+            }
+            let answer = apply(place, epoch);
+            let is_final = match &answer {
+                Ok(_) => true,
+                // The first copy of a repeated write may still be on its way, over a connection
+                // that was cut: it must find the answer that the client has had. Busy is no final
+                // answer.
+                Err(fault) => write.retry && fault.kind != Kind::Busy,
+            };
+            if is_final {
+                let reply = answer.clone().unwrap_or_else(Reply::from);
+                let memory = self.keyspace.memory();
+                place.results().record(session.life, write.sequence, reply, memory);
+            }
+            answer
+        })
     }
 
     /// The epoch in which this node holds `slot`, or `Moved`. Called with the slot's shard locked.
-    fn held(&self, slot: Slot) -> Result<u32, Fault> {
-        let place = self.place.read();
-        let epoch = place.view.epoch;
-        match place.view.holder(slot) {
-            Some(holder) if holder.id == place.id => Ok(epoch),
+    pub(super) fn held(&self, slot: Slot) -> Result<u32, Fault> {
+        let standing = self.standing.read();
+        let epoch = standing.view.epoch;
+        match standing.view.holder(slot) {
+            Some(holder) if holder.id == standing.id => Ok(epoch),
             Some(_) | None => Err(Fault { kind: Kind::Moved, detail: u64::from(epoch) }),
         }
     }
@@ -369,18 +386,16 @@ impl Node {
     pub(super) fn sweep(&self) {
         let now_ms = unix_ms();
         let census = self.sessions.forget_idle(now_ms, self.options.session_idle);
-        for shard in &self.shards {
-            shard.lock().sweep(now_ms, &census);
-        }
+        self.keyspace.sweep(now_ms, &census);
     }
 
     pub(super) fn stats(&self) -> NodeStats {
         NodeStats {
             incarnation: self.incarnation,
             epoch: self.epoch(),
-            capacity_bytes: self.memory.capacity(),
-            used_bytes: self.memory.used(),
-            objects: self.shards.iter().map(|shard| shard.lock().objects.len() as u64).sum(),
+            capacity_bytes: self.keyspace.memory().capacity(),
+            used_bytes: self.keyspace.memory().used(),
+            objects: self.keyspace.len(),
             sessions: self.sessions.len() as u64,
             connections: self.connections.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
@@ -391,8 +406,19 @@ impl Node {
         serde_json::to_vec(&self.stats()).expect("numbers are always JSON").into()
     }
 
+    /// Which node this is, and its view.
+    pub(super) fn standing(&self) -> (NodeId, View) {
+        let standing = self.standing.read();
+        (standing.id, standing.view.clone())
+    }
+
     fn count(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.count_many(1);
+    }
+
+    /// Counts requests that were answered.
+    pub(super) fn count_many(&self, requests: u64) {
+        self.requests.fetch_add(requests, Ordering::Relaxed);
     }
 }
 
@@ -404,13 +430,92 @@ pub(super) struct Parked {
     pub(super) signal: oneshot::Receiver<()>,
 }
 
-/// An item of a batch with its own value, so that storing it does not keep the whole batch alive.
-fn detached(mut item: Request) -> Request {
-    if let Request::Put { value, sums, .. } | Request::Push { value, sums, .. } = &mut item {
-        *value = Bytes::copy_from_slice(value);
-        *sums = Sums::copied(&sums.to_table());
+/// What a payload may go into.
+pub(super) enum Admitted {
+    /// It is in the read buffer already, or a batch that was paid for.
+    Small(Reservation),
+    /// It becomes a value itself.
+    Large(Filling),
+}
+
+/// What pays for a request's payload until it is carried out.
+pub(super) enum Paid {
+    #[expect(dead_code, reason = "held until the request is done")]
+    Transit(Reservation),
+    /// The payload itself.
+    Large(Large),
+}
+
+fn stat(found: &Found<'_>) -> Reply {
+    Reply::Stat {
+        version: found.version,
+        size: found.size(),
+        expires_at: found.expires_at,
+        queue: found.is_queue(),
     }
-    item
+}
+
+fn check(place: &Place<'_>, condition: Condition) -> Result<(), Fault> {
+    check_version(place.found().map_or(Version(0), |found| found.version), condition)
+}
+
+/// `version` is 0 where there is no object.
+fn check_version(version: Version, condition: Condition) -> Result<(), Fault> {
+    match condition {
+        Condition::Always => Ok(()),
+        Condition::IfAbsent if version == Version(0) => Ok(()),
+        Condition::IfVersion(wanted) if version == wanted => Ok(()),
+        Condition::IfAbsent | Condition::IfVersion(_) => {
+            Err(Fault { kind: Kind::WrongVersion, detail: version.0 })
+        }
+    }
+}
+
+/// Adds to an integer, whose end stays.
+fn add(place: &mut Place<'_>, delta: i64, epoch: u32) -> Result<Reply, Fault> {
+    let (before, expires_at) = match place.found() {
+        Some(Found { content: Contents::Value(stored), expires_at, .. }) => {
+            let text = std::str::from_utf8(stored.bytes()).map_err(|_| Kind::WrongType)?;
+            (text.parse::<i64>().map_err(|_| Kind::WrongType)?, expires_at)
+        }
+        Some(_) => return Err(Kind::WrongType.into()),
+        None => (0, NEVER),
+    };
+    let value = before.checked_add(delta).ok_or(Kind::TooLarge)?;
+    let version = place.put(Value::small(value.to_string().as_bytes()), expires_at, epoch)?;
+    Ok(Reply::Added { version, value })
+}
+
+fn push(
+    place: &mut Place<'_>,
+    item: Value<'_>,
+    bytes_max: u64,
+    epoch: u32,
+) -> Result<Reply, Fault> {
+    let before = match place.found() {
+        Some(Found { content: Contents::Queue(queue), .. }) => queue.bytes(),
+        Some(_) => return Err(Kind::WrongType.into()),
+        None => 0,
+    };
+    // An empty queue takes any one item, so that no bound can make a push wait for ever.
+    if before > 0 && before.saturating_add(item.len() as u64) > bytes_max {
+        return Err(Fault { kind: Kind::Busy, detail: before });
+    }
+    let (version, items) = place.queue_push(End::Back, item, epoch)?;
+    Ok(Reply::Pushed { version, items })
+}
+
+/// Takes the first item; [`Kind::Busy`] when it has more bytes than `inline_bytes_max`.
+fn pop(place: &mut Place<'_>, inline_bytes_max: u32, epoch: u32) -> Result<Reply, Fault> {
+    if let Some(Found { content: Contents::Queue(queue), .. }) = place.found() {
+        let is_too_long = |item: Stored<'_>| item.len() > inline_bytes_max as usize;
+        if queue.get(0).is_some_and(is_too_long) {
+            return Err(Kind::Busy.into());
+        }
+    }
+    let popped = place.queue_pop(End::Front, epoch)?.ok_or(Kind::NotFound)?;
+    let (value, sums) = popped.item.into_parts();
+    Ok(Reply::Popped { version: popped.version, items: popped.items, value, sums })
 }
 
 fn index(at: u64) -> usize {

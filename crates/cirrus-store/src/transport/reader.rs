@@ -29,7 +29,12 @@ pub(crate) struct FrameReader<R> {
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(crate) fn new(link: R, limits: HeadLimits) -> Self {
-        let buffer = BytesMut::with_capacity(BUFFER_BYTES);
+        Self::starting_with(BytesMut::with_capacity(BUFFER_BYTES), link, limits)
+    }
+
+    /// A reader for a link of which `buffer` has been read already.
+    pub(crate) fn starting_with(mut buffer: BytesMut, link: R, limits: HeadLimits) -> Self {
+        buffer.reserve(BUFFER_BYTES - buffer.len().min(BUFFER_BYTES));
         Self { link, buffer, limits, progress: Arc::default() }
     }
 
@@ -100,6 +105,30 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let mut tail = self.large_tail(len).await?;
         let table = tail.split_off(head.payload_bytes());
         Ok((tail, Sums::from_table(table)))
+    }
+
+    /// Reads the payload that follows `head` into `payload`, which has its length, and returns its
+    /// checksums, not yet checked.
+    pub(crate) async fn tail_into(&mut self, head: &Head, payload: &mut [u8]) -> Result<Sums> {
+        self.read_exact(payload).await?;
+        let mut table = vec![0; head.table_bytes()];
+        self.read_exact(&mut table).await?;
+        Ok(Sums::from_table(table.into()))
+    }
+
+    /// Fills `to` with what is here and then with what comes.
+    async fn read_exact(&mut self, to: &mut [u8]) -> Result<()> {
+        let mut filled = to.len().min(self.buffer.len());
+        self.buffer.copy_to_slice(&mut to[..filled]);
+        while filled < to.len() {
+            let read = self.link.read(&mut to[filled..]).await.map_err(failed)?;
+            if read == 0 {
+                return Err(closed("the peer closed the connection inside a payload"));
+            }
+            filled += read;
+            self.progress.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Reads past the payload that follows `head` without keeping it.

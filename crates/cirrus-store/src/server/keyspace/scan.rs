@@ -6,17 +6,23 @@
 use std::hash::BuildHasher;
 
 use crate::key::{Key, SLOTS};
-use crate::server::node::Node;
-use crate::server::shard::{Object, SLOTS_PER_SHARD, expired};
+use crate::server::keyspace::Keyspace;
+use crate::server::keyspace::shard::{Object, SLOTS_PER_SHARD};
 use crate::wire::{Page, PageItem};
 
 /// Objects looked at before a page is sent, full or not, so that others get their turn.
 const LOOKED_AT_MAX: usize = 64 * 1024;
 
-impl Node {
+impl Keyspace {
     /// The names from `cursor` on, in the order of (slot, hash), at least `limit` unless they end
     /// or too many others lie between them; names of equal place come together.
-    pub(super) fn scan(&self, prefix: &[u8], cursor: (u16, u64), limit: u32, now_ms: u64) -> Page {
+    pub(in crate::server) fn scan(
+        &self,
+        prefix: &[u8],
+        cursor: (u16, u64),
+        limit: u32,
+        now_ms: u64,
+    ) -> Page {
         let mut page = Page { items: Vec::new(), next: (SLOTS, 0) };
         let mut looked_at = 0;
         let first = usize::from(cursor.0 / SLOTS_PER_SHARD);
@@ -27,9 +33,9 @@ impl Node {
                 .objects
                 .iter()
                 .filter(|(key, object)| {
-                    key.as_bytes().starts_with(prefix) && !expired(object, now_ms)
+                    key.as_bytes().starts_with(prefix) && !object.expired(now_ms)
                 })
-                .map(|(key, object)| (self.place(key), key, object))
+                .map(|(key, object)| (self.order(key), key, object))
                 .filter(|(place, ..)| *place >= cursor)
                 .collect();
             // Beyond the page and the name after it the order does not matter.
@@ -48,11 +54,12 @@ impl Node {
                     return page;
                 }
                 page.next = place;
+                let found = object.found();
                 page.items.push(PageItem {
                     key: key.clone(),
-                    version: object.version,
-                    size: object.size(),
-                    queue: object.is_queue(),
+                    version: found.version,
+                    size: found.size(),
+                    queue: found.is_queue(),
                 });
             }
             if let Some(beyond) = beyond {
@@ -69,7 +76,7 @@ impl Node {
         page
     }
 
-    fn place(&self, key: &Key) -> (u16, u64) {
+    fn order(&self, key: &Key) -> (u16, u64) {
         (key.slot().number(), self.hasher.hash_one(key))
     }
 }

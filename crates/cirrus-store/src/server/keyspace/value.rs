@@ -1,0 +1,228 @@
+//! What an object holds: a value or a queue, small or large.
+//!
+//! Owns the forms in which values come ([`Value`]), lie ([`Stored`]) and leave ([`Item`]). Knows
+//! neither keys nor locks. Invariant: whoever holds a [`Large`] or a [`Filling`] holds bytes that
+//! the node's memory was charged for.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::checksum::Sums;
+use crate::server::memory::{Memory, Reservation};
+use crate::transport::COPIED_BYTES_MAX;
+use crate::wire::Fault;
+
+/// The longest value that is copied into an object's own record; longer ones are [`Large`].
+pub(in crate::server) const SMALL_BYTES_MAX: usize = COPIED_BYTES_MAX;
+
+/// A value on its way into an object.
+#[derive(Debug)]
+pub(in crate::server) enum Value<'a> {
+    /// At most [`SMALL_BYTES_MAX`] bytes, which are copied; and their crc32c.
+    Small { bytes: &'a [u8], crc: u32 },
+    /// Shared, never copied.
+    Large(Large),
+}
+
+impl<'a> Value<'a> {
+    /// A value of at most [`SMALL_BYTES_MAX`] bytes, summed here.
+    pub(in crate::server) fn small(bytes: &'a [u8]) -> Self {
+        Self::Small { bytes, crc: Sums::of(0, bytes).first() }
+    }
+
+    pub(in crate::server) fn len(&self) -> usize {
+        match self {
+            Self::Small { bytes, .. } => bytes.len(),
+            Self::Large(large) => large.bytes.len(),
+        }
+    }
+}
+
+/// A value as it lies in an object.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::server) enum Stored<'a> {
+    /// In the object's record: it may move when the lock is released.
+    Small { bytes: &'a [u8], crc: u32 },
+    /// In memory of its own: a clone of it stays.
+    Large(&'a Large),
+}
+
+impl<'a> Stored<'a> {
+    pub(in crate::server) fn bytes(&self) -> &'a [u8] {
+        match self {
+            Self::Small { bytes, .. } => bytes,
+            Self::Large(large) => &large.bytes,
+        }
+    }
+
+    pub(in crate::server) fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// The bytes to keep: a small value is copied, a large one shared.
+    pub(in crate::server) fn to_bytes(self) -> Bytes {
+        match self {
+            Self::Small { bytes, .. } => Bytes::copy_from_slice(bytes),
+            Self::Large(large) => large.bytes.clone(),
+        }
+    }
+
+    pub(in crate::server) fn to_sums(self) -> Sums {
+        match self {
+            Self::Small { bytes, crc } => Sums::single(crc, bytes.len()),
+            Self::Large(large) => large.sums.clone(),
+        }
+    }
+}
+
+/// A value of more than [`SMALL_BYTES_MAX`] bytes, paid for. Clones share it.
+#[derive(Debug, Clone)]
+pub(in crate::server) struct Large {
+    bytes: Bytes,
+    sums: Sums,
+}
+
+impl Large {
+    pub(in crate::server) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub(in crate::server) fn sums(&self) -> &Sums {
+        &self.sums
+    }
+}
+
+/// A large value on its way in: paid for, and filled by whoever receives it.
+#[derive(Debug)]
+pub(in crate::server) struct Filling {
+    bytes: Vec<u8>,
+    reservation: Reservation,
+}
+
+impl Filling {
+    pub(super) fn new(len: usize, memory: &Memory) -> Result<Self, Fault> {
+        let reservation = memory.reserve(len as u64)?;
+        Ok(Self { bytes: vec![0; len], reservation })
+    }
+
+    /// All of its bytes, to be written.
+    pub(in crate::server) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// The value, whose checksums came with it. They are the caller's to check.
+    pub(in crate::server) fn finish(self, sums: Sums) -> Large {
+        let paid = Paid { bytes: self.bytes, _reservation: self.reservation };
+        Large { bytes: Bytes::from_owner(paid), sums }
+    }
+
+    /// The value, summed here.
+    #[allow(dead_code, reason = "for protocols without checksums")]
+    pub(in crate::server) fn finish_summed(self) -> Large {
+        let sums = Sums::of(0, &self.bytes);
+        self.finish(sums)
+    }
+}
+
+impl AsMut<[u8]> for Filling {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.bytes_mut()
+    }
+}
+
+struct Paid {
+    bytes: Vec<u8>,
+    _reservation: Reservation,
+}
+
+impl AsRef<[u8]> for Paid {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Which end of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) enum End {
+    Front,
+    Back,
+}
+
+/// One item of a queue, that left it or lies in it.
+#[derive(Debug)]
+pub(in crate::server) enum Item {
+    Small { bytes: Box<[u8]>, crc: u32 },
+    Large(Large),
+}
+
+impl Item {
+    pub(super) fn of(value: Value<'_>) -> Self {
+        match value {
+            Value::Small { bytes, crc } => Self::Small { bytes: bytes.into(), crc },
+            Value::Large(large) => Self::Large(large),
+        }
+    }
+
+    pub(in crate::server) fn stored(&self) -> Stored<'_> {
+        match self {
+            Self::Small { bytes, crc } => Stored::Small { bytes, crc: *crc },
+            Self::Large(large) => Stored::Large(large),
+        }
+    }
+
+    pub(in crate::server) fn into_parts(self) -> (Bytes, Sums) {
+        match self {
+            Self::Small { bytes, crc } => {
+                let sums = Sums::single(crc, bytes.len());
+                (Bytes::from(bytes), sums)
+            }
+            Self::Large(large) => (large.bytes, large.sums),
+        }
+    }
+}
+
+/// The items of a queue, first to last.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Queue {
+    items: VecDeque<Item>,
+    bytes: u64,
+}
+
+impl Queue {
+    /// How many items there are.
+    pub(in crate::server) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Bytes of all items.
+    pub(in crate::server) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(in crate::server) fn get(&self, index: usize) -> Option<Stored<'_>> {
+        self.items.get(index).map(Item::stored)
+    }
+
+    #[allow(dead_code, reason = "the native protocol lists no queue")]
+    pub(in crate::server) fn iter(&self) -> impl DoubleEndedIterator<Item = Stored<'_>> {
+        self.items.iter().map(Item::stored)
+    }
+
+    pub(super) fn push(&mut self, end: End, item: Item) {
+        self.bytes += item.stored().len() as u64;
+        match end {
+            End::Front => self.items.push_front(item),
+            End::Back => self.items.push_back(item),
+        }
+    }
+
+    pub(super) fn pop(&mut self, end: End) -> Option<Item> {
+        let item = match end {
+            End::Front => self.items.pop_front(),
+            End::Back => self.items.pop_back(),
+        }?;
+        self.bytes -= item.stored().len() as u64;
+        Some(item)
+    }
+}
