@@ -32,13 +32,23 @@ impl Memory {
         self.0.used.load(Ordering::Relaxed)
     }
 
+    /// Bytes that may still be taken.
+    pub(super) fn free(&self) -> u64 {
+        self.0.capacity.saturating_sub(self.used())
+    }
+
     /// Takes `bytes` from the budget, or says how many are free.
     pub(super) fn reserve(&self, bytes: u64) -> Result<Reservation, Fault> {
+        self.take(bytes).map(|()| Reservation { memory: self.clone(), bytes })
+    }
+
+    /// The same without a guard: who took them gives them back.
+    pub(super) fn take(&self, bytes: u64) -> Result<(), Fault> {
         let taken = self.0.used.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(bytes).filter(|used| *used <= self.0.capacity)
         });
         match taken {
-            Ok(_) => Ok(Reservation { memory: self.clone(), bytes }),
+            Ok(_) => Ok(()),
             Err(used) => {
                 Err(Fault { kind: Kind::OutOfMemory, detail: self.0.capacity.saturating_sub(used) })
             }
@@ -50,9 +60,19 @@ impl Memory {
         Reservation { memory: self.clone(), bytes: 0 }
     }
 
+    /// Gives back what [`Memory::take`] or [`Memory::charge`] took.
+    pub(super) fn give(&self, bytes: u64) {
+        self.0.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Counts bytes that must be kept even when the node is full: the results of writes.
-    pub(super) fn charge(&self, bytes: u64) -> Reservation {
+    pub(super) fn charge(&self, bytes: u64) {
         self.0.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The same, given back when it is dropped.
+    pub(super) fn charged(&self, bytes: u64) -> Reservation {
+        self.charge(bytes);
         Reservation { memory: self.clone(), bytes }
     }
 }

@@ -8,8 +8,9 @@
 //! A get: one hash, one short lock; a small value is copied, a large one shared. A put: the same
 //! and one reservation; a large value is the buffer that it arrived in.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -52,6 +53,33 @@ pub struct NodeStats {
     pub used_bytes: u64,
     /// Objects that it holds.
     pub objects: u64,
+    /// Bytes of their keys, values and items.
+    #[serde(default)]
+    pub object_bytes: u64,
+    /// What an object costs beyond these, on average: pages, index, results of writes.
+    #[serde(default)]
+    pub overhead_bytes_per_object: u64,
+    /// Bytes of the index.
+    #[serde(default)]
+    pub index_bytes: u64,
+    /// Bytes of pages that small objects lie in.
+    #[serde(default)]
+    pub record_bytes: u64,
+    /// Of these, bytes between records.
+    #[serde(default)]
+    pub hole_bytes: u64,
+    /// Bytes of pages that large values lie in.
+    #[serde(default)]
+    pub large_bytes: u64,
+    /// Bytes of pages that are kept for the next large values.
+    #[serde(default)]
+    pub kept_bytes: u64,
+    /// The longest that a part of the index was locked to grow it, in microseconds.
+    #[serde(default)]
+    pub rehash_us_max: u64,
+    /// The longest that a part of the index was locked to move records, in microseconds.
+    #[serde(default)]
+    pub compaction_us_max: u64,
     /// Sessions whose results it keeps.
     pub sessions: u64,
     /// Open connections.
@@ -81,24 +109,25 @@ struct Standing {
 }
 
 impl Node {
-    pub(super) fn new(options: NodeOptions) -> Self {
+    /// Fails when the addresses for so much memory cannot be had.
+    pub(super) fn new(options: NodeOptions) -> io::Result<Self> {
         // A life is named by when it began: later lives have larger names.
         let incarnation = options.incarnation.unwrap_or_else(|| {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1)
         });
         let capacity = options.capacity.bytes();
-        Self {
+        Ok(Self {
             incarnation,
             sessions: Sessions::default(),
             connections: AtomicU64::new(0),
-            keyspace: Keyspace::new(capacity),
+            keyspace: Keyspace::new(capacity)?,
             transit: Memory::new((capacity / TRANSIT_SHARE).max(TRANSIT_BYTES_MIN)),
             resp: Shared::default(),
             requests: AtomicU64::new(0),
             standing: RwLock::new(Standing { id: NodeId(0), view: View::single(1, "") }),
             options,
-        }
+        })
     }
 
     pub(super) fn epoch(&self) -> u32 {
@@ -365,8 +394,7 @@ impl Node {
             };
             if is_final {
                 let reply = answer.clone().unwrap_or_else(Reply::from);
-                let memory = self.keyspace.memory();
-                place.results().record(session.life, write.sequence, reply, memory);
+                place.results().record(session.life, write.sequence, &reply);
             }
             answer
         })
@@ -390,12 +418,25 @@ impl Node {
     }
 
     pub(super) fn stats(&self) -> NodeStats {
+        let holdings = self.keyspace.holdings();
+        let used_bytes = self.keyspace.memory().used();
+        let overhead = used_bytes.saturating_sub(holdings.object_bytes);
+        let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         NodeStats {
             incarnation: self.incarnation,
             epoch: self.epoch(),
             capacity_bytes: self.keyspace.memory().capacity(),
-            used_bytes: self.keyspace.memory().used(),
-            objects: self.keyspace.len(),
+            used_bytes,
+            objects: holdings.objects,
+            object_bytes: holdings.object_bytes,
+            overhead_bytes_per_object: overhead / holdings.objects.max(1),
+            index_bytes: holdings.index_bytes,
+            record_bytes: holdings.record_bytes,
+            hole_bytes: holdings.hole_bytes,
+            large_bytes: holdings.large_bytes,
+            kept_bytes: holdings.kept_bytes,
+            rehash_us_max: microseconds(holdings.rehash_max),
+            compaction_us_max: microseconds(holdings.compaction_max),
             sessions: self.sessions.len() as u64,
             connections: self.connections.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),

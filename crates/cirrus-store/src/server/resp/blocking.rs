@@ -104,7 +104,7 @@ impl Lines {
             if matches!(*state, State::Waits) {
                 // Nothing there, or a value: they go on waiting.
                 let Ok(Some(popped)) = place.queue_pop(ticket.end, epoch) else { return };
-                let paid = memory.charge(popped.item.stored().len() as u64);
+                let paid = memory.charged(popped.item.stored().len() as u64);
                 let key = Key::new(key.to_vec()).expect("the line's key");
                 let (item, end) = (popped.item, ticket.end);
                 *state = State::Has(Served { key, item, end, _paid: paid });
