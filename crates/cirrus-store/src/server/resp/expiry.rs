@@ -108,7 +108,7 @@ pub(super) fn persist(call: &Call<'_>, out: &mut Output) -> Result {
     call.at(1, |place, _| {
         let ends = place.found().is_some_and(|found| found.expires_at != NEVER);
         if ends {
-            place.set_expires_at(NEVER);
+            place.set_expires_at(NEVER)?;
         }
         out.integer(i64::from(ends));
         Ok(())
