@@ -8,8 +8,10 @@ mod connection;
 mod keyspace;
 mod memory;
 mod node;
+mod operations;
 pub mod resp;
 mod session;
+mod stats;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -29,7 +31,7 @@ use tracing::{debug, warn};
 use crate::error::{Error, Kind, Result};
 use crate::server::connection::{Connection, HELLO_TIMEOUT};
 use crate::server::node::Node;
-pub use crate::server::node::NodeStats;
+pub use crate::server::stats::NodeStats;
 use crate::token::Token;
 use crate::transport::{Link, Listener};
 use crate::view::{NodeId, View};
@@ -172,7 +174,8 @@ const TLS: u8 = 0x16;
 /// Reads the first byte, which says what the client speaks.
 async fn open(node: &Arc<Node>, mut link: Link) -> Result<Opened> {
     let mut first = BytesMut::new();
-    let closed = |error| Error::new(Kind::Closed, "closed before its first byte").with_source(error);
+    let closed =
+        |error| Error::new(Kind::Closed, "closed before its first byte").with_source(error);
     let read = link.reader.read_buf(&mut first);
     match timeout(HELLO_TIMEOUT, read).await {
         Ok(read) => drop(read.map_err(closed)?),

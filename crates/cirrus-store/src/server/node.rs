@@ -1,20 +1,21 @@
 //! What a memory node holds, and how each request changes it.
 //!
-//! Owns the shards, the budget, the sessions and the node's view. Knows nothing of sockets.
-//! Invariant: a write is applied at most once for each (session, sequence), and never after the
-//! client was told that it was not; whatever is answered has happened. Locks: a shard, then the
-//! view; never two shards.
+//! Owns the keyspace, the sessions and the node's view. Knows nothing of sockets. Invariant: a write
+//! is applied at most once for each (session, sequence), and never after the client was told that
+//! it was not; whatever is answered has happened. Locks: a shard, then the view; never two shards.
 //!
-//! A get: one hash, one short lock; a small value is copied, a large one shared. A put: the same
-//! and one reservation; a large value is the buffer that it arrived in.
+//! A small get: two hashes (slot, index), one short lock, one copy, from the record to where the
+//! reply is written; no allocation. A large get: the same and a reference count, no copy. A small
+//! put: parsed where it was read, summed, one copy into its record under one short lock; its result
+//! is an entry in a ring; no allocation. A large put: read from the socket into its extent, summed
+//! there, never copied.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::checksum::Sums;
@@ -22,14 +23,15 @@ use crate::error::Kind;
 use crate::key::{Key, Slot, Version};
 use crate::server::NodeOptions;
 use crate::server::keyspace::{
-    Contents, End, Filling, Found, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
+    Contents, Filling, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
 };
 use crate::server::memory::{Memory, Reservation};
+use crate::server::operations::{add, check, check_version, pop, push, stat};
 use crate::server::resp::Shared;
 use crate::server::session::{Session, Sessions};
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
-use crate::wire::{BATCH_BYTES_MAX, Condition, Fault, Head, NEVER, Reply, Request, Write};
+use crate::wire::{BATCH_BYTES_MAX, Fault, Head, Reply, Request, WholeValue, Write};
 
 /// The most bytes of values in the reply to a batch.
 const BATCH_REPLY_BYTES_MAX: u32 = 16 << 20;
@@ -38,55 +40,6 @@ const BATCH_REPLY_BYTES_MAX: u32 = 16 << 20;
 /// a 16th of it, but room for one batch on the smallest node.
 const TRANSIT_SHARE: u64 = 16;
 const TRANSIT_BYTES_MIN: u64 = 2 * BATCH_BYTES_MAX as u64;
-
-/// A node's own numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct NodeStats {
-    /// This life of the node.
-    pub incarnation: u64,
-    /// The node's view of the pool.
-    pub epoch: u32,
-    /// Bytes that it may hold.
-    pub capacity_bytes: u64,
-    /// Bytes that it holds: keys, values, checksums, overhead, and results of writes.
-    pub used_bytes: u64,
-    /// Objects that it holds.
-    pub objects: u64,
-    /// Bytes of their keys, values and items.
-    #[serde(default)]
-    pub object_bytes: u64,
-    /// What an object costs beyond these, on average: pages, index, results of writes.
-    #[serde(default)]
-    pub overhead_bytes_per_object: u64,
-    /// Bytes of the index.
-    #[serde(default)]
-    pub index_bytes: u64,
-    /// Bytes of pages that small objects lie in.
-    #[serde(default)]
-    pub record_bytes: u64,
-    /// Of these, bytes between records.
-    #[serde(default)]
-    pub hole_bytes: u64,
-    /// Bytes of pages that large values lie in.
-    #[serde(default)]
-    pub large_bytes: u64,
-    /// Bytes of pages that are kept for the next large values.
-    #[serde(default)]
-    pub kept_bytes: u64,
-    /// The longest that a part of the index was locked to grow it, in microseconds.
-    #[serde(default)]
-    pub rehash_us_max: u64,
-    /// The longest that a part of the index was locked to move records, in microseconds.
-    #[serde(default)]
-    pub compaction_us_max: u64,
-    /// Sessions whose results it keeps.
-    pub sessions: u64,
-    /// Open connections.
-    pub connections: u64,
-    /// Requests answered since it started, items of batches counted.
-    pub requests: u64,
-}
 
 #[derive(Debug)]
 pub(super) struct Node {
@@ -97,7 +50,7 @@ pub(super) struct Node {
     pub(super) keyspace: Keyspace,
     pub(super) transit: Memory,
     pub(super) resp: Shared,
-    requests: AtomicU64,
+    pub(super) requests: AtomicU64,
     standing: RwLock<Standing>,
 }
 
@@ -224,7 +177,7 @@ impl Node {
         timeout_ms: u32,
     ) -> Result<Reply, Parked> {
         let signal = self.keyspace.at(&key, unix_ms(), |place| {
-            if let Err(fault) = self.held(key.slot()) {
+            if let Err(fault) = self.held(place.slot()) {
                 return Ok(fault.into());
             }
             match place.found() {
@@ -232,7 +185,8 @@ impl Node {
                 Some(_) | None => Err(place.signal()),
             }
         });
-        signal.map_err(|signal| Parked { key, newer_than, timeout_ms, signal })
+        // In a buffer of its own: the one that it came in is not kept for as long as the wait.
+        signal.map_err(|signal| Parked { key: key.detached(), newer_than, timeout_ms, signal })
     }
 
     /// Answers the items in turn. Values beyond the reply's share of memory are deferred, and items
@@ -265,10 +219,13 @@ impl Node {
                 Ok(Reply::Page(self.keyspace.scan(&prefix, (slot, hash), limit, now_ms)))
             }
             Request::Stat { key } => self.keyspace.at(&key, now_ms, |place| {
-                self.held(key.slot())?;
+                self.held(place.slot())?;
                 place.found().map(|found| stat(&found)).ok_or_else(|| Kind::NotFound.into())
             }),
-            Request::Get { .. } => self.get(request, room, now_ms),
+            Request::Get { .. } => {
+                let reply = self.get(request, room, now_ms, None::<fn(WholeValue<'_>)>)?;
+                reply.ok_or_else(|| Kind::Protocol.into())
+            }
             Request::Put { key, write, condition, expires_at, value, sums } => {
                 let value = self.value(&value, &sums, large);
                 self.write(session, write, &key, now_ms, |place, epoch| {
@@ -323,42 +280,68 @@ impl Node {
         }
     }
 
-    fn get(&self, request: Request, room: u32, now_ms: u64) -> Result<Reply, Fault> {
+    /// Answers a get. A small value that is wanted whole is handed to `copy`, with its shard
+    /// locked; anything else is returned.
+    pub(super) fn get_to(
+        &self,
+        request: Request,
+        copy: impl FnOnce(WholeValue<'_>),
+    ) -> Option<Reply> {
+        self.count();
+        match self.get(request, u32::MAX, unix_ms(), Some(copy)) {
+            Ok(reply) => reply,
+            Err(fault) => Some(fault.into()),
+        }
+    }
+
+    /// `None` means that the value was handed to `copy`.
+    fn get<C: FnOnce(WholeValue<'_>)>(
+        &self,
+        request: Request,
+        room: u32,
+        now_ms: u64,
+        copy: Option<C>,
+    ) -> Result<Option<Reply>, Fault> {
         let Request::Get { key, offset, len, newer_than, inline_bytes_max } = request else {
             return Err(Kind::Protocol.into());
         };
-        let (reply, whole) = self.keyspace.at(&key, now_ms, |place| {
-            self.held(key.slot())?;
+        let (reply, range) = self.keyspace.at(&key, now_ms, |place| {
+            self.held(place.slot())?;
             let found = place.found().ok_or(Kind::NotFound)?;
-            let version = found.version;
+            let (version, expires_at) = (found.version, found.expires_at);
             let Contents::Value(stored) = found.content else {
                 return Err(Fault::from(Kind::WrongType));
             };
             if newer_than >= version {
-                return Ok((Reply::NotModified { version }, None));
+                return Ok((Some(Reply::NotModified { version }), 0..0));
             }
             let size = stored.len() as u64;
             let from = offset.min(size);
             let to = offset.saturating_add(len).min(size).max(from);
             if to - from > u64::from(inline_bytes_max.min(room)) {
-                return Ok((Reply::Deferred { version, size }, None));
+                return Ok((Some(Reply::Deferred { version, size }), 0..0));
+            }
+            if let (Stored::Small { bytes: value, crc }, Some(copy)) = (stored, copy)
+                && (from, to) == (0, size)
+            {
+                copy(WholeValue { version, expires_at, value, crc });
+                return Ok((None, 0..0));
             }
             let (value, sums) = (stored.to_bytes(), stored.to_sums());
-            let expires_at = found.expires_at;
             let whole = Reply::Value { version, size, offset: from, expires_at, value, sums };
-            Ok((whole, Some((index(from), index(to)))))
+            Ok((Some(whole), index(from)..index(to)))
         })?;
-        match (reply, whole) {
-            (Reply::Value { version, size, offset, expires_at, value, sums }, Some((from, to)))
-                if to - from != value.len() =>
+        match reply {
+            Some(Reply::Value { version, size, offset, expires_at, value, sums })
+                if range.len() != value.len() =>
             {
                 // Cut, and its edges summed, after the lock was released.
-                let slice = sums.slice(&value, from, to - from);
+                let slice = sums.slice(&value, range.start, range.len());
                 let sums = slice.map_err(|error| Fault::from(&error))?;
-                let value = value.slice(from..to);
-                Ok(Reply::Value { version, size, offset, expires_at, value, sums })
+                let value = value.slice(range);
+                Ok(Some(Reply::Value { version, size, offset, expires_at, value, sums }))
             }
-            (reply, _) => Ok(reply),
+            reply => Ok(reply),
         }
     }
 
@@ -379,7 +362,7 @@ impl Node {
                 // A late duplicate: its result was acknowledged, and is gone.
                 return Err(Kind::Unknown.into());
             }
-            let epoch = self.held(key.slot())?;
+            let epoch = self.held(place.slot())?;
             session.acknowledge(write.acknowledged.min(write.sequence.saturating_sub(1)));
             if !place.results().may_record(session.life, session.acknowledged()) {
                 return Err(Kind::Busy.into());
@@ -415,32 +398,6 @@ impl Node {
         let now_ms = unix_ms();
         let census = self.sessions.forget_idle(now_ms, self.options.session_idle);
         self.keyspace.sweep(now_ms, &census);
-    }
-
-    pub(super) fn stats(&self) -> NodeStats {
-        let holdings = self.keyspace.holdings();
-        let used_bytes = self.keyspace.memory().used();
-        let overhead = used_bytes.saturating_sub(holdings.object_bytes);
-        let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        NodeStats {
-            incarnation: self.incarnation,
-            epoch: self.epoch(),
-            capacity_bytes: self.keyspace.memory().capacity(),
-            used_bytes,
-            objects: holdings.objects,
-            object_bytes: holdings.object_bytes,
-            overhead_bytes_per_object: overhead / holdings.objects.max(1),
-            index_bytes: holdings.index_bytes,
-            record_bytes: holdings.record_bytes,
-            hole_bytes: holdings.hole_bytes,
-            large_bytes: holdings.large_bytes,
-            kept_bytes: holdings.kept_bytes,
-            rehash_us_max: microseconds(holdings.rehash_max),
-            compaction_us_max: microseconds(holdings.compaction_max),
-            sessions: self.sessions.len() as u64,
-            connections: self.connections.load(Ordering::Relaxed),
-            requests: self.requests.load(Ordering::Relaxed),
-        }
     }
 
     fn stats_json(&self) -> Bytes {
@@ -485,78 +442,6 @@ pub(super) enum Paid {
     Transit(Reservation),
     /// The payload itself.
     Large(Large),
-}
-
-fn stat(found: &Found<'_>) -> Reply {
-    Reply::Stat {
-        version: found.version,
-        size: found.size(),
-        expires_at: found.expires_at,
-        queue: found.is_queue(),
-    }
-}
-
-fn check(place: &Place<'_>, condition: Condition) -> Result<(), Fault> {
-    check_version(place.found().map_or(Version(0), |found| found.version), condition)
-}
-
-/// `version` is 0 where there is no object.
-fn check_version(version: Version, condition: Condition) -> Result<(), Fault> {
-    match condition {
-        Condition::Always => Ok(()),
-        Condition::IfAbsent if version == Version(0) => Ok(()),
-        Condition::IfVersion(wanted) if version == wanted => Ok(()),
-        Condition::IfAbsent | Condition::IfVersion(_) => {
-            Err(Fault { kind: Kind::WrongVersion, detail: version.0 })
-        }
-    }
-}
-
-/// Adds to an integer, whose end stays.
-fn add(place: &mut Place<'_>, delta: i64, epoch: u32) -> Result<Reply, Fault> {
-    let (before, expires_at) = match place.found() {
-        Some(Found { content: Contents::Value(stored), expires_at, .. }) => {
-            let text = std::str::from_utf8(stored.bytes()).map_err(|_| Kind::WrongType)?;
-            (text.parse::<i64>().map_err(|_| Kind::WrongType)?, expires_at)
-        }
-        Some(_) => return Err(Kind::WrongType.into()),
-        None => (0, NEVER),
-    };
-    let value = before.checked_add(delta).ok_or(Kind::TooLarge)?;
-    let version = place.put(Value::small(value.to_string().as_bytes()), expires_at, epoch)?;
-    Ok(Reply::Added { version, value })
-}
-
-fn push(
-    place: &mut Place<'_>,
-    item: Value<'_>,
-    bytes_max: u64,
-    epoch: u32,
-) -> Result<Reply, Fault> {
-    let before = match place.found() {
-        Some(Found { content: Contents::Queue(queue), .. }) => queue.bytes(),
-        Some(_) => return Err(Kind::WrongType.into()),
-        None => 0,
-    };
-    // An empty queue takes any one item, so that no bound can make a push wait for ever.
-    if before > 0 && before.saturating_add(item.len() as u64) > bytes_max {
-        return Err(Fault { kind: Kind::Busy, detail: before });
-    }
-    let (version, items) = place.queue_push(End::Back, item, epoch)?;
-    Ok(Reply::Pushed { version, items })
-}
-
-/// Takes the first item; [`Kind::Busy`] when it has more bytes than `inline_bytes_max`.
-fn pop(place: &mut Place<'_>, inline_bytes_max: u32, epoch: u32) -> Result<Reply, Fault> {
-    if let Some(Found { content: Contents::Queue(queue), .. }) = place.found() {
-        let is_too_long = |item: Stored<'_>| item.len() > inline_bytes_max as usize;
-        if queue.get(0).is_some_and(is_too_long) {
-            return Err(Kind::Busy.into());
-        }
-    }
-    let popped = place.queue_pop(End::Front, epoch)?.ok_or(Kind::NotFound)?;
-    let (value, sums) = popped.item.into_parts();
-    Ok(Reply::Popped { version: popped.version, items: popped.items, value, sums })
 }
 
 fn index(at: u64) -> usize {

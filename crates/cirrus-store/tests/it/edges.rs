@@ -25,6 +25,20 @@ const MODULES: [(&str, &[&str]); 14] = [
     ("lib", &["checksum", "client", "error", "key", "object", "token"]),
 ];
 
+/// Rooms of the server and which others of it each may import beside itself.
+const SERVER: [(&str, &[&str]); 10] = [
+    ("memory", &[]),
+    ("session", &[]),
+    ("arena", &["memory"]),
+    ("keyspace", &["arena", "memory", "session"]),
+    ("operations", &["keyspace"]),
+    ("node", &["keyspace", "memory", "operations", "resp", "session", "NodeOptions"]),
+    ("stats", &["node"]),
+    ("connection", &["node", "session"]),
+    ("resp", &["connection", "keyspace", "memory", "node", "session"]),
+    ("mod", &["connection", "node", "resp", "stats"]),
+];
+
 /// Crates and which of the others each may depend on; tests of a crate may use more.
 const CRATES: [(&str, &[&str]); 8] = [
     ("cirrus-units", &[]),
@@ -128,6 +142,34 @@ fn modules_import_only_what_the_table_allows() {
         }
     }
     assert!(files.len() > 40, "{} files found", files.len());
+    assert!(wrong.is_empty(), "edges that the table does not have:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn rooms_of_the_server_import_only_what_the_table_allows() {
+    let root = source().join("server");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    let mut wrong = Vec::new();
+    for path in files.iter().filter(|path| !path.ends_with("tests.rs")) {
+        let inside = path.strip_prefix(&root).unwrap();
+        let first = inside.iter().next().unwrap().to_str().unwrap();
+        let room = first.trim_end_matches(".rs");
+        let row = SERVER.iter().find(|(name, _)| *name == room);
+        let Some((_, allowed)) = row else {
+            panic!("room {room} of the server is not in the table of who may use whom");
+        };
+        let code = code(path);
+        for (at, start) in code.match_indices("crate::server::") {
+            let name: String = code[at + start.len()..]
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            if name != room && !allowed.contains(&name.as_str()) {
+                wrong.push(format!("{} uses {name}", inside.display()));
+            }
+        }
+    }
     assert!(wrong.is_empty(), "edges that the table does not have:\n{}", wrong.join("\n"));
 }
 

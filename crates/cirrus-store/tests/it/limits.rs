@@ -171,9 +171,9 @@ fn nonsense() -> Vec<(&'static str, bool, Vec<u8>)> {
     long_token[36..38].copy_from_slice(&5000_u16.to_le_bytes());
     vec![
         ("HTTP", false, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
-        ("RESP", false, b"*1\r\n$4\r\nPING\r\n".to_vec()),
+        ("broken RESP", false, b"*1\r\n!4\r\nPING\r\n".to_vec()),
         ("TLS", false, vec![0x16, 3, 1, 2, 0, 1]),
-        ("zeros", false, vec![0; 64]),
+        ("zeros", false, vec![0; 70_000]),
         ("a wrong magic", false, wrong_magic),
         ("a damaged hello", false, damaged_hello),
         ("a long token", false, long_token),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod allocations;
 mod edges;
 mod faults;
 mod golden;
@@ -9,5 +10,6 @@ mod limits;
 mod moved;
 mod mutations;
 mod raw;
+mod resp;
 mod rig;
 mod store;

@@ -127,8 +127,10 @@ impl Class {
         self.slabs[index as usize].as_mut().expect("a slab that holds records is there")
     }
 
-    pub(super) fn slabs(&self) -> impl Iterator<Item = &Slab> {
-        self.slabs.iter().flatten()
+    /// Slabs without records that are no victims.
+    pub(super) fn empty(&self) -> Vec<u32> {
+        let sparse = self.lists[0].iter().copied();
+        sparse.filter(|index| self.slab(*index).live == 0).collect()
     }
 
     /// Takes up an empty slab.

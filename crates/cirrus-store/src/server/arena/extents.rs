@@ -93,6 +93,11 @@ impl Extents {
         Ok(Extent { room: self.0.clone(), start, pages, len })
     }
 
+    /// Bytes of the pages that `len` bytes take.
+    pub(in crate::server) fn cost(&self, len: usize) -> u64 {
+        (len.max(1).next_multiple_of(PAGE_BYTES)) as u64
+    }
+
     /// Gives back `bytes` of what is kept, or all of it; bytes that became free.
     pub(in crate::server) fn release(&self, bytes: u64) -> u64 {
         let pages = usize::try_from(bytes).unwrap_or(usize::MAX).div_ceil(PAGE_BYTES);

@@ -211,10 +211,7 @@ impl Slabs {
         let before = self.touched_bytes();
         for slabs in &self.classes {
             let mut slabs = slabs.lock();
-            let empty: Vec<u32> =
-                slabs.slabs().filter(|slab| slab.live == 0).map(|slab| slab.number).collect();
-            for number in empty {
-                let index = self.about[number as usize].load(Ordering::Relaxed) >> INDEX_SHIFT;
+            for index in slabs.empty() {
                 self.release(&mut slabs, index);
             }
         }

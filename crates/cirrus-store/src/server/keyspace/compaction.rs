@@ -9,7 +9,7 @@
 //! keyspace pays for it, a few shards with each operation, as long as holes are more than an eighth
 //! of the slabs; when the node is full, who needs room does whole rounds.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -20,10 +20,6 @@ use crate::server::keyspace::Keyspace;
 /// Holes may be this share of the touched pages, and this many bytes, before records are moved.
 const HOLES_SHARE: u64 = 8;
 const HOLES_BYTES_MIN: u64 = 1 << 20;
-
-/// Only slabs that are less full than this, in eighths, are emptied as long as there is room.
-const FILL_MAX: usize = 6;
-const FILL_MAX_PRESSED: usize = 8;
 
 /// A round empties at most one slab in this many, or a few.
 const ROUND_SHARE: u64 = 8;
@@ -47,8 +43,29 @@ const RETRY_BYTES: u64 = 64 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Compaction {
     round: Mutex<Option<Round>>,
-    /// Holes below this are not worth another look; 0 after each sweep.
-    in_vain_below: AtomicU64,
+    /// Whether there is a round: its victims' holes are not counted, and soon free.
+    is_under_way: AtomicBool,
+    /// Holes below this are not worth another look, while there is room and when there is none;
+    /// 0 after each sweep.
+    in_vain_below: [AtomicU64; 2],
+}
+
+/// How hard is looked for slabs to empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// There is room: only those that are less full than six eighths.
+    Thrift = 0,
+    /// There is none.
+    Room = 1,
+}
+
+impl Need {
+    fn fill_max(self) -> usize {
+        match self {
+            Self::Thrift => 6,
+            Self::Room => 8,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -90,7 +107,7 @@ impl Keyspace {
             let Some(mut round) = self.compaction.round.try_lock() else { return };
             let mut moved = 0;
             for _ in 0..STEP_SHARDS {
-                match self.visit(&mut round, FILL_MAX) {
+                match self.visit(&mut round, Need::Thrift) {
                     Some(bytes) => moved += bytes,
                     None => return,
                 }
@@ -111,14 +128,15 @@ impl Keyspace {
         }
         let missing = wanted.saturating_sub(self.memory.free());
         let holes = self.slabs.hole_bytes();
-        if missing > holes || holes < self.compaction.in_vain_below.load(Ordering::Relaxed) {
+        let is_under_way = self.compaction.is_under_way.load(Ordering::Relaxed);
+        if !is_under_way && (missing > holes || holes < self.in_vain_below(Need::Room)) {
             return false;
         }
         let mut round = self.compaction.round.lock();
         self.slabs.release_empty();
         let mut moved = 0;
         while !is_enough() && moved < ROOM_BYTES_MAX {
-            match self.visit(&mut round, FILL_MAX_PRESSED) {
+            match self.visit(&mut round, Need::Room) {
                 Some(bytes) => moved += bytes,
                 None => return is_enough(),
             }
@@ -130,11 +148,13 @@ impl Keyspace {
     pub(super) fn compact(&self) {
         self.slabs.release_empty();
         self.extents.sweep();
-        self.compaction.in_vain_below.store(0, Ordering::Relaxed);
+        for below in &self.compaction.in_vain_below {
+            below.store(0, Ordering::Relaxed);
+        }
         let Some(mut round) = self.compaction.round.try_lock() else { return };
         let mut moved = 0;
         while (round.is_some() || self.is_sparse()) && moved < SWEEP_BYTES_MAX {
-            match self.visit(&mut round, FILL_MAX) {
+            match self.visit(&mut round, Need::Thrift) {
                 Some(bytes) => moved += bytes,
                 None => return,
             }
@@ -145,7 +165,11 @@ impl Keyspace {
         let (holes, touched) = (self.slabs.hole_bytes(), self.slabs.touched_bytes());
         holes > HOLES_BYTES_MIN
             && holes > touched / HOLES_SHARE
-            && holes >= self.compaction.in_vain_below.load(Ordering::Relaxed)
+            && holes >= self.in_vain_below(Need::Thrift)
+    }
+
+    fn in_vain_below(&self, need: Need) -> u64 {
+        self.compaction.in_vain_below[need as usize].load(Ordering::Relaxed)
     }
 
     fn margin(&self) -> u64 {
@@ -154,19 +178,21 @@ impl Keyspace {
 
     /// Visits the next shard of the round, or begins one; bytes moved. `None` if there is nothing
     /// to gain.
-    fn visit(&self, state: &mut Option<Round>, fill_max: usize) -> Option<u64> {
+    fn visit(&self, state: &mut Option<Round>, need: Need) -> Option<u64> {
         let round = match state {
             Some(round) => round,
             None => {
                 let limit =
                     (self.slabs.touched_bytes() / SLAB_BYTES / ROUND_SHARE).max(ROUND_SLABS_MIN);
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-                let victims = self.slabs.choose_victims(fill_max, limit);
+                let victims = self.slabs.choose_victims(need.fill_max(), limit);
                 if victims.is_empty() {
                     let below = self.slabs.hole_bytes() + RETRY_BYTES;
-                    self.compaction.in_vain_below.store(below, Ordering::Relaxed);
+                    let in_vain_below = &self.compaction.in_vain_below[need as usize];
+                    in_vain_below.store(below, Ordering::Relaxed);
                     return None;
                 }
+                self.compaction.is_under_way.store(true, Ordering::Relaxed);
                 state.insert(Round { victims, next_shard: 0 })
             }
         };
@@ -176,6 +202,7 @@ impl Keyspace {
             && let Some(round) = state.take()
         {
             self.slabs.finish(round.victims);
+            self.compaction.is_under_way.store(false, Ordering::Relaxed);
         }
         Some(moved.unwrap_or(0))
     }

@@ -140,13 +140,16 @@ impl Keyspace {
     pub(super) fn filling(&self, len: usize) -> Result<Filling, Fault> {
         let turn = (len as u64).min(self.under_way.capacity());
         let turn = self.under_way.reserve(turn).map_err(|_| Kind::Busy)?;
-        let overhead = self.memory.reserve(Filling::overhead(len))?;
-        let extent = match self.extents.take(len) {
-            Ok(extent) => extent,
-            Err(fault) if !self.make_room(len as u64) => return Err(fault),
-            Err(_) => self.extents.take(len)?,
+        let take = || {
+            let extent = self.extents.take(len)?;
+            let overhead = self.memory.reserve(Filling::overhead(len))?;
+            Ok((extent, overhead))
         };
-        Ok(Filling::new(extent, overhead, turn))
+        let taken = take().or_else(|fault| {
+            let wanted = self.extents.cost(len) + Filling::overhead(len);
+            if self.make_room(wanted) { take() } else { Err(fault) }
+        });
+        taken.map(|(extent, overhead)| Filling::new(extent, overhead, turn))
     }
 
     /// Bytes that the node may hold, and holds.

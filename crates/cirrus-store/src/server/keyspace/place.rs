@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::error::Kind as ErrorKind;
-use crate::key::{KeyRef, Version};
+use crate::key::{KeyRef, Slot, Version};
 use crate::server::keyspace::Keyspace;
 use crate::server::keyspace::record::{self, Kind, View};
 use crate::server::keyspace::results::Results;
@@ -41,6 +41,11 @@ pub(in crate::server) struct Popped {
 }
 
 impl Place<'_> {
+    /// The slot of its key.
+    pub(in crate::server) fn slot(&self) -> Slot {
+        self.key.slot()
+    }
+
     /// The object; `None` if there is none or its time is over.
     pub(in crate::server) fn found(&self) -> Option<Found<'_>> {
         self.view().map(|view| self.shard.found(view))

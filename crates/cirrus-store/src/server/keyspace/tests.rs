@@ -55,6 +55,7 @@ fn content(found: &Found<'_>) -> Content {
 }
 
 /// Random operations on keys of this thread's own.
+#[expect(clippy::too_many_lines, reason = "an arm for each operation")]
 fn play(space: &Keyspace, thread: u64, rounds: u64, sizes: [u64; 3]) {
     let mut random = Random(thread);
     let mut model: HashMap<Key, (Content, u64)> = HashMap::new();
@@ -309,7 +310,9 @@ fn fill(space: &Keyspace, prefix: &str, len: usize, bytes: u64) -> u64 {
         let key = Key::try_from(format!("{prefix}{count:012}")).unwrap();
         put(space, &key, &value, NEVER).unwrap();
         count += 1;
-        if count % (bytes / len as u64 / 256).max(1) == 0 && space.holdings().object_bytes - before >= bytes {
+        if count % (bytes / len as u64 / 256).max(1) == 0
+            && space.holdings().object_bytes - before >= bytes
+        {
             return count;
         }
     }

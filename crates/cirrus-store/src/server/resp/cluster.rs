@@ -18,11 +18,8 @@ fn name_of(id: NodeId) -> String {
 
 /// Where clients reach a node: one whose address is not known is the one that they speak with.
 fn address_of(node: &ViewNode, client: &Client) -> (String, u16) {
-    let address = if node.address.is_empty() {
-        client.card.local_address()
-    } else {
-        node.address.clone()
-    };
+    let address =
+        if node.address.is_empty() { client.card.local_address() } else { node.address.clone() };
     let (host, port) = address.rsplit_once(':').unwrap_or((&address, "0"));
     (host.trim_matches(['[', ']']).to_owned(), port.parse().unwrap_or(0))
 }

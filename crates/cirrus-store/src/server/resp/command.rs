@@ -20,7 +20,7 @@ pub(super) fn info(call: &Call<'_>, out: &mut Output) {
     for index in 2..call.len() {
         match find_any(call.arg(index)) {
             Some(spec) => put_spec(out, spec),
-            None => out.null_array(),
+            None => out.null(),
         }
     }
 }
@@ -47,7 +47,11 @@ fn put_spec(out: &mut Output, spec: &Spec) {
 /// Words: simple strings of a set, or bulks of an array.
 fn put_words(out: &mut Output, words: &str, is_set: bool) {
     let words: Vec<&str> = words.split_ascii_whitespace().collect();
-    if is_set { out.set(words.len()) } else { out.array(words.len()) }
+    if is_set {
+        out.set(words.len())
+    } else {
+        out.array(words.len())
+    }
     for word in words {
         if is_set { out.simple(word) } else { out.bulk(word.as_bytes()) }
     }
@@ -141,9 +145,11 @@ pub(super) fn list(call: &Call<'_>, out: &mut Output) -> Result {
     let holds = |spec: &&Spec| match &filter {
         None => Some(true),
         Some((by, _)) if by == b"module" => Some(false),
-        Some((by, category)) if by == b"aclcat" => Some(spec.categories.split(' ').any(|own| {
-            own.trim_start_matches('@').as_bytes().eq_ignore_ascii_case(category)
-        })),
+        Some((by, category)) if by == b"aclcat" => Some(
+            spec.categories
+                .split(' ')
+                .any(|own| own.trim_start_matches('@').as_bytes().eq_ignore_ascii_case(category)),
+        ),
         Some((by, pattern)) if by == b"pattern" => {
             Some(glob::matches(&pattern.to_ascii_lowercase(), spec.name.as_bytes()))
         }

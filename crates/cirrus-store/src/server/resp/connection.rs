@@ -13,9 +13,8 @@ pub(super) const REDIS_VERSION: &str = "7.0.15";
 
 const WRONG_PASSWORD: Failure =
     Failure::Text("WRONGPASS invalid username-password pair or user is disabled.");
-const NAME_CHARACTERS: Failure = Failure::Text(
-    "ERR Client names cannot contain spaces, newlines or special characters.",
-);
+const NAME_CHARACTERS: Failure =
+    Failure::Text("ERR Client names cannot contain spaces, newlines or special characters.");
 
 /// What a connection has said about itself.
 #[derive(Debug)]
@@ -119,8 +118,8 @@ pub(super) fn hello(call: &Call<'_>, client: &mut Client, out: &mut Output) -> R
     if !client.is_trusted {
         return Err(Failure::Text(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
-             HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
-             select the RESP protocol version at the same time",
+             HELLO AUTH <user> <pass> option can be used to authenticate the client and select \
+             the RESP protocol version at the same time",
         ));
     }
     if let Some(name) = name {

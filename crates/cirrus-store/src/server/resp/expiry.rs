@@ -76,8 +76,12 @@ pub(super) fn expire(
             return Ok(());
         }
         match u64::try_from(then) {
-            Ok(at) if at > call.now_ms => drop(place.set_expires_at(at)),
-            Ok(_) | Err(_) => drop(place.remove(epoch)),
+            Ok(at) if at > call.now_ms => {
+                place.set_expires_at(at)?;
+            }
+            Ok(_) | Err(_) => {
+                place.remove(epoch);
+            }
         }
         out.integer(1);
         Ok(())

@@ -61,7 +61,11 @@ pub(super) fn rename(call: &Call<'_>, out: &mut Output, if_absent: bool) -> Resu
         let from = places.at(0);
         let Some(found) = from.found() else { return Err(Failure::Text("ERR no such key")) };
         if call.arg(1) == call.arg(2) {
-            if if_absent { out.integer(0) } else { out.ok() }
+            if if_absent {
+                out.integer(0)
+            } else {
+                out.ok()
+            }
             return Ok(());
         }
         let Contents::Value(stored) = found.content else {
@@ -79,7 +83,11 @@ pub(super) fn rename(call: &Call<'_>, out: &mut Output, if_absent: bool) -> Resu
         let value = shared.map_or_else(|| Value::small(&copied), Value::Large);
         places.at(1).put(value, expires_at, epoch)?;
         places.at(0).remove(epoch);
-        if if_absent { out.integer(1) } else { out.ok() }
+        if if_absent {
+            out.integer(1)
+        } else {
+            out.ok()
+        }
         Ok(())
     })
 }
@@ -88,18 +96,19 @@ pub(super) fn keys(call: &Call<'_>, out: &mut Output) -> Result {
     let pattern = call.arg(1);
     let mut names = Vec::new();
     // A listing of everything is as large as the names are: it is paid for.
-    let mut paid = call.node.keyspace.memory().nothing();
-    let mut cost = 0;
+    let memory = call.node.keyspace.memory();
+    let mut paid = memory.nothing();
     let mut cursor = (0, 0);
     while cursor.0 < SLOTS {
         let page = call.node.keyspace.scan(b"", cursor, PAGE_NAMES, call.now_ms);
+        let mut cost = 0;
         for item in page.items {
             if glob::matches(pattern, item.key.as_bytes()) {
                 cost += 2 * item.key.as_bytes().len() as u64 + NAME_OVERHEAD_BYTES;
                 names.push(item.key);
             }
         }
-        paid.resize(cost)?;
+        paid.absorb(&mut memory.reserve(cost)?);
         cursor = page.next;
     }
     out.array(names.len());
@@ -189,7 +198,8 @@ fn parse_cursor(text: &[u8]) -> Result<Option<(u16, u64)>> {
     if !all || digits.len() > 20 {
         return Err(Failure::Text("ERR invalid cursor"));
     }
-    let trimmed = digits.iter().position(|digit| *digit != b'0').map_or(&digits[..0], |at| &digits[at..]);
+    let trimmed =
+        digits.iter().position(|digit| *digit != b'0').map_or(&digits[..0], |at| &digits[at..]);
     if trimmed.is_empty() {
         return Ok(Some((0, 0)));
     }

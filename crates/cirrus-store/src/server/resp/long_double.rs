@@ -24,7 +24,8 @@ pub(super) struct LongDouble {
 }
 
 impl LongDouble {
-    pub(super) const ZERO: Self = Self { is_negative: false, mantissa: 0, exponent: 0, is_infinite: false };
+    pub(super) const ZERO: Self =
+        Self { is_negative: false, mantissa: 0, exponent: 0, is_infinite: false };
 
     /// The number that these bytes spell as C's `strtold` reads them, all of them.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
@@ -68,7 +69,8 @@ impl LongDouble {
         let shift = large.exponent - small.exponent;
         let wide = u128::from(large.mantissa) << 62;
         let narrow = shifted_down(u128::from(small.mantissa) << 62, shift);
-        let sum = if large.is_negative == small.is_negative { wide + narrow } else { wide - narrow };
+        let sum =
+            if large.is_negative == small.is_negative { wide + narrow } else { wide - narrow };
         Some(Self { is_negative: large.is_negative, ..rounded(sum, large.exponent - 62, false) })
     }
 
@@ -190,9 +192,9 @@ fn parse_exponent(text: &[u8]) -> Option<i64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let value = digits.iter().fold(0_i64, |value, digit| {
-        (value * 10 + i64::from(digit - b'0')).min(1_000_000)
-    });
+    let value = digits
+        .iter()
+        .fold(0_i64, |value, digit| (value * 10 + i64::from(digit - b'0')).min(1_000_000));
     Some(sign * value)
 }
 
@@ -421,7 +423,8 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused() {
-        for text in ["", " 1", "1 ", "abc", "1e", "1e+", ".", "nan", "1e5000", "1e-5000", "0x", "-"] {
+        for text in ["", " 1", "1 ", "abc", "1e", "1e+", ".", "nan", "1e5000", "1e-5000", "0x", "-"]
+        {
             assert_eq!(LongDouble::parse(text.as_bytes()), None, "{text:?}");
         }
         assert!(!LongDouble::parse(b"-Inf").unwrap().is_finite());

@@ -101,8 +101,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(value: i64) {
-            let text = value.to_string();
-            prop_assert_eq!(Decimal::of(value).as_bytes(), text.as_bytes());
+            let (text, decimal) = (value.to_string(), Decimal::of(value));
+            prop_assert_eq!(decimal.as_bytes(), text.as_bytes());
             prop_assert_eq!(parse_integer(text.as_bytes()), Some(value));
         }
     }
