@@ -69,12 +69,6 @@ impl Memory {
     pub(super) fn charge(&self, bytes: u64) {
         self.0.used.fetch_add(bytes, Ordering::Relaxed);
     }
-
-    /// The same, given back when it is dropped.
-    pub(super) fn charged(&self, bytes: u64) -> Reservation {
-        self.charge(bytes);
-        Reservation { memory: self.clone(), bytes }
-    }
 }
 
 /// Bytes taken from the budget; dropping it gives them back.
@@ -85,15 +79,6 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// Takes more or gives some back, so that it holds `bytes`.
-    pub(super) fn resize(&mut self, bytes: u64) -> Result<(), Fault> {
-        match bytes.checked_sub(self.bytes) {
-            Some(more) => self.absorb(&mut self.memory.reserve(more)?),
-            None => self.shrink(self.bytes - bytes),
-        }
-        Ok(())
-    }
-
     /// Takes over what another one holds.
     pub(super) fn absorb(&mut self, other: &mut Self) {
         self.bytes += std::mem::take(&mut other.bytes);

@@ -640,4 +640,58 @@ mod tests {
         assert_eq!(input.next(), Ok(Next::More));
         assert!(input.held_bytes() < 100, "{}", input.held_bytes());
     }
+
+    /// The commands and the end of a stream whose bytes arrive in pieces of `piece` bytes.
+    fn parse(bytes: &[u8], piece: usize) -> (Vec<Vec<Vec<u8>>>, Option<Broken>) {
+        let mut input: Input<Vec<u8>> = Input::new(BytesMut::new());
+        let mut commands = Vec::new();
+        for piece in bytes.chunks(piece) {
+            match input.room() {
+                Room::Small(buffer) => buffer.extend_from_slice(piece),
+                Room::Large(_) => panic!("no argument here is large"),
+            }
+            loop {
+                match input.next() {
+                    Ok(Next::Command) => {
+                        let argument = |index| match input.argument(index) {
+                            Argument::Here(bytes) => bytes.to_vec(),
+                            Argument::Large(_) => panic!("no argument here is large"),
+                        };
+                        commands.push((0..input.argument_count()).map(argument).collect());
+                    }
+                    Ok(Next::More) => break,
+                    Ok(other) => panic!("{other:?}"),
+                    Err(broken) => return (commands, Some(broken)),
+                }
+            }
+        }
+        (commands, None)
+    }
+
+    #[test]
+    fn a_command_that_is_here_whole_is_the_one_that_comes_in_pieces() {
+        let streams: [&[u8]; 14] = [
+            b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n",
+            b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n*1\r\n$4\r\nPI",
+            b"*0\r\n*1\r\n$4\r\nPING\r\nPING\r\n",
+            b"*-1\r\n*1\r\n$4\r\nPING\r\n",
+            b"*01\r\n$4\r\nPING\r\n",
+            b"*1\r\n$04\r\nPING\r\n",
+            b"*1\r\n$\r\nPING\r\n",
+            b"*1\r\n$-1\r\n",
+            b"*1\r\n+4\r\nPING\r\n",
+            b"*1x\r\n$4\r\nPING\r\n",
+            b"*1\rx$4\rxPINGxx*1\r\n$4\r\nPING\r\n",
+            b"*11\r\n$1\r\na\r\n",
+            b"*1\r\n$16385\r\n",
+            b"*1\r\n$123456\r\n",
+        ];
+        for stream in streams {
+            let shown = stream.escape_ascii();
+            let expected = parse(stream, 1);
+            for piece in [2, 3, 7, stream.len()] {
+                assert_eq!(parse(stream, piece), expected, "{shown} by {piece}");
+            }
+        }
+    }
 }
