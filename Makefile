@@ -1,4 +1,4 @@
-# What people type: make run, make test, make accept.
+# What people type: make run, make test, make bench, make accept.
 
 CARGO ?= cargo
 # One profile for everything, so that the heavy crates are built once.
@@ -7,11 +7,12 @@ APT ?= $(if $(filter 0,$(shell id -u)),apt-get,sudo apt-get)
 # Where the tests find redis-py.
 REDIS_PY = .tools/redis-py
 
-.PHONY: run test lint fmt deny accept tools help
+.PHONY: run test bench lint fmt deny accept tools bench-tools help
 
 help:
 	@echo "make run     train a network on CIFAR-10 through Cirrus"
 	@echo "make test    check formatting, lints and licences, and run every short test"
+	@echo "make bench   compare with other systems; ARGS=\"--quick\", \"--only redis\", \"--list\""
 	@echo "make accept  the long tests: two full trainings, many kills"
 
 # ARGS="--epochs 1 --limit 5000" and so on; see cirrus run images --help.
@@ -32,6 +33,11 @@ lint: tools
 		echo "skipped: licences and bans, because cargo-deny could not be installed"; \
 	fi
 
+# ARGS="--quick", ARGS="--only callers/get --seconds 5", ARGS="--list"; see docs/benchmarks.md.
+bench: bench-tools
+	$(CARGO) build $(PROFILE) -p cirrus-bench
+	$(CARGO) run $(PROFILE) --quiet -p cirrus-bench -- $(ARGS)
+
 accept: tools
 	$(CARGO) nextest run $(PROFILE) --workspace --profile accept --run-ignored all
 
@@ -47,6 +53,19 @@ tools:
 		$(APT) install -y -qq --no-install-recommends redis-server redis-tools >/dev/null ) || true
 	@$(REDIS_PY)/bin/python -c 'import redis' 2>/dev/null || ( \
 		python3 -m venv $(REDIS_PY) && $(REDIS_PY)/bin/pip install -q redis ) || true
+
+# The systems that are compared with, installed where they are missing; none of them is started as
+# a service.
+bench-tools:
+	@for program in redis-server memcached; do \
+		command -v $$program >/dev/null 2>&1 || missing="$$missing $$program"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
+		$$sudo apt-get update -q && \
+		$$sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -q --no-install-recommends $$missing; \
+	fi
 
 fmt:
 	$(CARGO) fmt --all

@@ -41,13 +41,14 @@ const SERVER: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates and which of the others each may depend on; tests of a crate may use more.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("cirrus-units", &[]),
     ("cirrus-store", &["cirrus-units"]),
     ("cirrus-plan", &["cirrus-units"]),
     ("cirrus-macros", &["cirrus-units"]),
     ("cirrus", &["cirrus-macros", "cirrus-plan", "cirrus-store", "cirrus-units"]),
     ("cirrus-learn", &["cirrus", "cirrus-store", "cirrus-units"]),
+    ("cirrus-bench", &["cirrus-store", "cirrus-units"]),
     (
         "cirrus-cli",
         &["cirrus", "cirrus-learn", "cirrus-macros", "cirrus-plan", "cirrus-store", "cirrus-units"],

@@ -203,8 +203,10 @@ impl Connection<'_> {
     }
 
     fn command(&mut self, now_ms: u64) {
-        let large: Vec<Large> =
-            self.input.take_large().into_iter().map(Filling::finish_summed).collect();
+        let large: Vec<Large> = match self.input.has_large() {
+            true => self.input.take_large().into_iter().map(Filling::finish_summed).collect(),
+            false => Vec::new(),
+        };
         let request = Request { node: self.node, input: &self.input, large: &large, now_ms };
         let (before, mark) = (self.client.replies, self.out.mark());
         self.wait = request.answer(&mut self.client, &mut self.out);

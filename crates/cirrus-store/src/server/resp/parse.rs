@@ -200,6 +200,9 @@ impl<L: AsMut<[u8]>> Input<L> {
         if matches!(self.phase, Phase::Done) {
             self.finish();
         }
+        if matches!(self.phase, Phase::Idle) && self.whole() {
+            return Ok(Next::Command);
+        }
         loop {
             let step = match &mut self.phase {
                 Phase::Idle => self.first_line()?,
@@ -283,6 +286,11 @@ impl<L: AsMut<[u8]>> Input<L> {
         }
     }
 
+    /// Whether an argument has a buffer of its own.
+    pub fn has_large(&self) -> bool {
+        !self.large.is_empty()
+    }
+
     /// Takes out the buffers of the arguments that have one of their own, in their order.
     pub fn take_large(&mut self) -> Vec<L> {
         std::mem::take(&mut self.large)
@@ -300,6 +308,34 @@ impl<L: AsMut<[u8]>> Input<L> {
         self.is_inline = false;
         self.is_refused = false;
         self.phase = Phase::Idle;
+    }
+
+    /// Takes a command of few small arguments that is here whole, in one pass: nearly every
+    /// command is. False leaves everything as it was, for the steps, which also know the errors.
+    fn whole(&mut self) -> bool {
+        let bytes = &self.buffer[self.begin..];
+        let Some((count @ 1..=STRANGER_ARGUMENTS_MAX, mut at)) = short_line(bytes, 0, b'*') else {
+            return false;
+        };
+        for _ in 0..count {
+            let Some((len @ ..=STRANGER_ARGUMENT_BYTES_MAX, start)) = short_line(bytes, at, b'$')
+            else {
+                break;
+            };
+            at = start + len + 2;
+            if at > bytes.len() {
+                break;
+            }
+            let narrow = |at: usize| u32::try_from(at).expect("few and small: far below u32::MAX");
+            self.arguments.push(Range::Here { start: narrow(start), len: narrow(len) });
+        }
+        if self.arguments.len() < count {
+            self.arguments.clear();
+            return false;
+        }
+        self.at = at;
+        self.phase = Phase::Done;
+        true
     }
 
     fn first_line(&mut self) -> Result<Option<Next>, Broken> {
@@ -439,6 +475,27 @@ pub enum Room<'a> {
     Small(&'a mut BytesMut),
     /// The rest of an argument's own buffer; say how much with [`Input::filled`].
     Large(&'a mut [u8]),
+}
+
+/// The number of up to five digits in the line at `at` that begins with `sign`, and where the line
+/// behind it begins. `None` for anything else, which is not always wrong.
+#[inline]
+fn short_line(bytes: &[u8], at: usize, sign: u8) -> Option<(usize, usize)> {
+    let line = bytes.get(at..)?;
+    let [first, digit, rest @ ..] = line else { return None };
+    if *first != sign || !digit.is_ascii_digit() {
+        return None;
+    }
+    let mut number = usize::from(digit - b'0');
+    for (more, byte) in rest.iter().take(5).enumerate() {
+        match byte {
+            // The byte behind it is here and is not looked at, as in Redis.
+            b'\r' if rest.len() > more + 1 => return Some((number, at + more + 4)),
+            b'0'..=b'9' if number > 0 => number = number * 10 + usize::from(byte - b'0'),
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// The bytes before the first `\r`, if it and one more byte are here.
@@ -582,5 +639,59 @@ mod tests {
         input.set_trusted(true);
         assert_eq!(input.parse(), Ok(Next::More));
         assert!(input.held_bytes() < 100, "{}", input.held_bytes());
+    }
+
+    /// The commands and the end of a stream whose bytes arrive in pieces of `piece` bytes.
+    fn parse(bytes: &[u8], piece: usize) -> (Vec<Vec<Vec<u8>>>, Option<Broken>) {
+        let mut input: Input<Vec<u8>> = Input::new(BytesMut::new());
+        let mut commands = Vec::new();
+        for piece in bytes.chunks(piece) {
+            match input.room() {
+                Room::Small(buffer) => buffer.extend_from_slice(piece),
+                Room::Large(_) => panic!("no argument here is large"),
+            }
+            loop {
+                match input.next() {
+                    Ok(Next::Command) => {
+                        let argument = |index| match input.argument(index) {
+                            Argument::Here(bytes) => bytes.to_vec(),
+                            Argument::Large(_) => panic!("no argument here is large"),
+                        };
+                        commands.push((0..input.argument_count()).map(argument).collect());
+                    }
+                    Ok(Next::More) => break,
+                    Ok(other) => panic!("{other:?}"),
+                    Err(broken) => return (commands, Some(broken)),
+                }
+            }
+        }
+        (commands, None)
+    }
+
+    #[test]
+    fn a_command_that_is_here_whole_is_the_one_that_comes_in_pieces() {
+        let streams: [&[u8]; 14] = [
+            b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n",
+            b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n*1\r\n$4\r\nPI",
+            b"*0\r\n*1\r\n$4\r\nPING\r\nPING\r\n",
+            b"*-1\r\n*1\r\n$4\r\nPING\r\n",
+            b"*01\r\n$4\r\nPING\r\n",
+            b"*1\r\n$04\r\nPING\r\n",
+            b"*1\r\n$\r\nPING\r\n",
+            b"*1\r\n$-1\r\n",
+            b"*1\r\n+4\r\nPING\r\n",
+            b"*1x\r\n$4\r\nPING\r\n",
+            b"*1\rx$4\rxPINGxx*1\r\n$4\r\nPING\r\n",
+            b"*11\r\n$1\r\na\r\n",
+            b"*1\r\n$16385\r\n",
+            b"*1\r\n$123456\r\n",
+        ];
+        for stream in streams {
+            let shown = stream.escape_ascii();
+            let expected = parse(stream, 1);
+            for piece in [2, 3, 7, stream.len()] {
+                assert_eq!(parse(stream, piece), expected, "{shown} by {piece}");
+            }
+        }
     }
 }

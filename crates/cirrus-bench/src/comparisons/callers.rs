@@ -1,0 +1,147 @@
+//! Cirrus with its own client against Redis with the best client for it.
+//!
+//! Two clients of Redis are tried, and the faster one is compared with: the `redis` crate's
+//! multiplexed connection, and the load generator with a connection for each caller.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::comparisons::clients::{Callers, Library, Objects};
+use crate::comparisons::requests::{Requests, Situation};
+use crate::comparisons::{Bench, Cell, Family, size_name};
+use crate::load::{KeySpace, Latency, Operation, Pace, Protocol, Shape};
+use crate::ratio::Target;
+use crate::row::{Number, Row, Subject};
+use crate::servers::Kind;
+use crate::side::{Compared, Side};
+
+/// Callers at the same time.
+const CALLERS: usize = 64;
+
+const VALUE_BYTES: [usize; 3] = [64, 1 << 10, 4 << 10];
+
+pub(super) const FAMILY: Family = Family {
+    name: "callers",
+    about: "64 callers of Cirrus's client against Redis with its best client",
+    cells: || {
+        let mut cells = Vec::new();
+        for value_bytes in VALUE_BYTES {
+            for operation in Operation::ALL {
+                let space = KeySpace { value_bytes };
+                let name = format!("callers/{}/{}", operation.name(), size_name(value_bytes));
+                let subject_name = name.clone();
+                cells.push(Cell {
+                    name,
+                    is_quick: true,
+                    measure: Box::new(move |bench| measure(bench, &subject_name, operation, space)),
+                });
+            }
+        }
+        cells
+    },
+};
+
+fn measure(
+    bench: &mut Bench,
+    name: &str,
+    operation: Operation,
+    space: KeySpace,
+) -> Result<Vec<Row>> {
+    let mut sides = Sides::prepare(bench, operation, space)?;
+    let peer = bench.servers.of(Kind::Redis)?.version.clone();
+    let subject = Subject { name: name.to_owned(), peer, value_bytes: space.value_bytes };
+    let is_crate = sides.choose(bench, |speed| -speed.operations_per_second)?;
+    let compared = sides.compare(is_crate, bench)?;
+    let mut rows = vec![
+        subject.row(&compared, Number::OperationsPerSecond, Some(Target::AtLeast(2.0))),
+        subject.row(&compared, Number::OperationsPerServerSecond, None),
+        subject.row(&compared, Number::OperationsPerClientSecond, None),
+    ];
+    name_client(&mut rows, is_crate);
+
+    let rate = rows[0].ours.min(rows[0].theirs) / 2.0;
+    sides.set_pace(Pace::Open { interval: Duration::from_secs_f64(1.0 / rate) });
+    let is_crate = sides.choose(bench, |speed| speed.p99_us)?;
+    let compared = sides.compare(is_crate, bench)?;
+    let mut row = subject.row(&compared, Number::LatencyP99, Some(Target::AtMost(1.1)));
+    row.detail.insert("offered_per_second".to_owned(), json!(rate.round()));
+    name_client(std::slice::from_mut(&mut row), is_crate);
+    rows.push(row);
+    Ok(rows)
+}
+
+fn name_client(rows: &mut [Row], is_crate: bool) {
+    let client = if is_crate { "redis crate, multiplexed" } else { "load generator" };
+    for row in rows {
+        row.detail.insert("their_client".to_owned(), json!(client));
+    }
+}
+
+struct Sides {
+    ours: Callers,
+    multiplexed: Callers,
+    generator: Requests,
+}
+
+struct Speed {
+    operations_per_second: f64,
+    p99_us: f64,
+}
+
+impl Sides {
+    fn prepare(bench: &mut Bench, operation: Operation, space: KeySpace) -> Result<Self> {
+        let objects = Arc::new(Objects::new(space)?);
+        let runtime = bench.runtime.clone();
+        let callers = |server, library| Callers {
+            server,
+            runtime: Rc::clone(&runtime),
+            library,
+            operation,
+            objects: Arc::clone(&objects),
+            callers: CALLERS,
+            pace: Pace::Closed,
+            seed: 1,
+        };
+        let cirrus = bench.servers.of(Kind::Cirrus)?;
+        let ours = callers(cirrus.pid(), Library::cirrus(cirrus));
+        if cirrus.note_filled(space) {
+            ours.fill()?;
+        }
+        let redis = bench.servers.of(Kind::Redis)?;
+        let shape = Shape { connections: CALLERS, pipeline: 1 };
+        let situation = Situation { operation, space, shape };
+        let generator = Requests::prepare(redis, Protocol::Resp, situation)?;
+        let library = runtime.block_on(Library::redis(redis))?;
+        let multiplexed = callers(redis.pid(), library);
+        Ok(Self { ours, multiplexed, generator })
+    }
+
+    fn set_pace(&mut self, pace: Pace) {
+        self.ours.pace = pace;
+        self.multiplexed.pace = pace;
+        self.generator.pace = pace;
+    }
+
+    fn compare(&mut self, is_crate: bool, bench: &Bench) -> Result<Compared> {
+        let theirs: &mut dyn Side =
+            if is_crate { &mut self.multiplexed } else { &mut self.generator };
+        Compared::run(&mut self.ours, theirs, bench.turns)
+    }
+
+    /// Whether the crate does better than the generator, by the smaller `cost`.
+    fn choose(&mut self, bench: &Bench, cost: fn(&Speed) -> f64) -> Result<bool> {
+        let slice = bench.turns.slice * 3;
+        let speed = |side: &mut dyn Side| -> Result<f64> {
+            let mut latency = Latency::new();
+            let work = side.work(slice, &mut latency)?;
+            #[expect(clippy::cast_precision_loss, reason = "counts within a second")]
+            let operations_per_second = work.operations as f64 / work.elapsed.as_secs_f64();
+            Ok(cost(&Speed { operations_per_second, p99_us: latency.percentile_us(99.0) }))
+        };
+        Ok(speed(&mut self.multiplexed)? <= speed(&mut self.generator)?)
+    }
+}
