@@ -651,7 +651,7 @@ mod tests {
                 Room::Large(_) => panic!("no argument here is large"),
             }
             loop {
-                match input.next() {
+                match input.parse() {
                     Ok(Next::Command) => {
                         let argument = |index| match input.argument(index) {
                             Argument::Here(bytes) => bytes.to_vec(),
