@@ -60,7 +60,8 @@ impl Streams {
         match self.random.below(8) {
             0 => self.pick(NUMBERS).as_bytes().to_vec(),
             1 => b"-1".to_vec(),
-            2 if command.ends_with("at") => b"1".to_vec(),
+            // SET keeps what has ended, and DBSIZE counts it until somebody looks.
+            2 if command.ends_with("at") && command.len() > 3 => b"1".to_vec(),
             _ => (far + self.random.below(9).cast_signed()).to_string().into_bytes(),
         }
     }
@@ -97,7 +98,8 @@ impl Streams {
         let name = String::from_utf8_lossy(&line[0]).to_ascii_lowercase();
         let compared = match name.as_str() {
             "ttl" => Compared::Within(1),
-            "pttl" => Compared::Within(5_000),
+            "pttl" | "pexpiretime" => Compared::Within(5_000),
+            "expiretime" => Compared::Within(5),
             "scan" => Compared::Unordered,
             _ => compared,
         };
@@ -375,9 +377,10 @@ fn same(ours: &[u8], theirs: &[u8], compared: Compared) -> bool {
     }
 }
 
-/// Lists are not renamed here.
+/// Lists are not renamed here, and keys have lengths.
 fn is_exception(ours: &[u8]) -> bool {
     ours.starts_with(b"-ERR a list cannot be renamed here")
+        || ours.starts_with(b"-ERR a key has 1 to 1024 bytes here")
 }
 
 fn compare(seed: u64, commands: u64, resp3: bool, mut ours: Wire, mut theirs: Wire) -> Vec<String> {
