@@ -244,7 +244,8 @@ impl Class {
                 let index = self.lists[list][at];
                 let slab = self.slab(index);
                 let (live, own) = (u64::from(slab.live), u64::from(slab.fresh - slab.live));
-                if own == 0 || holes - own < moving + live {
+                // An empty one needs no moving: housekeeping releases it.
+                if live == 0 || own == 0 || holes - own < moving + live {
                     continue;
                 }
                 holes -= own;

@@ -177,7 +177,7 @@ impl Keyspace {
     }
 
     /// Visits the next shard of the round, or begins one; bytes moved. `None` if there is nothing
-    /// to gain.
+    /// to gain, or others took the holes meanwhile: so whoever repeats this comes to an end.
     fn visit(&self, state: &mut Option<Round>, need: Need) -> Option<u64> {
         let round = match state {
             Some(round) => round,
@@ -204,7 +204,7 @@ impl Keyspace {
             self.slabs.finish(round.victims);
             self.compaction.is_under_way.store(false, Ordering::Relaxed);
         }
-        Some(moved.unwrap_or(0))
+        moved
     }
 
     /// Moves a shard's records out of victims; bytes moved, `None` when there is no hole for one.
