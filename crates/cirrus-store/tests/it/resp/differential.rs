@@ -277,8 +277,8 @@ impl Streams {
             "command getkeys ping",
             "command getkeys nothing",
             "command getkeys get",
-            "command info nothing",
-            "command nothing",
+            "command info nothing other",
+            "command nothing x",
             "scan x",
             "scan 0 count 0",
             "scan 0 count x",
@@ -455,4 +455,34 @@ async fn random_commands_are_answered_as_by_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_commands_are_answered_as_by_redis_in_resp3() {
     run(100..110, true).await;
+}
+
+/// Flags, categories, tips and key specifications of every command that is here, subcommands of
+/// containers apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_of_a_command_is_what_redis_says() {
+    let node = Node::tcp(options(ByteSize::new(64 << 20))).await;
+    let address = node.address.clone();
+    let compare = move || {
+        let redis = Redis::start(&[]);
+        let (mut ours, mut theirs) = (Wire::tcp(&address), redis.wire());
+        let list = ours.text(&["command", "list"]);
+        let names: Vec<&str> = list.lines().filter(|line| !line.starts_with(['*', '$'])).collect();
+        assert!(names.len() > 60, "{names:?}");
+        for version in ["2", "3"] {
+            for wire in [&mut ours, &mut theirs] {
+                wire.call(&["hello", version]);
+            }
+            for name in &names {
+                if ["client", "cluster", "command", "config", "memory"].contains(name) {
+                    continue;
+                }
+                let [ours, theirs] = [&mut ours, &mut theirs]
+                    .map(|wire| wire.call(&["command", "info", name]).escape_ascii().to_string());
+                assert_eq!(ours, theirs, "{name}");
+            }
+        }
+    };
+    tokio::task::spawn_blocking(compare).await.unwrap();
+    node.stop().await;
 }
