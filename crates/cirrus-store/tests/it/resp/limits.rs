@@ -159,22 +159,25 @@ async fn what_has_no_room_is_refused_and_the_connection_goes_on() {
         }
         assert_eq!(wire.call(&line), oom);
         assert_eq!(wire.call(&["mget", "k", "k1"]), b"*2\r\n$5\r\nsmall\r\n$-1\r\n");
+        // The purse of what is on its way may be empty before the node is full.
+        let busy = b"-ERR too many large values are on their way; try again\r\n".to_vec();
+        let is_refused = |reply: Vec<u8>| reply == oom || reply == busy;
         // A large argument after which the rest is refused as well.
         let line = [b"mset".to_vec(), b"a".to_vec(), vec![1; 1 << 20], b"b".to_vec(), large];
-        assert_eq!(wire.call(&line), oom);
+        assert!(is_refused(wire.call(&line)));
         assert_eq!(wire.text(&["exists", "a", "b"]), ":0\r\n");
         // All of an append or none of it.
         assert_eq!(
             wire.call(&[b"append".to_vec(), b"k".to_vec(), vec![0; 2 << 20]]),
             b":2097157\r\n"
         );
-        assert_eq!(wire.call(&[b"append".to_vec(), b"k".to_vec(), vec![0; 2 << 20]]), oom);
+        assert!(is_refused(wire.call(&[b"append".to_vec(), b"k".to_vec(), vec![0; 2 << 20]])));
         assert_eq!(wire.text(&["strlen", "k"]), ":2097157\r\n");
         // A push of several items leaves none when one has no room.
         let items = vec![vec![1_u8; 1 << 20]; 2];
         let mut line = vec![b"rpush".to_vec(), b"list".to_vec(), b"first".to_vec()];
         line.extend(items);
-        assert_eq!(wire.call(&line), oom);
+        assert!(is_refused(wire.call(&line)));
         assert_eq!(wire.text(&["exists", "list"]), ":0\r\n");
     })
     .await;
