@@ -2,9 +2,14 @@
 //!
 //! Per small frame: no system call of its own (many arrive in one read), one copy of head and
 //! payload out of the shared buffer. Per large payload: one buffer of its exact size, filled by
-//! the socket. Invariant: `head` reads no further than one buffer ahead of what it returns.
+//! the socket. A reader that waits between two frames has no buffer: a thread keeps a few for
+//! those that have something to read, so that an idle connection costs nothing here and a busy one
+//! no allocation. Invariant: `head` reads no further than one buffer ahead of what it returns.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +23,13 @@ use crate::wire::{Head, HeadLimits};
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// Buffers that a thread keeps for its readers.
+const SPARE_BUFFERS_MAX: usize = 8;
+
+thread_local! {
+    static SPARE_BUFFERS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Reads frames: each head, then its tail or nothing of it.
 #[derive(Debug)]
 pub(crate) struct FrameReader<R> {
@@ -29,8 +41,7 @@ pub(crate) struct FrameReader<R> {
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(crate) fn new(link: R, limits: HeadLimits) -> Self {
-        let buffer = BytesMut::with_capacity(BUFFER_BYTES);
-        Self { link, buffer, limits, progress: Arc::default() }
+        Self { link, buffer: BytesMut::new(), limits, progress: Arc::default() }
     }
 
     /// A counter that grows whenever bytes arrive.
@@ -45,8 +56,18 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Reads once; false at the end of the stream. Dropping the future loses no bytes.
     pub(crate) async fn fill(&mut self) -> Result<bool> {
-        self.buffer.reserve(BUFFER_BYTES / 4);
-        let read = self.link.read_buf(&mut self.buffer).await.map_err(failed)?;
+        let read = poll_fn(|cx| {
+            if self.buffer.capacity() == 0 {
+                self.buffer = spare_buffer();
+            }
+            self.buffer.reserve(BUFFER_BYTES / 4);
+            let read = pin!(self.link.read_buf(&mut self.buffer)).poll(cx);
+            if read.is_pending() && self.buffer.is_empty() {
+                keep_spare(std::mem::take(&mut self.buffer));
+            }
+            read
+        });
+        let read = read.await.map_err(failed)?;
         self.progress.fetch_add(1, Ordering::Relaxed);
         Ok(read > 0)
     }
@@ -161,6 +182,20 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             false => Err(closed("the peer closed the connection inside a payload")),
         }
     }
+}
+
+fn spare_buffer() -> BytesMut {
+    let spare = SPARE_BUFFERS.with_borrow_mut(Vec::pop);
+    spare.unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
+}
+
+fn keep_spare(mut buffer: BytesMut) {
+    SPARE_BUFFERS.with_borrow_mut(|spare| {
+        // Takes back the part that was read from, unless somebody still holds it.
+        if spare.len() < SPARE_BUFFERS_MAX && buffer.try_reclaim(BUFFER_BYTES) {
+            spare.push(buffer);
+        }
+    });
 }
 
 fn closed(how: &str) -> Error {
