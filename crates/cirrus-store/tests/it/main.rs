@@ -5,9 +5,16 @@
 mod edges;
 mod faults;
 mod golden;
+mod history;
 mod limits;
+mod linear;
+mod linearizable;
+mod model;
 mod moved;
 mod mutations;
+mod peers;
 mod raw;
 mod rig;
+mod soak;
 mod store;
+mod tamper;
