@@ -32,6 +32,10 @@ impl Memory {
         self.0.used.load(Ordering::Relaxed)
     }
 
+    pub(super) fn free(&self) -> u64 {
+        self.capacity().saturating_sub(self.used())
+    }
+
     /// Takes `bytes` from the budget, or says how many are free.
     pub(super) fn reserve(&self, bytes: u64) -> Result<Reservation, Fault> {
         let taken = self.0.used.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -90,5 +94,20 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.memory.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes that replies hold until they have left.
+#[derive(Debug, Default)]
+pub(super) struct Owed(Option<Reservation>);
+
+impl Owed {
+    /// More that a reply holds; `replies` is what it counts against.
+    pub(super) fn add(&mut self, replies: &Memory, bytes: usize) {
+        let mut more = replies.charge(bytes as u64);
+        match &mut self.0 {
+            Some(owed) => owed.absorb(&mut more),
+            None => self.0 = Some(more),
+        }
     }
 }

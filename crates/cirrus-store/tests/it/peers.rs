@@ -88,6 +88,51 @@ async fn peers_that_never_read_their_replies_are_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn large_replies_that_nobody_reads_have_a_bound_together() {
+    let node = Node::sim(&quiet(), "node", options(ByteSize::mib(64)));
+    let client = node.client();
+    let value = Bytes::from(bytes(14_000, 1));
+    client.put(&key("small"), value.clone()).await.unwrap();
+    let names: Vec<_> = (0..4000).map(|n| key(format!("{n:0>1000}"))).collect();
+    let objects = names.iter().map(|name| (name.clone(), Bytes::new())).collect();
+    client.put_many(objects).await.into_iter().for_each(|put| assert!(put.is_ok()));
+    let (before, asked) = (resident_bytes(), node.handle.stats().requests);
+    let scan = || Request::Scan { prefix: Bytes::new(), slot: 0, hash: 0, limit: 16_384 };
+    let mut peers = Vec::new();
+    for session in 1..=30 {
+        let mut raw = Raw::open(&node.endpoint, session).await.unwrap();
+        let request = match session % 2 {
+            0 => Request::Batch(vec![get("small"); 1150]),
+            _ => scan(),
+        };
+        raw.send(&request).await.unwrap();
+        peers.push(raw);
+    }
+    let all = asked + 15 * 1150 + 15;
+    until("all are carried out", || node.handle.stats().requests >= all).await;
+    let grown = resident_bytes().saturating_sub(before);
+    eprintln!("30 large replies that nobody reads: {grown} bytes");
+    // 16 MiB for all of them, and what each has in its pipe.
+    assert!(grown < 64 << 20, "{grown} bytes wait for 30 peers");
+    // Others get less in one reply, and ask again.
+    let keys = vec![key("small"); 300];
+    for object in client.get_many(&keys).await {
+        assert!(object.unwrap().value == value);
+    }
+    assert_eq!(client.list(b"").await.unwrap().len(), 4001);
+    // Who has a whole reply in its pipe may stay; who has not is dropped.
+    tokio::time::sleep(DEADLINE).await;
+    assert!(node.handle.stats().connections < 25);
+    drop(peers);
+    // The room is there again: one reply for everything.
+    let mut raw = Raw::open(&node.endpoint, 99).await.unwrap();
+    let reply = raw.call(&Request::Batch(vec![get("small"); 1000])).await.unwrap();
+    let Reply::Batch(replies) = reply else { panic!("{reply:?}") };
+    assert!(replies.iter().all(|reply| matches!(reply, Reply::Value { .. })));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn silent_peers_keep_their_connection_and_nothing_else() {
     let node = Node::sim(&quiet(), "node", options(ByteSize::mib(64)));
     let mut idle = Vec::new();
