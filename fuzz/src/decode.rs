@@ -2,6 +2,7 @@
 //! this file and does the same.
 
 use bytes::{Bytes, BytesMut};
+use cirrus_store::server::resp::parse::{Argument, Broken, Input, Next, Room};
 use cirrus_store::view::View;
 use cirrus_store::wire::{
     ClientHello, Head, HeadLimits, Part, Reply, Request, ServerHello, VALUE_BYTES_MAX,
@@ -97,6 +98,63 @@ pub(crate) fn view(data: &[u8]) {
     let text = serde_json::to_vec(&view).expect("a view is JSON");
     let again: View = serde_json::from_slice(&text).expect("it was written just now");
     assert_eq!(again, view);
+}
+
+/// Commands of RESP: whole or byte by byte, they come out the same, and so does what is wrong with
+/// them.
+pub(crate) fn resp(data: &[u8]) {
+    let whole = commands(data, data.len().max(1));
+    assert_eq!(commands(data, 1), whole);
+    let third = data.len() / 3 + 1;
+    assert_eq!(commands(data, third), whole);
+}
+
+/// What a stream amounts to: its commands, and how it broke.
+pub(crate) type Commands = (Vec<Vec<Vec<u8>>>, Option<Broken>);
+
+/// The commands of a stream that comes in pieces of so many bytes. Arguments that cannot be whole
+/// are refused.
+pub(crate) fn commands(data: &[u8], piece_bytes: usize) -> Commands {
+    let mut input: Input<Vec<u8>> = Input::new(BytesMut::new());
+    input.set_trusted(true);
+    let mut commands = Vec::new();
+    let mut rest = data;
+    loop {
+        match input.next() {
+            Ok(Next::Command) => commands.push(arguments(&mut input)),
+            Ok(Next::Refused) => commands.push(Vec::new()),
+            Ok(Next::Admit(len)) if len > data.len() => input.refuse(),
+            Ok(Next::Admit(len)) => input.admit(vec![0; len]),
+            Ok(Next::More) if rest.is_empty() => return (commands, None),
+            Ok(Next::More) => {
+                let piece = rest.len().min(piece_bytes);
+                let taken = match input.room() {
+                    Room::Small(buffer) => {
+                        buffer.extend_from_slice(&rest[..piece]);
+                        piece
+                    }
+                    Room::Large(room) => {
+                        let taken = piece.min(room.len());
+                        room[..taken].copy_from_slice(&rest[..taken]);
+                        input.filled(taken);
+                        taken
+                    }
+                };
+                rest = &rest[taken..];
+            }
+            Err(broken) => return (commands, Some(broken)),
+        }
+    }
+}
+
+fn arguments(input: &mut Input<Vec<u8>>) -> Vec<Vec<u8>> {
+    let large = input.take_large();
+    (0..input.argument_count())
+        .map(|index| match input.argument(index) {
+            Argument::Here(bytes) => bytes.to_vec(),
+            Argument::Large(index) => large[index].clone(),
+        })
+        .collect()
 }
 
 /// A whole frame, whatever its payload's sums say.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 const QUEUED_BYTES_MAX: usize = 1 << 20;
 
 /// How long a client may take for its hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the rest of a frame may take to arrive, or replies to leave, beside their bytes.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -50,10 +50,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Greets a client; an error means that it was turned away.
-    pub(super) async fn open(node: Arc<Node>, link: Link) -> Result<Self> {
+    /// Greets a client, whose first bytes are `first`; an error means that it was turned away.
+    pub(super) async fn open(node: Arc<Node>, link: Link, first: BytesMut) -> Result<Self> {
         let limits = HeadLimits { payload_bytes_max: VALUE_BYTES_MAX };
-        let mut reader = FrameReader::new(link.reader, limits);
+        let mut reader = FrameReader::starting_with(first, link.reader, limits);
         let mut writer = FrameWriter::new(link.writer);
         let hello = within(HELLO_TIMEOUT, reader.take(ClientHello::take)).await?;
         let hello = hello.ok_or_else(|| Error::new(Kind::Closed, "closed before its hello"))?;

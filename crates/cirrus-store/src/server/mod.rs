@@ -7,6 +7,7 @@ mod connection;
 mod keyspace;
 mod memory;
 mod node;
+pub mod resp;
 mod session;
 
 use std::io::ErrorKind;
@@ -15,20 +16,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use cirrus_units::ByteSize;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::error::{Error, Kind, Result};
-use crate::server::connection::Connection;
+use crate::server::connection::{Connection, HELLO_TIMEOUT};
 use crate::server::node::Node;
 pub use crate::server::node::NodeStats;
 use crate::token::Token;
 use crate::transport::{Link, Listener};
 use crate::view::{NodeId, View};
-use crate::wire::Limits;
+use crate::wire::{Limits, MAGIC};
 
 /// How a node behaves. [`NodeOptions::new`] gives the defaults.
 #[derive(Debug, Clone)]
@@ -46,6 +50,9 @@ pub struct NodeOptions {
     pub session_idle: Duration,
     /// How often expired objects and idle sessions are looked for. Default one second.
     pub sweep_interval: Duration,
+    /// Whether RESP clients are told of the pool's other nodes, as by Redis Cluster: commands on
+    /// keys of several slots are refused then. Default no.
+    pub cluster: bool,
     /// The name of this life; by default the time of its start.
     pub incarnation: Option<u64>,
 }
@@ -60,6 +67,7 @@ impl NodeOptions {
             connections_max: 10_000,
             session_idle: Duration::from_secs(600),
             sweep_interval: Duration::from_secs(1),
+            cluster: false,
             incarnation: None,
         }
     }
@@ -132,14 +140,44 @@ impl Server {
         connections.spawn(async move {
             let _counted = counted;
             let opened = tokio::select! {
-                opened = Connection::open(node, link) => opened,
+                opened = open(&node, link) => opened,
                 () = cancel.cancelled() => Err(Error::new(Kind::Closed, "stopping")),
             };
             match opened {
-                Ok(connection) => connection.run(cancel).await,
+                Ok(Opened::Native(connection)) => connection.run(cancel).await,
+                Ok(Opened::Resp(link, first)) => resp::serve(node, link, first, cancel).await,
                 Err(error) => debug!("no connection: {error}"),
             }
         });
+    }
+}
+
+/// A connection, by the protocol that it speaks.
+enum Opened {
+    Native(Connection),
+    Resp(Link, BytesMut),
+}
+
+/// The first byte of a TLS record, which nothing here answers.
+const TLS: u8 = 0x16;
+
+/// Reads the first byte, which says what the client speaks.
+async fn open(node: &Arc<Node>, mut link: Link) -> Result<Opened> {
+    let mut first = BytesMut::new();
+    let closed =
+        |error| Error::new(Kind::Closed, "closed before its first byte").with_source(error);
+    let read = link.reader.read_buf(&mut first);
+    match timeout(HELLO_TIMEOUT, read).await {
+        Ok(read) => drop(read.map_err(closed)?),
+        Err(_) => return Err(Error::new(Kind::Timeout, "the client said nothing")),
+    }
+    match first.first() {
+        None => Err(Error::new(Kind::Closed, "closed before its first byte")),
+        Some(&TLS) => Err(Error::new(Kind::Protocol, "the client speaks TLS")),
+        Some(byte) if *byte == MAGIC[0] => {
+            Connection::open(node.clone(), link, first).await.map(Opened::Native)
+        }
+        Some(_) => Ok(Opened::Resp(link, first)),
     }
 }
 

@@ -24,6 +24,7 @@ use crate::server::keyspace::{
     Contents, End, Filling, Found, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
 };
 use crate::server::memory::{Memory, Owed, Reservation};
+use crate::server::resp::Shared;
 use crate::server::session::{Session, Sessions};
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
@@ -74,8 +75,9 @@ pub(super) struct Node {
     pub(super) sessions: Sessions,
     pub(super) connections: AtomicU64,
     pub(super) keyspace: Keyspace,
-    transit: Memory,
+    pub(super) transit: Memory,
     replies: Memory,
+    pub(super) resp: Shared,
     requests: AtomicU64,
     standing: RwLock<Standing>,
 }
@@ -102,6 +104,7 @@ impl Node {
             keyspace: Keyspace::new(capacity),
             transit: Memory::new((capacity / TRANSIT_SHARE).max(TRANSIT_BYTES_MIN)),
             replies: Memory::new((capacity / REPLIES_SHARE).max(REPLIES_BYTES_MIN)),
+            resp: Shared::default(),
             requests: AtomicU64::new(0),
             standing: RwLock::new(Standing { id: NodeId(0), view: View::single(1, "") }),
             options,
@@ -398,7 +401,7 @@ impl Node {
     }
 
     /// The epoch in which this node holds `slot`, or `Moved`. Called with the slot's shard locked.
-    fn held(&self, slot: Slot) -> Result<u32, Fault> {
+    pub(super) fn held(&self, slot: Slot) -> Result<u32, Fault> {
         let standing = self.standing.read();
         let epoch = standing.view.epoch;
         match standing.view.holder(slot) {
@@ -431,8 +434,19 @@ impl Node {
         serde_json::to_vec(&self.stats()).expect("numbers are always JSON").into()
     }
 
+    /// Which node this is, and its view.
+    pub(super) fn standing(&self) -> (NodeId, View) {
+        let standing = self.standing.read();
+        (standing.id, standing.view.clone())
+    }
+
     fn count(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.count_many(1);
+    }
+
+    /// Counts requests that were answered.
+    pub(super) fn count_many(&self, requests: u64) {
+        self.requests.fetch_add(requests, Ordering::Relaxed);
     }
 }
 

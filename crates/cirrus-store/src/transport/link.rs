@@ -98,6 +98,16 @@ pub enum LinkReader {
     Sim(SimReader),
 }
 
+impl LinkReader {
+    /// The peer's address and the own one; `None` in a simulated network, or when it is closed.
+    pub(crate) fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        match self {
+            Self::Tcp(half) => (half.peer_addr().ok(), half.local_addr().ok()),
+            Self::Sim(_) => (None, None),
+        }
+    }
+}
+
 impl AsyncRead for LinkReader {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -10,7 +10,7 @@ mod sim;
 mod writer;
 
 pub use link::{Endpoint, Link, LinkReader, LinkWriter, Listener};
-pub(crate) use reader::FrameReader;
+pub(crate) use reader::{FrameReader, read_more};
 pub use sim::{SimFaults, SimListener, SimNetwork, SimReader, SimWriter};
 pub(crate) use writer::FrameWriter;
 

@@ -41,7 +41,12 @@ pub(crate) struct FrameReader<R> {
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(crate) fn new(link: R, limits: HeadLimits) -> Self {
-        Self { link, buffer: BytesMut::new(), limits, progress: Arc::default() }
+        Self::starting_with(BytesMut::new(), link, limits)
+    }
+
+    /// A reader for a link of which `buffer` has been read already.
+    pub(crate) fn starting_with(buffer: BytesMut, link: R, limits: HeadLimits) -> Self {
+        Self { link, buffer, limits, progress: Arc::default() }
     }
 
     /// A counter that grows whenever bytes arrive.
@@ -56,18 +61,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Reads once; false at the end of the stream. Dropping the future loses no bytes.
     pub(crate) async fn fill(&mut self) -> Result<bool> {
-        let read = poll_fn(|cx| {
-            if self.buffer.capacity() == 0 {
-                self.buffer = spare_buffer();
-            }
-            self.buffer.reserve(BUFFER_BYTES / 4);
-            let read = pin!(self.link.read_buf(&mut self.buffer)).poll(cx);
-            if read.is_pending() && self.buffer.is_empty() {
-                keep_spare(std::mem::take(&mut self.buffer));
-            }
-            read
-        });
-        let read = read.await.map_err(failed)?;
+        let read = read_more(&mut self.link, &mut self.buffer).await.map_err(failed)?;
         self.progress.fetch_add(1, Ordering::Relaxed);
         Ok(read > 0)
     }
@@ -182,6 +176,26 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             false => Err(closed("the peer closed the connection inside a payload")),
         }
     }
+}
+
+/// Reads once into `buffer`; how many bytes came, 0 at the end of the stream. While there is
+/// nothing to read an empty buffer is lent to others. Dropping the future loses no bytes.
+pub(crate) async fn read_more(
+    link: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<usize> {
+    poll_fn(|cx| {
+        if buffer.capacity() == 0 {
+            *buffer = spare_buffer();
+        }
+        buffer.reserve(BUFFER_BYTES / 4);
+        let read = pin!(link.read_buf(buffer)).poll(cx);
+        if read.is_pending() && buffer.is_empty() {
+            keep_spare(std::mem::take(buffer));
+        }
+        read
+    })
+    .await
 }
 
 fn spare_buffer() -> BytesMut {

@@ -16,10 +16,11 @@ use cirrus_store::{
 };
 
 use crate::model::{Action, Answer, NEVER, Operation, number_of, value_of};
+use crate::respclient::RespClient;
 use crate::rig::{Random, key};
 
 /// A value that nobody wrote: no state explains it.
-const DAMAGED: i64 = i64::MIN;
+pub(crate) const DAMAGED: i64 = i64::MIN;
 
 pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -231,6 +232,27 @@ impl<'a> Actor<'a> {
         let answer = act_blocking(client, name, action);
         self.recorder.end(&begun, name, action, answer);
         self.learn(name, answer);
+    }
+
+    /// Does one thing over RESP, which has no condition on versions.
+    pub(crate) fn step_resp(&mut self, client: &mut RespClient) {
+        let without = |condition| match condition {
+            Condition::IfVersion(_) => Condition::Always,
+            condition => condition,
+        };
+        let (name, action) = match self.choice(false) {
+            (name, Action::Put { value, condition, expires_at }) => {
+                (name, Action::Put { value, condition: without(condition), expires_at })
+            }
+            (name, Action::Delete { .. }) => {
+                (name, Action::Delete { condition: Condition::Always })
+            }
+            other => other,
+        };
+        let value = |number| bytes_of(name, number);
+        let begun = self.recorder.begin(self.id);
+        let answer = client.act(name, action, value);
+        self.recorder.end(&begun, name, action, answer);
     }
 
     /// Puts, gets or deletes every value in one batch.

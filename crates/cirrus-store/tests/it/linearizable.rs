@@ -14,6 +14,7 @@ use crate::faults::simulate;
 use crate::history::{Actor, Recorder, Workload};
 use crate::linear::{Violation, check};
 use crate::model::{Action, Answer, Operation};
+use crate::respclient::RespClient;
 use crate::rig::{Node, Random, options, until, until_within};
 use crate::tamper::{Middleman, Tampering};
 
@@ -22,6 +23,7 @@ struct Load {
     seed: u64,
     native: u64,
     blocking: u64,
+    resp: u64,
     steps: u64,
     restarts: u32,
 }
@@ -63,7 +65,20 @@ async fn recorded(mut node: Node, address: &str, load: &Load) -> (Vec<Operation>
             }
         }));
     }
-    let all = usize::try_from((load.native * 2 + load.blocking) * load.steps).unwrap();
+    for id in 200..200 + load.resp {
+        let (recorder, workload) = (recorder.clone(), workload.clone());
+        // The middleman speaks frames only.
+        let mut client = RespClient::new(&node.address);
+        let (steps, random) = (load.steps, Random(load.seed * 1000 + id));
+        tasks.push(tokio::task::spawn_blocking(move || {
+            let mut actor = Actor::new(id, &recorder, &workload, random);
+            for _ in 0..steps {
+                actor.step_resp(&mut client);
+            }
+        }));
+    }
+    let callers = load.native * 2 + load.blocking + load.resp;
+    let all = usize::try_from(callers * load.steps).unwrap();
     for number in 1..=usize::try_from(load.restarts).unwrap() {
         let from = all * number / (usize::try_from(load.restarts).unwrap() + 1);
         until("some operations are done", || recorder.len() >= from * 3 / 4).await;
@@ -101,7 +116,7 @@ async fn over_tcp(load: Load, cut_every: u64) -> (usize, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_tcp_with_cuts_and_restarts() {
-    let load = Load { seed: 1, native: 3, blocking: 2, steps: 700, restarts: 2 };
+    let load = Load { seed: 1, native: 3, blocking: 2, resp: 2, steps: 700, restarts: 2 };
     let (done, unknown) = over_tcp(load, 150).await;
     assert!(done > 5000, "{done} operations");
     assert!(unknown > 0, "nothing was ever in doubt: the faults do not bite");
@@ -111,7 +126,7 @@ async fn over_tcp_with_cuts_and_restarts() {
 async fn over_tcp_undisturbed() {
     let node = Node::tcp(options(ByteSize::mib(64))).await;
     let address = node.address.clone();
-    let load = Load { seed: 2, native: 3, blocking: 2, steps: 1000, restarts: 0 };
+    let load = Load { seed: 2, native: 3, blocking: 2, resp: 2, steps: 1000, restarts: 0 };
     let (history, node) = recorded(node, &address, &load).await;
     node.stop().await;
     assert_linearizable(&history, load.seed);
@@ -122,7 +137,7 @@ async fn over_tcp_undisturbed() {
 #[ignore = "long: make accept"]
 async fn over_tcp_with_cuts_and_restarts_for_long() {
     for seed in 0..40 {
-        let load = Load { seed, native: 4, blocking: 2, steps: 2000, restarts: 4 };
+        let load = Load { seed, native: 4, blocking: 2, resp: 2, steps: 2000, restarts: 4 };
         let (done, unknown) = over_tcp(load, 100 + seed * 20).await;
         assert!(done > 15_000 && unknown > 0, "seed {seed}: {done} operations, {unknown} unknown");
     }
@@ -215,7 +230,7 @@ async fn caught(tampering: Tampering, every: u64) -> Option<(usize, Box<Violatio
     for seed in 0_u64.. {
         let node = Node::tcp(options(ByteSize::mib(64))).await;
         let middleman = Middleman::start(&node.address, tampering, every, 0).await;
-        let load = Load { seed, native: 2, blocking: 1, steps: 150, restarts: 0 };
+        let load = Load { seed, native: 2, blocking: 1, resp: 0, steps: 150, restarts: 0 };
         let (history, node) = recorded(node, &middleman.address, &load).await;
         let tampered = middleman.stop().await;
         node.stop().await;

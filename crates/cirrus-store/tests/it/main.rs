@@ -14,6 +14,8 @@ mod moved;
 mod mutations;
 mod peers;
 mod raw;
+mod resp;
+mod respclient;
 mod rig;
 mod soak;
 mod store;

@@ -51,9 +51,15 @@ pub(crate) enum Answer {
         version: u64,
         expires_at: u64,
     },
+    /// A value without its version and end, which RESP does not tell.
+    Seen(i64),
     Written {
         version: u64,
     },
+    /// A put whose version RESP does not tell.
+    Stored,
+    /// A put if absent was refused.
+    Exists,
     /// A delete or a restart was carried out.
     Done,
     Sum(i64),
@@ -88,12 +94,15 @@ impl Operation {
     pub(crate) fn is_reading(&self) -> bool {
         match self.answer {
             Answer::Value { .. }
+            | Answer::Seen(_)
+            | Answer::Exists
             | Answer::NotFound
             | Answer::WrongType
             | Answer::WrongVersion(_)
             | Answer::Refused => true,
             Answer::Unknown
             | Answer::Written { .. }
+            | Answer::Stored
             | Answer::Done
             | Answer::Sum(_)
             | Answer::Items(_)
@@ -164,6 +173,7 @@ impl State {
             {
                 self.bound(version)
             }
+            (Content::Value(held), Answer::Seen(value)) => (*held == value).then_some(self),
             (Content::Absent, Answer::NotFound) | (Content::Queue(_), Answer::WrongType) => {
                 Some(self)
             }
@@ -181,6 +191,9 @@ impl State {
         if let Answer::WrongVersion(there) = answer {
             return self.refused(condition, there);
         }
+        if answer == Answer::Exists {
+            return (condition == Condition::IfAbsent && !self.is_absent()).then_some(self);
+        }
         let before = match condition {
             Condition::Always => self,
             Condition::IfAbsent => Some(self).filter(Self::is_absent)?,
@@ -195,7 +208,9 @@ impl State {
             Answer::Written { version } if before.is_larger(version) => {
                 Some(Self { content, version, is_exact: true, expires_at })
             }
-            Answer::Unknown => Some(Self { content, expires_at, ..before }.rewritten()),
+            Answer::Unknown | Answer::Stored => {
+                Some(Self { content, expires_at, ..before }.rewritten())
+            }
             _ => None,
         }
     }

@@ -17,7 +17,7 @@ const MUTATIONS: u64 = 100_000;
 type Target = fn(&[u8]);
 
 /// The fuzz targets by the names of their corpora.
-const TARGETS: [(&str, Target); 7] = [
+const TARGETS: [(&str, Target); 8] = [
     ("hello", decode::hello),
     ("head", decode::head),
     ("request", decode::request),
@@ -25,6 +25,7 @@ const TARGETS: [(&str, Target); 7] = [
     ("stream", decode::stream),
     ("batch", decode::batch),
     ("view", decode::view),
+    ("resp", decode::resp),
 ];
 
 /// A frame in the form that the targets `request` and `reply` read without a crc32c.
@@ -106,5 +107,40 @@ fn mutated_corpora_are_refused_or_read_but_never_panic() {
             }
             target(&bytes);
         }
+    }
+}
+
+#[test]
+fn mutated_commands_come_out_the_same_however_they_are_cut() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/resp");
+    let seeds = files(&corpus);
+    let mut random = Random(2);
+    for _ in 0..MUTATIONS / 5 {
+        let mut bytes = Vec::new();
+        for _ in 0..=random.below(3) {
+            let seed = usize::try_from(random.below(seeds.len() as u64)).unwrap();
+            bytes.extend_from_slice(&seeds[seed]);
+        }
+        for _ in 0..random.below(4) {
+            mutate(&mut bytes, &mut random);
+        }
+        decode::resp(&bytes);
+    }
+}
+
+#[test]
+fn every_cut_of_a_stream_gives_the_same_commands() {
+    let large = [&b"*2\r\n$4\r\necho\r\n$20000\r\n"[..], &[7; 20_000], b"\r\n"].concat();
+    let stream = [&large[..], b"get 'a b' \"c\\x41\"\r\n*1\r\n$0\r\n\r\n*0\r\n\n", &large].concat();
+    let expected = [
+        vec![b"echo".to_vec(), vec![7; 20_000]],
+        vec![b"get".to_vec(), b"a b".to_vec(), b"cA".to_vec()],
+        vec![Vec::new()],
+        vec![b"echo".to_vec(), vec![7; 20_000]],
+    ];
+    for piece in (1..400).chain([16_384, 19_999, 20_030, 30_000, stream.len()]) {
+        let (commands, broken) = decode::commands(&stream, piece);
+        assert_eq!(broken, None);
+        assert!(commands == expected, "pieces of {piece} bytes");
     }
 }

@@ -72,12 +72,17 @@ async fn peers_that_never_read_their_replies_are_dropped() {
         let frames = frames(&vec![get(name); 500]);
         peers.push(tokio::spawn(sends_without_reading(raw, frames)));
     }
+    for name in ["small", "large"].into_iter().cycle().take(10) {
+        let raw = Raw::connect(&node.endpoint).await.unwrap();
+        let command = format!("*2\r\n$3\r\nGET\r\n$5\r\n{name}\r\n").repeat(500);
+        peers.push(tokio::spawn(sends_without_reading(raw, command.as_bytes().into())));
+    }
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!(node.handle.stats().connections, 40, "they have their time");
+    assert_eq!(node.handle.stats().connections, 50, "they have their time");
     // A large value is shared by all its replies; of small ones a connection queues 1 MiB.
     let grown = resident_bytes().saturating_sub(before);
-    eprintln!("40 peers that do not read: {grown} bytes");
-    assert!(grown < 40 * (3 << 20), "{grown} bytes wait for 40 peers");
+    eprintln!("50 peers that do not read: {grown} bytes");
+    assert!(grown < 50 * (3 << 20), "{grown} bytes wait for 50 peers");
     let limit = DEADLINE;
     until_within(limit, "they are dropped", || node.handle.stats().connections == 0).await;
     for peer in peers {
@@ -198,8 +203,8 @@ async fn attack(node_endpoint: cirrus_store::transport::Endpoint, storm: Arc<Sto
     let mut random = Random(seed);
     let mut held = Vec::new();
     while !storm.over.load(Ordering::Relaxed) {
-        let kind = random.below(9);
-        let greeted = kind >= 4;
+        let kind = random.below(13);
+        let greeted = (4..9).contains(&kind);
         let raw = match greeted {
             true => Raw::open(&node_endpoint, seed * 1000 + kind).await,
             false => Raw::connect(&node_endpoint).await,
@@ -217,6 +222,10 @@ async fn attack(node_endpoint: cirrus_store::transport::Endpoint, storm: Arc<Sto
             5 => frames(&vec![get("k"); 2000]).to_vec(),
             6 => bytes(usize::try_from(random.below(100_000)).unwrap(), random.below(1 << 40)),
             7 => huge[..20].to_vec(),
+            9 => b"*1000000\r\n$3\r\nGET\r\n".to_vec(),
+            10 => b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$536870912\r\nhalf".to_vec(),
+            11 => b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n".repeat(2000),
+            12 => [b"GET ".to_vec(), bytes(70_000, random.below(1 << 40))].concat(),
             _ => frames(&vec![Request::Batch(vec![get("k"); 200]); 20]).to_vec(),
         };
         // The node may close while we write, and need not take everything from who does not read.
@@ -288,6 +297,16 @@ fn may_open(files: u64) -> bool {
     true
 }
 
+/// The same as the others of the crowd, over RESP.
+fn busy_over_resp(stream: &mut std::net::TcpStream, name: &str, value: &[u8]) {
+    let set = format!("*3\r\n$3\r\nSET\r\n${}\r\n{name}\r\n$15000\r\n", name.len());
+    let set = [set.as_bytes(), value, b"\r\n"].concat();
+    let get = format!("*2\r\n$3\r\nGET\r\n${}\r\n{name}\r\n", name.len());
+    stream.write_all(&[set.repeat(4), get.repeat(4).into_bytes()].concat()).unwrap();
+    let mut answer = vec![0; 4 * "+OK\r\n".len() + 4 * ("$15000\r\n\r\n".len() + 15_000)];
+    stream.read_exact(&mut answer).unwrap();
+}
+
 /// The clients' side of the crowd, in a process of its own: it has as many files as the node's.
 #[test]
 #[ignore = "a part of ten_thousand_idle_connections_are_cheap, which starts it"]
@@ -298,6 +317,11 @@ fn the_crowd() {
     let mut open = Vec::new();
     for session in 1..=CROWD {
         let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        if session.is_multiple_of(2) {
+            busy_over_resp(&mut stream, &format!("crowd/{}", session % 50), &value);
+            open.push(stream);
+            continue;
+        }
         stream.write_all(&hello(session)).unwrap();
         // Each has been busy: its buffers on both sides were full once.
         let name = format!("crowd/{}", session % 50);

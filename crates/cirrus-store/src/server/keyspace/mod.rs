@@ -20,7 +20,7 @@ pub(super) use crate::server::keyspace::place::Place;
 pub(super) use crate::server::keyspace::shard::{Contents, Found};
 use crate::server::keyspace::shard::{SLOTS_PER_SHARD, Shard};
 pub(super) use crate::server::keyspace::value::{
-    End, Filling, Large, SMALL_BYTES_MAX, Stored, Value,
+    End, Filling, Item, Large, Queue, SMALL_BYTES_MAX, Stored, Value,
 };
 use crate::server::memory::Memory;
 use crate::server::session::Census;

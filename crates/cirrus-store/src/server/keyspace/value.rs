@@ -125,6 +125,12 @@ impl Filling {
     }
 }
 
+impl AsMut<[u8]> for Filling {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.bytes_mut()
+    }
+}
+
 struct Paid {
     bytes: Vec<u8>,
     _reservation: Reservation,

@@ -1,0 +1,328 @@
+//! RESP: how Redis's clients reach a node's objects.
+//!
+//! Owns the loop of one connection: read, carry out every whole command, write all replies at
+//! once. Knows nothing of the native protocol; both meet in the keyspace. Invariant: replies leave
+//! in the order of their commands, and memory for a long argument is paid for before it is taken.
+//!
+//! Per wake-up: one read, one write. Per small command: its arguments are ranges of the read
+//! buffer, its reply is copied into the output buffer; no allocation, no system call of its own.
+
+mod blocking;
+mod call;
+mod clients;
+mod cluster;
+mod command;
+mod connection;
+mod dispatch;
+mod expiry;
+mod glob;
+mod keys;
+mod lists;
+mod long_double;
+mod number;
+mod numbers;
+pub mod parse;
+mod reply;
+mod server;
+mod strings;
+mod table;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::server::keyspace::{Filling, Large};
+use crate::server::memory::Reservation;
+use crate::server::node::{Node, unix_ms};
+use crate::server::resp::call::{Failure, Result};
+use crate::server::resp::connection::{Client, Replies};
+use crate::server::resp::dispatch::{Request, put_failure};
+use crate::server::resp::lists::{Wait, put_served};
+use crate::server::resp::parse::{Broken, Input, Next, Room};
+use crate::server::resp::reply::Output;
+use crate::transport::{Link, LinkReader, LinkWriter, read_more};
+
+/// Replies that may pile up before they are written out.
+const QUEUED_BYTES_MAX: usize = 1 << 20;
+
+/// What a command under way may hold before it is paid for.
+const HELD_BYTES_FREE: usize = 256 * 1024;
+
+/// What is read ahead while a client waits for an item, so that its leaving is seen.
+const AHEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How long the rest of a command may take to arrive, or replies to leave, beside their bytes.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The slowest peer that is waited for, in bytes per second.
+const TRANSFER_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
+
+/// What the RESP connections of a node share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) clients: clients::Clients,
+    pub(super) lines: blocking::Lines,
+}
+
+/// Serves one connection, whose first bytes are `first`, until it ends or `cancel` is called.
+pub(super) async fn serve(node: Arc<Node>, link: Link, first: BytesMut, cancel: CancellationToken) {
+    let (peer, local) = link.reader.addresses();
+    let entry = node.resp.clients.enter(peer, local);
+    let is_trusted = node.options.token.is_empty();
+    let mut input = Input::new(first);
+    input.set_trusted(is_trusted);
+    let card = entry.card.clone();
+    let killed = card.killed.clone();
+    let mut connection = Connection {
+        node: &node,
+        reader: link.reader,
+        writer: link.writer,
+        input,
+        out: Output::default(),
+        client: Client { card, is_trusted, replies: Replies::On, leaves: false },
+        held: node.transit.nothing(),
+        held_bytes: 0,
+        began: None,
+        wait: None,
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = connection.run() => ended,
+        () = cancel.cancelled() => Ok(()),
+        () = killed.cancelled() => Ok(()),
+    };
+    if let Some(wait) = connection.wait.take() {
+        wait.abandon(&node);
+    }
+    if let Err(error) = ended {
+        debug!(client = entry.card.id, "connection ended: {error}");
+    }
+}
+
+struct Connection<'n> {
+    node: &'n Node,
+    reader: LinkReader,
+    writer: LinkWriter,
+    input: Input<Filling>,
+    out: Output,
+    client: Client,
+    /// Pays for a long command under way.
+    held: Reservation,
+    held_bytes: usize,
+    /// When the command under way began to arrive, if it was not whole at once.
+    began: Option<Instant>,
+    wait: Option<Wait>,
+}
+
+/// Why no more commands are carried out for now.
+#[derive(Debug, PartialEq, Eq)]
+enum Pause {
+    /// More bytes are needed.
+    Read,
+    /// Replies have piled up.
+    Write,
+    /// The last command waits for an item.
+    Wait,
+    /// The connection is to end.
+    Leave,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self) -> io::Result<()> {
+        loop {
+            let pause = self.carry_out();
+            self.flush().await?;
+            match pause {
+                Pause::Write => {}
+                Pause::Leave => return Ok(()),
+                Pause::Wait => self.await_item().await?,
+                Pause::Read => {
+                    if !self.read().await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries out every command that is here.
+    fn carry_out(&mut self) -> Pause {
+        let now_ms = unix_ms();
+        self.out.make_room();
+        let mut commands = 0;
+        let pause = loop {
+            if self.out.queued_bytes() > QUEUED_BYTES_MAX {
+                break Pause::Write;
+            }
+            match self.input.next() {
+                Ok(Next::More) => {
+                    if self.pays_for_held() {
+                        break Pause::Read;
+                    }
+                    self.input.refuse();
+                }
+                Ok(Next::Command) => {
+                    commands += 1;
+                    self.command(now_ms);
+                    if self.wait.is_some() {
+                        break Pause::Wait;
+                    }
+                    if self.client.leaves {
+                        break Pause::Leave;
+                    }
+                }
+                Ok(Next::Admit(len)) => match self.node.keyspace.filling(len) {
+                    Ok(filling) => self.input.admit(filling),
+                    Err(_) => self.input.refuse(),
+                },
+                Ok(Next::Refused) => {
+                    self.began = None;
+                    self.out.error("OOM command not allowed when used memory > 'maxmemory'.");
+                }
+                Err(broken) => {
+                    self.put_broken(&broken);
+                    break Pause::Leave;
+                }
+            }
+        };
+        if commands > 0 {
+            self.node.count_many(commands);
+            self.client.card.active_ms.store(now_ms, Ordering::Relaxed);
+        }
+        pause
+    }
+
+    fn command(&mut self, now_ms: u64) {
+        let large: Vec<Large> =
+            self.input.take_large().into_iter().map(Filling::finish_summed).collect();
+        let request = Request { node: self.node, input: &self.input, large: &large, now_ms };
+        let (before, mark) = (self.client.replies, self.out.mark());
+        self.wait = request.answer(&mut self.client, &mut self.out);
+        if self.client.replies == Replies::Off {
+            self.out.rewind(mark);
+        } else if before == Replies::SkipNext && self.client.replies == Replies::SkipNext {
+            self.client.replies = Replies::On;
+            self.out.rewind(mark);
+        }
+        self.input.set_trusted(self.client.is_trusted);
+        self.began = None;
+        if self.held_bytes > 0 {
+            self.held = self.node.transit.nothing();
+            self.held_bytes = 0;
+        }
+    }
+
+    /// Whether what a command under way holds is little, or paid for.
+    fn pays_for_held(&mut self) -> bool {
+        let held_bytes = self.input.held_bytes();
+        if held_bytes <= HELD_BYTES_FREE || held_bytes <= self.held_bytes {
+            return true;
+        }
+        // Twice, because the buffer grows by doubling.
+        let paid = self.held.resize(2 * held_bytes as u64).is_ok();
+        if paid {
+            self.held_bytes = held_bytes;
+        }
+        paid
+    }
+
+    fn put_broken(&mut self, broken: &Broken) {
+        match broken {
+            Broken::Text(text) => self.out.error(format!("ERR {text}")),
+            Broken::NoBulk(byte) => {
+                let mut text = b"ERR Protocol error: expected '$', got '".to_vec();
+                text.extend_from_slice(&[*byte, b'\'']);
+                self.out.error(text);
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        let bytes = self.out.queued_bytes();
+        if bytes > 0 {
+            timeout(patience(bytes), self.out.flush(&mut self.writer)).await??;
+        }
+        self.out.release();
+        Ok(())
+    }
+
+    /// Reads once; false when the client has left.
+    async fn read(&mut self) -> io::Result<bool> {
+        if !self.input.is_inside() {
+            // A connection may be silent for ever between two commands, but not inside one.
+            return Ok(fill(&mut self.reader, &mut self.input).await? > 0);
+        }
+        let began = *self.began.get_or_insert_with(Instant::now);
+        let until = began + patience(self.input.expected_bytes());
+        let read = tokio::time::timeout_at(until, fill(&mut self.reader, &mut self.input));
+        Ok(read.await?? > 0)
+    }
+
+    /// Waits for an item, the end of the wait, or the client's leaving.
+    async fn await_item(&mut self) -> io::Result<()> {
+        let ended = self.until_item().await;
+        let Some(wait) = self.wait.take() else { return Ok(()) };
+        match ended {
+            Ok(Ok(())) => {
+                let served = wait.end(self.node);
+                if self.client.replies != Replies::Off {
+                    put_served(&mut self.out, served);
+                }
+                Ok(())
+            }
+            Ok(Err(failure)) => {
+                wait.abandon(self.node);
+                put_failure(self.node, &self.client, "", failure, &mut self.out);
+                Ok(())
+            }
+            Err(error) => {
+                wait.abandon(self.node);
+                Err(error)
+            }
+        }
+    }
+
+    async fn until_item(&mut self) -> io::Result<Result<(), Failure>> {
+        let Self { node, reader, input, wait, .. } = self;
+        let Some(wait) = wait else { return Ok(Ok(())) };
+        let left = wait.deadline_ms.map(|at| Duration::from_millis(at.saturating_sub(unix_ms())));
+        // A wait of centuries is one without an end.
+        let until = left.and_then(|left| Instant::now().checked_add(left));
+        loop {
+            let may_read = input.waiting_bytes() < AHEAD_BYTES_MAX && !input.is_filling();
+            tokio::select! {
+                biased;
+                read = fill(reader, input), if may_read => {
+                    if read? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                ended = wait.until_served(node) => return Ok(ended),
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                    return Ok(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+/// Reads once into the input; how many bytes came.
+async fn fill(reader: &mut LinkReader, input: &mut Input<Filling>) -> io::Result<usize> {
+    let read = match input.room() {
+        Room::Small(buffer) => return read_more(reader, buffer).await,
+        Room::Large(rest) => reader.read(rest).await?,
+    };
+    input.filled(read);
+    Ok(read)
+}
+
+fn patience(bytes: usize) -> Duration {
+    TRANSFER_TIMEOUT + Duration::from_secs(bytes as u64 / TRANSFER_BYTES_PER_SECOND_MIN)
+}

@@ -1,0 +1,582 @@
+//! Commands out of bytes: the requests of RESP and the inline commands of telnet.
+//!
+//! Owns a connection's read buffer and the place in it. Knows nothing of what commands mean, and
+//! of no socket. Invariant: the same bytes give the same commands however they are cut, and no
+//! memory is taken on the word of a length that was not checked and admitted.
+//!
+//! A small command: no copy and no allocation; its arguments are ranges of the read buffer. An
+//! argument over [`COPIED_BYTES_MAX`] that is not here yet gets a buffer of its own, for which
+//! the caller pays first ([`Next::Admit`]); the socket fills it directly.
+
+use bytes::BytesMut;
+
+use crate::server::resp::number::parse_integer;
+use crate::transport::COPIED_BYTES_MAX;
+
+/// The longest line: a count, a length, or an inline command.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// The most arguments of a command.
+pub const ARGUMENTS_MAX: usize = 1 << 20;
+
+/// The longest argument.
+pub const ARGUMENT_BYTES_MAX: usize = 512 << 20;
+
+/// How many arguments the next command finds room for.
+const ARGUMENTS_KEPT: usize = 1024;
+
+/// The most bytes of a command beside its large arguments.
+const COMMAND_BYTES_MAX: usize = 1 << 30;
+
+/// What a client may send before it has shown the token.
+const STRANGER_ARGUMENTS_MAX: usize = 10;
+const STRANGER_ARGUMENT_BYTES_MAX: usize = 16 * 1024;
+
+/// What the bytes that are here amount to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing yet: read more into [`Input::room`].
+    More,
+    /// A whole command: [`Input::arguments`].
+    Command,
+    /// The rest of a command that was refused has passed by.
+    Refused,
+    /// The next argument has this many bytes: answer with [`Input::admit`] or [`Input::refuse`].
+    Admit(usize),
+}
+
+/// Why the stream cannot be read on: the text of the last error that the client gets.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A text that is always the same.
+    Text(&'static str),
+    /// Something else stood where `$` must stand.
+    NoBulk(u8),
+}
+
+/// An argument of a whole command.
+#[derive(Debug, Clone, Copy)]
+pub enum Argument<'a> {
+    /// Its bytes.
+    Here(&'a [u8]),
+    /// Which of [`Input::take_large`] it is.
+    Large(usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Range {
+    /// In the command's own bytes.
+    Here { start: u32, len: u32 },
+    /// In a buffer of its own.
+    Large(u32),
+}
+
+#[derive(Debug)]
+enum Phase<L> {
+    /// Between two commands.
+    Idle,
+    /// Before a line with the length of an argument.
+    Length,
+    /// Before an argument of this many bytes.
+    Bulk(usize),
+    /// An argument of this many bytes waits for a buffer.
+    Asked(usize),
+    /// So many bytes of an argument are in a buffer of its own.
+    Large { large: L, filled: usize },
+    /// The line's end behind such an argument.
+    End,
+    /// This many bytes of a refused command are to be dropped.
+    Drop(usize),
+    /// A whole command, until the next call.
+    Done,
+}
+
+/// A connection's bytes that have arrived and are not carried out yet.
+#[derive(Debug)]
+pub struct Input<L> {
+    buffer: BytesMut,
+    /// Where the command under way begins.
+    begin: usize,
+    /// How far it is parsed, from its beginning.
+    at: usize,
+    /// Arguments still to come.
+    left: usize,
+    phase: Phase<L>,
+    arguments: Vec<Range>,
+    large: Vec<L>,
+    /// The arguments of an inline command without their quotes.
+    inline: Vec<u8>,
+    is_inline: bool,
+    is_refused: bool,
+    is_trusted: bool,
+}
+
+impl<L: AsMut<[u8]>> Input<L> {
+    /// Starts with what is in `buffer` already.
+    pub fn new(buffer: BytesMut) -> Self {
+        Self {
+            buffer,
+            begin: 0,
+            at: 0,
+            left: 0,
+            phase: Phase::Idle,
+            arguments: Vec::new(),
+            large: Vec::new(),
+            inline: Vec::new(),
+            is_inline: false,
+            is_refused: false,
+            is_trusted: false,
+        }
+    }
+
+    /// Whether the client has shown the token, and may send commands of any size.
+    pub fn set_trusted(&mut self, is_trusted: bool) {
+        self.is_trusted = is_trusted;
+    }
+
+    /// Bytes that have arrived and are not carried out.
+    pub fn waiting_bytes(&self) -> usize {
+        self.buffer.len() - self.begin
+    }
+
+    /// Whether a command has begun and is not whole.
+    pub fn is_inside(&self) -> bool {
+        !matches!(self.phase, Phase::Idle | Phase::Done) || self.waiting_bytes() > 0
+    }
+
+    /// Whether an argument's own buffer is being filled.
+    pub fn is_filling(&self) -> bool {
+        matches!(self.phase, Phase::Large { .. })
+    }
+
+    /// Bytes of the command under way as far as its lengths have come.
+    pub fn expected_bytes(&mut self) -> usize {
+        let argument = match &mut self.phase {
+            Phase::Bulk(len) | Phase::Asked(len) | Phase::Drop(len) => *len,
+            Phase::Large { large, .. } => large.as_mut().len(),
+            Phase::Idle | Phase::Length | Phase::End | Phase::Done => 0,
+        };
+        let large: usize = self.large.iter_mut().map(|large| large.as_mut().len()).sum();
+        self.waiting_bytes() + argument + large
+    }
+
+    /// Memory that the command under way holds beside its admitted arguments, to be paid for
+    /// when it is large.
+    pub fn held_bytes(&self) -> usize {
+        self.waiting_bytes() + self.arguments.capacity() * size_of::<Range>()
+    }
+
+    /// Where the next bytes go. The buffer may have no room: whoever reads into it makes some.
+    pub fn room(&mut self) -> Room<'_> {
+        if let Phase::Large { large, filled } = &mut self.phase {
+            return Room::Large(&mut large.as_mut()[*filled..]);
+        }
+        if self.begin > 0 {
+            let (done, whole) = (self.begin, self.buffer.len());
+            // Cheap: between two commands nothing is left to move.
+            if done == whole {
+                self.buffer.clear();
+            } else {
+                bytes::Buf::advance(&mut self.buffer, done);
+            }
+            self.begin = 0;
+        }
+        Room::Small(&mut self.buffer)
+    }
+
+    /// So many bytes were written to [`Room::Large`].
+    pub fn filled(&mut self, bytes: usize) {
+        if let Phase::Large { filled, .. } = &mut self.phase {
+            *filled += bytes;
+        }
+    }
+
+    /// Looks at the bytes that are here. After [`Next::Command`] the next call moves on.
+    pub fn next(&mut self) -> Result<Next, Broken> {
+        if matches!(self.phase, Phase::Done) {
+            self.finish();
+        }
+        loop {
+            let step = match &mut self.phase {
+                Phase::Idle => self.first_line()?,
+                Phase::Length => self.length_line()?,
+                Phase::Bulk(len) => {
+                    let len = *len;
+                    self.bulk(len)
+                }
+                Phase::Asked(len) => Some(Next::Admit(*len)),
+                Phase::Large { large, filled } => {
+                    if *filled < large.as_mut().len() {
+                        Some(Next::More)
+                    } else {
+                        self.large_is_full();
+                        None
+                    }
+                }
+                Phase::End => self.end(),
+                Phase::Drop(bytes) => {
+                    let here = (*bytes).min(self.buffer.len() - self.begin);
+                    *bytes -= here;
+                    self.begin += here;
+                    if *bytes > 0 { Some(Next::More) } else { self.after_argument() }
+                }
+                Phase::Done => Some(Next::Command),
+            };
+            if let Some(next) = step {
+                return Ok(next);
+            }
+        }
+    }
+
+    /// The buffer for the argument that was asked about, of exactly its length.
+    pub fn admit(&mut self, mut large: L) {
+        let Phase::Asked(len) = self.phase else { return };
+        let from = self.begin + self.at;
+        // Not all of it is here, or it had stayed where it is; but its line's end may be cut.
+        let filled = (self.buffer.len() - from).min(len);
+        large.as_mut()[..filled].copy_from_slice(&self.buffer[from..from + filled]);
+        // What is here of the line's end, one byte at most, moves up.
+        let rest = self.buffer.get(from + filled).copied();
+        self.buffer.truncate(from);
+        self.buffer.extend(rest);
+        self.phase = Phase::Large { large, filled };
+    }
+
+    /// The command under way is not wanted: what has come of it is dropped, and the rest as it
+    /// comes.
+    pub fn refuse(&mut self) {
+        if matches!(self.phase, Phase::Idle | Phase::Done) {
+            return;
+        }
+        self.is_refused = true;
+        self.arguments = Vec::new();
+        self.large.clear();
+        self.begin += self.at;
+        self.at = 0;
+        match &self.phase {
+            Phase::Asked(len) | Phase::Bulk(len) => self.phase = Phase::Drop(len + 2),
+            Phase::End => self.phase = Phase::Drop(2),
+            // Its buffer was paid for: it is the last to be filled.
+            Phase::Large { .. } => {}
+            Phase::Idle | Phase::Length | Phase::Drop(_) | Phase::Done => {}
+        }
+    }
+
+    /// How many arguments the command has, its name included.
+    pub fn argument_count(&self) -> usize {
+        self.arguments.len()
+    }
+
+    /// An argument of the whole command; `index` is below the count.
+    pub fn argument(&self, index: usize) -> Argument<'_> {
+        match self.arguments[index] {
+            Range::Here { start, len } => {
+                let own =
+                    if self.is_inline { &self.inline[..] } else { &self.buffer[self.begin..] };
+                Argument::Here(&own[start as usize..][..len as usize])
+            }
+            Range::Large(large) => Argument::Large(large as usize),
+        }
+    }
+
+    /// Takes out the buffers of the arguments that have one of their own, in their order.
+    pub fn take_large(&mut self) -> Vec<L> {
+        std::mem::take(&mut self.large)
+    }
+
+    fn finish(&mut self) {
+        self.arguments.clear();
+        // A command of many arguments must not leave their room behind.
+        if self.arguments.capacity() > ARGUMENTS_KEPT {
+            self.arguments.shrink_to(ARGUMENTS_KEPT);
+        }
+        self.large.clear();
+        self.begin += self.at;
+        self.at = 0;
+        self.is_inline = false;
+        self.is_refused = false;
+        self.phase = Phase::Idle;
+    }
+
+    fn first_line(&mut self) -> Result<Option<Next>, Broken> {
+        let rest = &self.buffer[self.begin..];
+        let Some(first) = rest.first() else { return Ok(Some(Next::More)) };
+        if *first != b'*' {
+            return self.inline_line();
+        }
+        let Some(line) = line(rest) else {
+            return unended(rest.len(), "Protocol error: too big mbulk count string");
+        };
+        let count = parse_integer(&line[1..]);
+        let consumed = line.len() + 2;
+        let count = match count {
+            Some(count) if count <= ARGUMENTS_MAX as i64 => usize::try_from(count).unwrap_or(0),
+            _ => return Err(Broken::Text("Protocol error: invalid multibulk length")),
+        };
+        if count > STRANGER_ARGUMENTS_MAX && !self.is_trusted {
+            return Err(Broken::Text("Protocol error: unauthenticated multibulk length"));
+        }
+        if count == 0 {
+            self.begin += consumed;
+            return Ok(None);
+        }
+        self.left = count;
+        self.at = consumed;
+        self.phase = Phase::Length;
+        Ok(None)
+    }
+
+    fn length_line(&mut self) -> Result<Option<Next>, Broken> {
+        let rest = &self.buffer[self.begin + self.at..];
+        let Some(line) = line(rest) else {
+            return unended(rest.len(), "Protocol error: too big bulk count string");
+        };
+        if line.first() != Some(&b'$') {
+            // Of an empty line Redis names the carriage return.
+            return Err(Broken::NoBulk(*line.first().unwrap_or(&b'\r')));
+        }
+        let len = parse_integer(&line[1..]).and_then(|len| usize::try_from(len).ok());
+        let len = match len {
+            Some(len) if len <= ARGUMENT_BYTES_MAX => len,
+            _ => return Err(Broken::Text("Protocol error: invalid bulk length")),
+        };
+        if len > STRANGER_ARGUMENT_BYTES_MAX && !self.is_trusted {
+            return Err(Broken::Text("Protocol error: unauthenticated bulk length"));
+        }
+        let consumed = line.len() + 2;
+        if self.is_refused {
+            self.begin += self.at + consumed;
+            self.at = 0;
+            self.phase = Phase::Drop(len + 2);
+            return Ok(None);
+        }
+        if self.at + len > COMMAND_BYTES_MAX && len <= COPIED_BYTES_MAX {
+            return Err(Broken::Text("Protocol error: too big command"));
+        }
+        self.at += consumed;
+        self.phase = Phase::Bulk(len);
+        Ok(None)
+    }
+
+    fn bulk(&mut self, len: usize) -> Option<Next> {
+        let here = self.buffer.len() - self.begin - self.at;
+        // Redis does not look at the two bytes behind an argument either.
+        if here >= len + 2 {
+            let start = u32::try_from(self.at).expect("COMMAND_BYTES_MAX fits");
+            let len_small = u32::try_from(len).expect("ARGUMENT_BYTES_MAX fits");
+            self.arguments.push(Range::Here { start, len: len_small });
+            self.at += len + 2;
+            return self.after_argument();
+        }
+        if len <= COPIED_BYTES_MAX {
+            return Some(Next::More);
+        }
+        self.phase = Phase::Asked(len);
+        None
+    }
+
+    fn large_is_full(&mut self) {
+        let Phase::Large { large, .. } = std::mem::replace(&mut self.phase, Phase::End) else {
+            return;
+        };
+        let index = u32::try_from(self.large.len()).expect("fewer than arguments");
+        self.large.push(large);
+        self.arguments.push(Range::Large(index));
+    }
+
+    fn end(&mut self) -> Option<Next> {
+        if self.buffer.len() - self.begin - self.at < 2 {
+            return Some(Next::More);
+        }
+        self.at += 2;
+        self.after_argument()
+    }
+
+    fn after_argument(&mut self) -> Option<Next> {
+        self.left -= 1;
+        if self.left > 0 {
+            self.phase = Phase::Length;
+            return None;
+        }
+        if self.is_refused {
+            self.finish();
+            return Some(Next::Refused);
+        }
+        self.phase = Phase::Done;
+        Some(Next::Command)
+    }
+
+    fn inline_line(&mut self) -> Result<Option<Next>, Broken> {
+        let rest = &self.buffer[self.begin..];
+        let Some(end) = rest.iter().take(LINE_BYTES_MAX + 1).position(|byte| *byte == b'\n') else {
+            return unended(rest.len(), "Protocol error: too big inline request");
+        };
+        let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+        self.inline.clear();
+        let split = split_line(line, &mut self.inline, &mut self.arguments);
+        if !split {
+            return Err(Broken::Text("Protocol error: unbalanced quotes in request"));
+        }
+        if self.arguments.is_empty() {
+            self.begin += end + 1;
+            return Ok(None);
+        }
+        self.at = end + 1;
+        self.is_inline = true;
+        self.phase = Phase::Done;
+        Ok(Some(Next::Command))
+    }
+}
+
+/// Where bytes from the socket go.
+#[derive(Debug)]
+pub enum Room<'a> {
+    /// The shared buffer.
+    Small(&'a mut BytesMut),
+    /// The rest of an argument's own buffer; say how much with [`Input::filled`].
+    Large(&'a mut [u8]),
+}
+
+/// The bytes before the first `\r`, if it and one more byte are here.
+fn line(bytes: &[u8]) -> Option<&[u8]> {
+    // Lengths are a few bytes long: looking byte by byte is the quickest.
+    let end = bytes.iter().take(LINE_BYTES_MAX + 1).position(|byte| *byte == b'\r')?;
+    (bytes.len() > end + 1).then(|| &bytes[..end])
+}
+
+/// What a line that has not ended amounts to. One that ends beyond the limit is not found, so it
+/// does not matter how the bytes were cut.
+fn unended(bytes: usize, text: &'static str) -> Result<Option<Next>, Broken> {
+    if bytes > LINE_BYTES_MAX + 1 { Err(Broken::Text(text)) } else { Ok(Some(Next::More)) }
+}
+
+/// Splits a line into words as a shell would; false when a quote does not end, or something
+/// touches its end.
+fn split_line(line: &[u8], words: &mut Vec<u8>, arguments: &mut Vec<Range>) -> bool {
+    let mut at = 0;
+    loop {
+        while line.get(at).is_some_and(|byte| is_space(*byte)) {
+            at += 1;
+        }
+        if line.get(at).is_none_or(|byte| *byte == 0) {
+            return true;
+        }
+        let start = words.len();
+        let Some(after) = word(line, at, words) else { return false };
+        at = after;
+        let narrow = |at: usize| u32::try_from(at).expect("LINE_BYTES_MAX fits");
+        arguments.push(Range::Here { start: narrow(start), len: narrow(words.len() - start) });
+    }
+}
+
+/// Appends the word that begins at `at`, and returns where it ends.
+fn word(line: &[u8], mut at: usize, words: &mut Vec<u8>) -> Option<usize> {
+    let mut quote = None;
+    loop {
+        let byte = line.get(at).copied().filter(|byte| *byte != 0);
+        match (quote, byte) {
+            (None, None) => return Some(at),
+            (Some(_), None) => return None,
+            (None, Some(b' ' | b'\t' | b'\r' | b'\n')) => return Some(at),
+            (None, Some(byte @ (b'"' | b'\''))) => quote = Some(byte),
+            (None, Some(byte)) => words.push(byte),
+            (Some(open), Some(byte)) if byte == open => {
+                let ends = line.get(at + 1).is_none_or(|next| is_space(*next) || *next == 0);
+                return ends.then_some(at + 1);
+            }
+            (Some(b'"'), Some(b'\\')) => at += escape(&line[at + 1..], words),
+            (Some(b'\''), Some(b'\\')) if line.get(at + 1) == Some(&b'\'') => {
+                at += 1;
+                words.push(b'\'');
+            }
+            (Some(_), Some(byte)) => words.push(byte),
+        }
+        at += 1;
+    }
+}
+
+/// Appends what a backslash and `rest` stand for; how many bytes of `rest` that took.
+fn escape(rest: &[u8], words: &mut Vec<u8>) -> usize {
+    let hex = |at: usize| rest.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    if let (Some(b'x'), Some(high), Some(low)) = (rest.first(), hex(1), hex(2)) {
+        words.push(u8::try_from(high * 16 + low).expect("two digits"));
+        return 3;
+    }
+    let byte = match rest.first() {
+        None | Some(0) => {
+            words.push(b'\\');
+            return 0;
+        }
+        Some(b'n') => b'\n',
+        Some(b'r') => b'\r',
+        Some(b't') => b'\t',
+        Some(b'b') => 8,
+        Some(b'a') => 7,
+        Some(other) => *other,
+    };
+    words.push(byte);
+    1
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | 9..=13)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rest of a refused command passes by, whatever phase it was refused in.
+    #[test]
+    fn a_refused_command_leaves_nothing_behind() {
+        let large =
+            [&b"*3\r\n$3\r\nset\r\n$1\r\nk\r\n$20000\r\n"[..], &[7; 20_000], b"\r\n"].concat();
+        let stream = [&large[..], b"*1\r\n$4\r\nping\r\n"].concat();
+        for refused_at in (1..20_020).step_by(13) {
+            let mut input: Input<Vec<u8>> = Input::new(BytesMut::new());
+            input.set_trusted(true);
+            let mut seen = Vec::new();
+            for (at, byte) in stream.iter().enumerate() {
+                match input.room() {
+                    Room::Small(buffer) => buffer.extend_from_slice(&[*byte]),
+                    Room::Large(rest) => {
+                        rest[0] = *byte;
+                        input.filled(1);
+                    }
+                }
+                loop {
+                    match input.next().unwrap() {
+                        Next::More => break,
+                        Next::Admit(len) => input.admit(vec![0; len]),
+                        Next::Refused => seen.push(0),
+                        Next::Command => seen.push(input.argument_count()),
+                    }
+                }
+                if at == refused_at && input.is_inside() {
+                    input.refuse();
+                }
+            }
+            // Before anything of it could be told from an inline command, nothing is refused.
+            let expected = if refused_at < 3 { [3, 1] } else { [0, 1] };
+            assert_eq!(seen, expected, "refused behind {refused_at} bytes");
+            assert!(!input.is_inside());
+        }
+    }
+
+    #[test]
+    fn lengths_are_checked_before_anything_is_taken() {
+        for (stream, expected) in [
+            (&b"*1048577\r\n"[..], Broken::Text("Protocol error: invalid multibulk length")),
+            (b"*1\r\n$536870913\r\n", Broken::Text("Protocol error: invalid bulk length")),
+            (b"*1\r\n+x\r\n", Broken::NoBulk(b'+')),
+        ] {
+            let mut input: Input<Vec<u8>> = Input::new(BytesMut::from(stream));
+            input.set_trusted(true);
+            assert_eq!(input.next().unwrap_err(), expected);
+        }
+        let mut input: Input<Vec<u8>> = Input::new(BytesMut::from(&b"*1048576\r\n"[..]));
+        input.set_trusted(true);
+        assert_eq!(input.next(), Ok(Next::More));
+        assert!(input.held_bytes() < 100, "{}", input.held_bytes());
+    }
+}

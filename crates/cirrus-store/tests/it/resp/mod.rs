@@ -1,0 +1,8 @@
+//! RESP against a real redis-server, with real clients, and beside the native protocol.
+
+mod client;
+mod clients;
+mod differential;
+mod limits;
+mod lists;
+mod native;
