@@ -43,6 +43,11 @@ impl Key {
         self.0.clone()
     }
 
+    /// The same key in a buffer of its own, so that keeping it keeps no larger buffer alive.
+    pub(crate) fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// The slot that the key falls into.
     pub fn slot(&self) -> Slot {
         Slot::of(&self.0)

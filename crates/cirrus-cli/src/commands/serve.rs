@@ -34,6 +34,9 @@ pub(crate) struct Memory {
     /// Clients must show the secret in this file
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Tell Redis clients of the pool's other nodes, as Redis Cluster does
+    #[arg(long)]
+    cluster: bool,
 }
 
 impl Serve {
@@ -45,6 +48,7 @@ impl Serve {
         }
         let mut options = NodeOptions::new(memory.capacity);
         options.token = read_token(memory.token_file.as_deref())?;
+        options.cluster = memory.cluster;
         let listen = resolve(&memory.listen)?;
         if options.token.is_empty() && !listen.ip().is_loopback() {
             return Err(Failure::input(format!(

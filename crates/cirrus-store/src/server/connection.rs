@@ -21,7 +21,7 @@ use crate::server::session::Session;
 use crate::transport::{FrameReader, FrameWriter, Link, LinkReader, LinkWriter};
 use crate::wire::{
     ClientHello, FEATURES, Fault, Head, HeadLimits, Part, Reply, Request, ServerHello, Status,
-    VALUE_BYTES_MAX, VERSION,
+    VALUE_BYTES_MAX, VERSION, WholeValue,
 };
 
 type Result<T, E = Error> = std::result::Result<T, E>;
@@ -131,7 +131,8 @@ impl Connection {
                 self.execute(request_id, head, payload, sums, Paid::Large(large));
             }
             Ok(Admitted::Small(paid)) => {
-                let (payload, sums) = within(patience, self.reader.tail(&head)).await?;
+                let tail = self.reader.tail_in_place(&head);
+                let (payload, sums) = within(patience, tail).await?;
                 self.execute(request_id, head, payload, sums, Paid::Transit(paid));
             }
             Err(fault) => {
@@ -158,14 +159,30 @@ impl Connection {
             Ok(request) => request,
             Err(error) => return self.answer(request_id, &Fault::from(&error).into()),
         };
-        match self.node.execute(&self.session, request, paid, &mut self.owed) {
+        let (node, writer) = (&self.node, &mut self.writer);
+        if matches!(request, Request::Get { .. }) {
+            let epoch = node.epoch();
+            let copy = |whole: WholeValue<'_>| {
+                writer.push_bytes(|bytes| whole.put(request_id, epoch, bytes));
+            };
+            if let Some(reply) = node.get_to(request, copy) {
+                self.answer(request_id, &reply);
+            }
+            return;
+        }
+        match node.execute(&self.session, request, paid, &mut self.owed) {
             Ok(reply) => self.answer(request_id, &reply),
             Err(parked) => self.park(request_id, parked),
         }
     }
 
     fn answer(&mut self, request_id: u64, reply: &Reply) {
-        self.writer.push(&reply.to_part(), request_id, self.node.epoch());
+        let epoch = self.node.epoch();
+        let mut is_short = false;
+        self.writer.push_bytes(|bytes| is_short = reply.put_short(request_id, epoch, bytes));
+        if !is_short {
+            self.writer.push(&reply.to_part(), request_id, epoch);
+        }
     }
 
     fn park(&mut self, request_id: u64, parked: Parked) {

@@ -32,17 +32,23 @@ impl Memory {
         self.0.used.load(Ordering::Relaxed)
     }
 
+    /// Bytes that may still be taken.
     pub(super) fn free(&self) -> u64 {
-        self.capacity().saturating_sub(self.used())
+        self.0.capacity.saturating_sub(self.used())
     }
 
     /// Takes `bytes` from the budget, or says how many are free.
     pub(super) fn reserve(&self, bytes: u64) -> Result<Reservation, Fault> {
+        self.take(bytes).map(|()| Reservation { memory: self.clone(), bytes })
+    }
+
+    /// The same without a guard: who took them gives them back.
+    pub(super) fn take(&self, bytes: u64) -> Result<(), Fault> {
         let taken = self.0.used.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(bytes).filter(|used| *used <= self.0.capacity)
         });
         match taken {
-            Ok(_) => Ok(Reservation { memory: self.clone(), bytes }),
+            Ok(_) => Ok(()),
             Err(used) => {
                 Err(Fault { kind: Kind::OutOfMemory, detail: self.0.capacity.saturating_sub(used) })
             }
@@ -54,10 +60,14 @@ impl Memory {
         Reservation { memory: self.clone(), bytes: 0 }
     }
 
+    /// Gives back what [`Memory::take`] or [`Memory::charge`] took.
+    pub(super) fn give(&self, bytes: u64) {
+        self.0.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Counts bytes that must be kept even when the node is full: the results of writes.
-    pub(super) fn charge(&self, bytes: u64) -> Reservation {
+    pub(super) fn charge(&self, bytes: u64) {
         self.0.used.fetch_add(bytes, Ordering::Relaxed);
-        Reservation { memory: self.clone(), bytes }
     }
 }
 
@@ -69,15 +79,6 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// Takes more or gives some back, so that it holds `bytes`.
-    pub(super) fn resize(&mut self, bytes: u64) -> Result<(), Fault> {
-        match bytes.checked_sub(self.bytes) {
-            Some(more) => self.absorb(&mut self.memory.reserve(more)?),
-            None => self.shrink(self.bytes - bytes),
-        }
-        Ok(())
-    }
-
     /// Takes over what another one holds.
     pub(super) fn absorb(&mut self, other: &mut Self) {
         self.bytes += std::mem::take(&mut other.bytes);
@@ -104,7 +105,9 @@ pub(super) struct Owed(Option<Reservation>);
 impl Owed {
     /// More that a reply holds; `replies` is what it counts against.
     pub(super) fn add(&mut self, replies: &Memory, bytes: usize) {
-        let mut more = replies.charge(bytes as u64);
+        let bytes = bytes as u64;
+        replies.charge(bytes);
+        let mut more = Reservation { memory: replies.clone(), bytes };
         match &mut self.0 {
             Some(owed) => owed.absorb(&mut more),
             None => self.0 = Some(more),

@@ -3,6 +3,7 @@
 //! Owns accepting connections and their end; `node` owns what happens to objects. Never imports
 //! the client. Invariant: every connection's task is joined before [`Server::run`] returns.
 
+mod arena;
 mod connection;
 mod keyspace;
 mod memory;
@@ -87,12 +88,19 @@ impl Server {
             let text = format!("cannot listen on {address}; choose another address or port");
             Error::new(Kind::Invalid, text).with_source(error)
         })?;
-        Ok(Self::on(Listener::Tcp(listener), options))
+        let node = Node::new(options).map_err(|error| {
+            let text = "cannot reserve addresses for the node's memory; lower its capacity";
+            Error::new(Kind::OutOfMemory, text).with_source(error)
+        })?;
+        Ok(Self { node: Arc::new(node), listener: Listener::Tcp(listener) })
     }
 
     /// A node that is reached through `listener`.
+    ///
+    /// # Panics
+    /// When the addresses for its memory cannot be reserved; [`Server::bind`] returns an error.
     pub fn on(listener: Listener, options: NodeOptions) -> Self {
-        Self { node: Arc::new(Node::new(options)), listener }
+        Self { node: Arc::new(Node::new(options).expect("addresses for its memory")), listener }
     }
 
     /// Where it listens; `None` in a simulated network.

@@ -8,8 +8,9 @@
 //! A get: one hash, one short lock; a small value is copied, a large one shared. A put: the same
 //! and one reservation; a large value is the buffer that it arrived in.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -28,7 +29,9 @@ use crate::server::resp::Shared;
 use crate::server::session::{Session, Sessions};
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
-use crate::wire::{BATCH_BYTES_MAX, Condition, Fault, Head, NEVER, Page, Reply, Request, Write};
+use crate::wire::{
+    BATCH_BYTES_MAX, Condition, Fault, Head, NEVER, Page, Reply, Request, WholeValue, Write,
+};
 
 /// The most bytes of values in the reply to a batch.
 const BATCH_REPLY_BYTES_MAX: u32 = 16 << 20;
@@ -60,6 +63,33 @@ pub struct NodeStats {
     pub used_bytes: u64,
     /// Objects that it holds.
     pub objects: u64,
+    /// Bytes of their keys, values and items.
+    #[serde(default)]
+    pub object_bytes: u64,
+    /// What an object costs beyond these, on average: pages, index, results of writes.
+    #[serde(default)]
+    pub overhead_bytes_per_object: u64,
+    /// Bytes of the index.
+    #[serde(default)]
+    pub index_bytes: u64,
+    /// Bytes of pages that small objects lie in.
+    #[serde(default)]
+    pub record_bytes: u64,
+    /// Of these, bytes between records.
+    #[serde(default)]
+    pub hole_bytes: u64,
+    /// Bytes of pages that large values lie in.
+    #[serde(default)]
+    pub large_bytes: u64,
+    /// Bytes of pages that are kept for the next large values.
+    #[serde(default)]
+    pub kept_bytes: u64,
+    /// The longest that a part of the index was locked to grow it, in microseconds.
+    #[serde(default)]
+    pub rehash_us_max: u64,
+    /// The longest that a part of the index was locked to move records, in microseconds.
+    #[serde(default)]
+    pub compaction_us_max: u64,
     /// Sessions whose results it keeps.
     pub sessions: u64,
     /// Open connections.
@@ -90,25 +120,26 @@ struct Standing {
 }
 
 impl Node {
-    pub(super) fn new(options: NodeOptions) -> Self {
+    /// Fails when the addresses for so much memory cannot be had.
+    pub(super) fn new(options: NodeOptions) -> io::Result<Self> {
         // A life is named by when it began: later lives have larger names.
         let incarnation = options.incarnation.unwrap_or_else(|| {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1)
         });
         let capacity = options.capacity.bytes();
-        Self {
+        Ok(Self {
             incarnation,
             sessions: Sessions::default(),
             connections: AtomicU64::new(0),
-            keyspace: Keyspace::new(capacity),
+            keyspace: Keyspace::new(capacity)?,
             transit: Memory::new((capacity / TRANSIT_SHARE).max(TRANSIT_BYTES_MIN)),
             replies: Memory::new((capacity / REPLIES_SHARE).max(REPLIES_BYTES_MIN)),
             resp: Shared::default(),
             requests: AtomicU64::new(0),
             standing: RwLock::new(Standing { id: NodeId(0), view: View::single(1, "") }),
             options,
-        }
+        })
     }
 
     pub(super) fn epoch(&self) -> u32 {
@@ -218,7 +249,8 @@ impl Node {
                 Some(_) | None => Err(place.signal()),
             }
         });
-        signal.map_err(|signal| Parked { key, newer_than, timeout_ms, signal })
+        // In a buffer of its own: the one that it came in is not kept for as long as the wait.
+        signal.map_err(|signal| Parked { key: key.detached(), newer_than, timeout_ms, signal })
     }
 
     /// Answers the items in turn. Values beyond the reply's share of memory are deferred, and items
@@ -265,7 +297,10 @@ impl Node {
                 self.held(key.slot())?;
                 place.found().map(|found| stat(&found)).ok_or_else(|| Kind::NotFound.into())
             }),
-            Request::Get { .. } => self.get(request, room, now_ms),
+            Request::Get { .. } => {
+                let reply = self.get(request, room, now_ms, None::<fn(WholeValue<'_>)>)?;
+                reply.ok_or_else(|| Kind::Protocol.into())
+            }
             Request::Put { key, write, condition, expires_at, value, sums } => {
                 let value = self.value(&value, &sums, large);
                 self.write(session, write, &key, now_ms, |place, epoch| {
@@ -322,42 +357,68 @@ impl Node {
         }
     }
 
-    fn get(&self, request: Request, room: u32, now_ms: u64) -> Result<Reply, Fault> {
+    /// Answers a get. A small value that is wanted whole is handed to `copy`, with its shard
+    /// locked; anything else is returned.
+    pub(super) fn get_to(
+        &self,
+        request: Request,
+        copy: impl FnOnce(WholeValue<'_>),
+    ) -> Option<Reply> {
+        self.count();
+        match self.get(request, u32::MAX, unix_ms(), Some(copy)) {
+            Ok(reply) => reply,
+            Err(fault) => Some(fault.into()),
+        }
+    }
+
+    /// `None` means that the value was handed to `copy`.
+    fn get<C: FnOnce(WholeValue<'_>)>(
+        &self,
+        request: Request,
+        room: u32,
+        now_ms: u64,
+        copy: Option<C>,
+    ) -> Result<Option<Reply>, Fault> {
         let Request::Get { key, offset, len, newer_than, inline_bytes_max } = request else {
             return Err(Kind::Protocol.into());
         };
-        let (reply, whole) = self.keyspace.at(&key, now_ms, |place| {
+        let (reply, range) = self.keyspace.at(&key, now_ms, |place| {
             self.held(key.slot())?;
             let found = place.found().ok_or(Kind::NotFound)?;
-            let version = found.version;
+            let (version, expires_at) = (found.version, found.expires_at);
             let Contents::Value(stored) = found.content else {
                 return Err(Fault::from(Kind::WrongType));
             };
             if newer_than >= version {
-                return Ok((Reply::NotModified { version }, None));
+                return Ok((Some(Reply::NotModified { version }), 0..0));
             }
             let size = stored.len() as u64;
             let from = offset.min(size);
             let to = offset.saturating_add(len).min(size).max(from);
             if to - from > u64::from(inline_bytes_max.min(room)) {
-                return Ok((Reply::Deferred { version, size }, None));
+                return Ok((Some(Reply::Deferred { version, size }), 0..0));
+            }
+            if let (Stored::Small { bytes: value, crc }, Some(copy)) = (stored, copy)
+                && (from, to) == (0, size)
+            {
+                copy(WholeValue { version, expires_at, value, crc });
+                return Ok((None, 0..0));
             }
             let (value, sums) = (stored.to_bytes(), stored.to_sums());
-            let expires_at = found.expires_at;
             let whole = Reply::Value { version, size, offset: from, expires_at, value, sums };
-            Ok((whole, Some((index(from), index(to)))))
+            Ok((Some(whole), index(from)..index(to)))
         })?;
-        match (reply, whole) {
-            (Reply::Value { version, size, offset, expires_at, value, sums }, Some((from, to)))
-                if to - from != value.len() =>
+        match reply {
+            Some(Reply::Value { version, size, offset, expires_at, value, sums })
+                if range.len() != value.len() =>
             {
                 // Cut, and its edges summed, after the lock was released.
-                let slice = sums.slice(&value, from, to - from);
+                let slice = sums.slice(&value, range.start, range.len());
                 let sums = slice.map_err(|error| Fault::from(&error))?;
-                let value = value.slice(from..to);
-                Ok(Reply::Value { version, size, offset, expires_at, value, sums })
+                let value = value.slice(range);
+                Ok(Some(Reply::Value { version, size, offset, expires_at, value, sums }))
             }
-            (reply, _) => Ok(reply),
+            reply => Ok(reply),
         }
     }
 
@@ -393,8 +454,7 @@ impl Node {
             };
             if is_final {
                 let reply = answer.clone().unwrap_or_else(Reply::from);
-                let memory = self.keyspace.memory();
-                place.results().record(session.life, write.sequence, reply, memory);
+                place.results().record(session.life, write.sequence, &reply);
             }
             answer
         })
@@ -418,12 +478,25 @@ impl Node {
     }
 
     pub(super) fn stats(&self) -> NodeStats {
+        let holdings = self.keyspace.holdings();
+        let used_bytes = self.keyspace.memory().used();
+        let overhead = used_bytes.saturating_sub(holdings.object_bytes);
+        let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         NodeStats {
             incarnation: self.incarnation,
             epoch: self.epoch(),
             capacity_bytes: self.keyspace.memory().capacity(),
-            used_bytes: self.keyspace.memory().used(),
-            objects: self.keyspace.len(),
+            used_bytes,
+            objects: holdings.objects,
+            object_bytes: holdings.object_bytes,
+            overhead_bytes_per_object: overhead / holdings.objects.max(1),
+            index_bytes: holdings.index_bytes,
+            record_bytes: holdings.record_bytes,
+            hole_bytes: holdings.hole_bytes,
+            large_bytes: holdings.large_bytes,
+            kept_bytes: holdings.kept_bytes,
+            rehash_us_max: microseconds(holdings.rehash_max),
+            compaction_us_max: microseconds(holdings.compaction_max),
             sessions: self.sessions.len() as u64,
             connections: self.connections.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),

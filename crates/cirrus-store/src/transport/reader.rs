@@ -117,6 +117,21 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok((tail, Sums::from_table(table)))
     }
 
+    /// The same for at most [`COPIED_BYTES_MAX`] bytes or a batch, shared with the read buffer where
+    /// they lie in it: for who copies what he keeps.
+    pub(crate) async fn tail_in_place(&mut self, head: &Head) -> Result<(Bytes, Sums)> {
+        let len = head.tail_bytes();
+        if len > COPIED_BYTES_MAX {
+            return self.tail(head).await;
+        }
+        while self.buffer.len() < len {
+            self.fill_or_fail().await?;
+        }
+        let mut payload = self.buffer.split_to(len).freeze();
+        let table = payload.split_off(head.payload_bytes());
+        Ok((payload, Sums::copied(&table)))
+    }
+
     /// Reads the payload that follows `head` into `payload`, which has its length, and returns its
     /// checksums, not yet checked.
     pub(crate) async fn tail_into(&mut self, head: &Head, payload: &mut [u8]) -> Result<Sums> {

@@ -86,10 +86,9 @@ impl Head {
             return Err(Error::new(Kind::Corrupt, "a frame's head does not match its crc32c"));
         }
         buffer.advance(FRAME_HEAD_BYTES);
-        // Copied, so that a stored key never keeps a read buffer alive.
-        let rest = Bytes::copy_from_slice(&buffer[..body_len + key_len]);
-        buffer.advance(body_len + key_len);
-        let (body, key) = (rest.slice(..body_len), rest.slice(body_len..));
+        // Shared with the buffer: who keeps a key copies it.
+        let mut body = buffer.split_to(body_len + key_len).freeze();
+        let key = body.split_off(body_len);
         Ok(Some(Self { opcode, flags, payload_len, request_id, epoch, status, phase, body, key }))
     }
 
@@ -110,23 +109,44 @@ impl Head {
 
     /// Appends the head to `buffer`. Body and key are at most 256 and 1,024 bytes long.
     pub fn put(&self, buffer: &mut BytesMut) {
+        let Self { opcode, flags, payload_len, request_id, epoch, status, phase, .. } = *self;
+        let fixed = Fixed { opcode, flags, payload_len, request_id, epoch, status, phase };
+        fixed.put(&self.body, &self.key, buffer);
+    }
+}
+
+/// A head without body and key.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fixed {
+    pub(super) opcode: u8,
+    pub(super) flags: u8,
+    pub(super) payload_len: u32,
+    pub(super) request_id: u64,
+    pub(super) epoch: u32,
+    pub(super) status: u16,
+    pub(super) phase: u16,
+}
+
+impl Fixed {
+    /// Appends a whole head.
+    pub(super) fn put(&self, body: &[u8], key: &[u8], buffer: &mut BytesMut) {
         let start = buffer.len();
         let len_u16 = |len: usize| u16::try_from(len).expect("bodies and keys are short");
-        buffer.reserve(FRAME_HEAD_BYTES + self.body.len() + self.key.len());
+        buffer.reserve(FRAME_HEAD_BYTES + body.len() + key.len());
         buffer.put_u8(self.opcode);
         buffer.put_u8(self.flags);
-        buffer.put_u16_le(len_u16(self.key.len()));
+        buffer.put_u16_le(len_u16(key.len()));
         buffer.put_u32_le(self.payload_len);
         buffer.put_u64_le(self.request_id);
         buffer.put_u32_le(self.epoch);
-        buffer.put_u16_le(len_u16(self.body.len()));
+        buffer.put_u16_le(len_u16(body.len()));
         buffer.put_u16_le(self.status);
         buffer.put_u16_le(self.phase);
         buffer.put_u16_le(0);
-        let crc = crc32c([&buffer[start..], &self.body, &self.key]);
+        let crc = crc32c([&buffer[start..], body, key]);
         buffer.put_u32_le(crc);
-        buffer.put_slice(&self.body);
-        buffer.put_slice(&self.key);
+        buffer.put_slice(body);
+        buffer.put_slice(key);
     }
 }
 

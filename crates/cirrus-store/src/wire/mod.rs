@@ -20,6 +20,7 @@ pub use hello::{
     ClientHello, FEATURES, Limits, MAGIC, SERVER_HELLO_BYTES, ServerHello, TOKEN_BYTES_MAX, VERSION,
 };
 pub use part::{Part, encode_frame};
+pub(crate) use reply::WholeValue;
 pub use reply::{Page, PageItem, Reply};
 pub use request::{Condition, Request, Write};
 pub use status::Status;

@@ -11,6 +11,7 @@ use crate::checksum::Sums;
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, Version};
 use crate::wire::fault::Fault;
+use crate::wire::head::{FRAME_HEAD_BYTES, Fixed};
 use crate::wire::part::Part;
 use crate::wire::request::batch_part;
 use crate::wire::status::Status;
@@ -140,6 +141,35 @@ pub enum Reply {
     Failed(Fault),
 }
 
+/// A whole value of at most a block, as it lies in a node: it becomes a frame without a [`Reply`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WholeValue<'a> {
+    pub(crate) version: Version,
+    pub(crate) expires_at: u64,
+    pub(crate) value: &'a [u8],
+    pub(crate) crc: u32,
+}
+
+impl WholeValue<'_> {
+    /// Appends the frame that [`Reply::Value`] would make.
+    pub(crate) fn put(&self, request_id: u64, epoch: u32, buffer: &mut BytesMut) {
+        let Self { version, expires_at, value, crc } = *self;
+        let size = (value.len() as u64).into();
+        let fields = body::Value {
+            version: version.0.into(),
+            size,
+            offset: 0.into(),
+            expires_at: expires_at.into(),
+        };
+        let payload_len = u32::try_from(value.len()).expect("at most a block");
+        let fixed = Fixed { opcode: VALUE, payload_len, request_id, epoch, ..Fixed::default() };
+        buffer.reserve(FRAME_HEAD_BYTES + size_of::<body::Value>() + value.len() + 4);
+        fixed.put(fields.as_bytes(), &[], buffer);
+        buffer.extend_from_slice(value);
+        Sums::single(crc, value.len()).put_table(buffer);
+    }
+}
+
 impl From<Fault> for Reply {
     fn from(fault: Fault) -> Self {
         Self::Failed(fault)
@@ -204,6 +234,48 @@ impl Reply {
                 status: Status::Failed(fault.kind).code(),
                 ..part(FAULT, body::bytes(&body::Fault { detail: fault.detail.into() }))
             },
+        }
+    }
+
+    /// Appends the whole frame, if the reply is of the short kinds that most writes get: no
+    /// allocation. False: nothing was appended, and [`Reply::to_part`] is the way.
+    pub(crate) fn put_short(&self, request_id: u64, epoch: u32, buffer: &mut BytesMut) -> bool {
+        let mut put = |opcode, status: Status, fields: &[u8]| {
+            let status = status.code();
+            let fixed = Fixed { opcode, status, request_id, epoch, ..Fixed::default() };
+            fixed.put(fields, &[], buffer);
+            true
+        };
+        match self {
+            Self::Written { version } => {
+                let fields = body::Written { version: version.0.into() };
+                put(WRITTEN, Status::Ok, fields.as_bytes())
+            }
+            Self::Deleted { version } => {
+                let fields = body::Written { version: version.0.into() };
+                put(DELETED, Status::Ok, fields.as_bytes())
+            }
+            Self::Added { version, value } => {
+                let fields = body::Added { version: version.0.into(), value: (*value).into() };
+                put(ADDED, Status::Ok, fields.as_bytes())
+            }
+            Self::Pushed { version, items } => {
+                let fields = body::Queue { version: version.0.into(), items: (*items).into() };
+                put(PUSHED, Status::Ok, fields.as_bytes())
+            }
+            Self::Failed(fault) => {
+                let fields = body::Fault { detail: fault.detail.into() };
+                put(FAULT, Status::Failed(fault.kind), fields.as_bytes())
+            }
+            Self::Pong
+            | Self::Value { .. }
+            | Self::NotModified { .. }
+            | Self::Deferred { .. }
+            | Self::Stat { .. }
+            | Self::Batch(_)
+            | Self::Page(_)
+            | Self::Popped { .. }
+            | Self::Stats(_) => false,
         }
     }
 
@@ -358,4 +430,45 @@ fn written_in(body: &[u8]) -> Result<Version> {
 
 fn queue_out(version: Version, items: u64) -> Bytes {
     body::bytes(&body::Queue { version: version.0.into(), items: items.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::encode_frame;
+
+    /// The frame that the long way makes.
+    fn frame(reply: &Reply) -> BytesMut {
+        let mut buffer = BytesMut::new();
+        encode_frame(&reply.to_part(), 77, 5, &mut buffer);
+        buffer
+    }
+
+    #[test]
+    fn the_short_way_makes_the_same_frames() {
+        let version = Version(9);
+        let fault = Fault { kind: Kind::OutOfMemory, detail: 7 };
+        for reply in [
+            Reply::Written { version },
+            Reply::Deleted { version },
+            Reply::Added { version, value: -3 },
+            Reply::Pushed { version, items: 4 },
+            Reply::Failed(fault),
+        ] {
+            let mut short = BytesMut::new();
+            assert!(reply.put_short(77, 5, &mut short), "{reply:?}");
+            assert_eq!(short, frame(&reply), "{reply:?}");
+        }
+        let mut short = BytesMut::new();
+        assert!(!Reply::Pong.put_short(77, 5, &mut short) && short.is_empty());
+        for value in [&b""[..], b"v", &[7; 16_384]] {
+            let (size, expires_at, sums) = (value.len() as u64, 11, Sums::of(0, value));
+            let whole = WholeValue { version, expires_at, value, crc: sums.first() };
+            let mut short = BytesMut::new();
+            whole.put(77, 5, &mut short);
+            let value = Bytes::copy_from_slice(value);
+            let reply = Reply::Value { version, size, offset: 0, expires_at, value, sums };
+            assert_eq!(short, frame(&reply));
+        }
+    }
 }

@@ -4,21 +4,30 @@
 //! sessions' rules or views: those are asked inside [`Keyspace::at`], with the key's shard locked.
 //! Invariant: locks are taken in ascending order of shards, each once, and never nest.
 
+mod compaction;
+mod index;
 mod place;
+mod record;
 mod results;
 mod scan;
 mod shard;
 mod value;
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::error::Kind;
 use crate::key::{KeyRef, SLOTS, Slot};
+use crate::server::arena::{Extents, Slabs};
+use crate::server::keyspace::compaction::{Compaction, Pauses};
+use crate::server::keyspace::index::tag_of;
 pub(super) use crate::server::keyspace::place::Place;
 pub(super) use crate::server::keyspace::shard::{Contents, Found};
-use crate::server::keyspace::shard::{SLOTS_PER_SHARD, Shard};
+use crate::server::keyspace::shard::{Other, SLOTS_PER_SHARD, Shard};
 pub(super) use crate::server::keyspace::value::{
     End, Filling, Item, Large, Queue, SMALL_BYTES_MAX, Stored, Value,
 };
@@ -26,12 +35,38 @@ use crate::server::memory::Memory;
 use crate::server::session::Census;
 use crate::wire::Fault;
 
+/// Large values that are under way may take this share of the capacity, or one of any size.
+const UNDER_WAY_SHARE: u64 = 2;
+
 /// Every object of a node: 1,024 shards by group of slots, a short lock each.
 #[derive(Debug)]
 pub(super) struct Keyspace {
     hasher: FixedState,
     shards: Vec<Mutex<Shard>>,
     memory: Memory,
+    slabs: Slabs,
+    extents: Extents,
+    under_way: Memory,
+    compaction: Compaction,
+    pauses: Pauses,
+}
+
+/// What a keyspace holds, and what that costs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Holdings {
+    pub(super) objects: u64,
+    /// Bytes of keys, values and items of queues.
+    pub(super) object_bytes: u64,
+    pub(super) index_bytes: u64,
+    /// Pages of records that were touched, and of them bytes that no record takes.
+    pub(super) record_bytes: u64,
+    pub(super) hole_bytes: u64,
+    /// Pages of large values, and pages that are kept for the next ones.
+    pub(super) large_bytes: u64,
+    pub(super) kept_bytes: u64,
+    /// The longest that a shard was locked to grow its index, and to move records.
+    pub(super) rehash_max: Duration,
+    pub(super) compaction_max: Duration,
 }
 
 /// The places of several keys, all locked.
@@ -40,17 +75,28 @@ pub(super) struct Places<'a> {
     keys: &'a [KeyRef<'a>],
     /// In ascending order of shards.
     shards: Vec<(usize, MutexGuard<'a, Shard>)>,
-    memory: &'a Memory,
+    space: &'a Keyspace,
     now_ms: u64,
+    retired: Vec<Other>,
 }
 
 impl Keyspace {
-    pub(super) fn new(capacity: u64) -> Self {
-        // Secret, so that nobody can choose keys that collide.
-        let hasher = FixedState::with_seed(RandomState::new().hash_one(capacity));
-        let shards = std::iter::repeat_with(|| Mutex::new(Shard::new(hasher.clone())));
+    /// Fails when the addresses for so much memory cannot be had.
+    pub(super) fn new(capacity: u64) -> io::Result<Self> {
+        let memory = Memory::new(capacity);
+        let shards = std::iter::repeat_with(|| Mutex::new(Shard::new(memory.clone())));
         let shards = shards.take(usize::from(SLOTS / SLOTS_PER_SHARD)).collect();
-        Self { hasher, shards, memory: Memory::new(capacity) }
+        Ok(Self {
+            // Secret, so that nobody can choose keys that collide.
+            hasher: FixedState::with_seed(RandomState::new().hash_one(capacity)),
+            shards,
+            slabs: Slabs::new(memory.clone())?,
+            extents: Extents::new(memory.clone())?,
+            under_way: Memory::new(capacity / UNDER_WAY_SHARE),
+            compaction: Compaction::default(),
+            pauses: Pauses::default(),
+            memory,
+        })
     }
 
     /// Locks the key's shard and hands `apply` its place. Must not be called inside itself.
@@ -61,9 +107,14 @@ impl Keyspace {
         now_ms: u64,
         apply: impl FnOnce(&mut Place<'_>) -> R,
     ) -> R {
+        self.tend();
         let key = key.into();
+        let tag = tag_of(self.hash(key.bytes()));
+        // Declared before the lock, and so dropped after it is released.
+        let mut retired = Vec::new();
         let mut shard = self.shards[shard_of(key.slot())].lock();
-        apply(&mut Place { shard: &mut shard, memory: &self.memory, key, now_ms })
+        let retired = &mut retired;
+        apply(&mut Place { shard: &mut shard, space: self, key, tag, now_ms, retired })
     }
 
     /// The same for several keys at once: nobody sees a part of what `apply` does.
@@ -74,17 +125,28 @@ impl Keyspace {
         now_ms: u64,
         apply: impl FnOnce(&mut Places<'_>) -> R,
     ) -> R {
+        self.tend();
         let mut numbers: Vec<usize> = keys.iter().map(|key| shard_of(key.slot())).collect();
         numbers.sort_unstable();
         numbers.dedup();
         let shards = numbers.into_iter().map(|number| (number, self.shards[number].lock()));
         let shards = shards.collect();
-        apply(&mut Places { keys, shards, memory: &self.memory, now_ms })
+        let mut places = Places { keys, shards, space: self, now_ms, retired: Vec::new() };
+        apply(&mut places)
     }
 
-    /// Room for a large value of `len` bytes that is about to arrive.
+    /// Room for a large value of `len` bytes that is about to arrive. [`Kind::Busy`] when too much
+    /// is under way already.
     pub(super) fn filling(&self, len: usize) -> Result<Filling, Fault> {
-        Filling::new(len, &self.memory)
+        let turn = (len as u64).min(self.under_way.capacity());
+        let turn = self.under_way.reserve(turn).map_err(|_| Kind::Busy)?;
+        let overhead = self.memory.reserve(Filling::overhead(len))?;
+        let extent = match self.extents.take(len) {
+            Ok(extent) => extent,
+            Err(fault) if !self.make_room(len as u64) => return Err(fault),
+            Err(_) => self.extents.take(len)?,
+        };
+        Ok(Filling::new(extent, overhead, turn))
     }
 
     /// Bytes that the node may hold, and holds.
@@ -92,16 +154,34 @@ impl Keyspace {
         &self.memory
     }
 
+    /// What it holds, those objects included that have ended and were not looked at since.
+    pub(super) fn holdings(&self) -> Holdings {
+        let mut holdings = Holdings::default();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            holdings.objects += shard.index.len() as u64;
+            holdings.object_bytes += shard.object_bytes;
+            holdings.index_bytes += shard.index.bytes();
+        }
+        (holdings.large_bytes, holdings.kept_bytes) = self.extents.held_bytes();
+        (holdings.rehash_max, holdings.compaction_max) = self.pauses.longest();
+        holdings.record_bytes = self.slabs.touched_bytes();
+        holdings.hole_bytes = self.slabs.hole_bytes();
+        holdings
+    }
+
     /// Objects, those included that have ended and were not looked at since.
+    #[allow(dead_code, reason = "the native protocol asks for more")]
     pub(super) fn len(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.lock().objects.len() as u64).sum()
+        self.shards.iter().map(|shard| shard.lock().index.len() as u64).sum()
     }
 
     /// Removes every object, a shard at a time.
     #[allow(dead_code, reason = "the native protocol deletes by name")]
     pub(super) fn clear(&self, epoch: u32) {
         for shard in &self.shards {
-            shard.lock().clear(epoch);
+            let retired = shard.lock().clear(epoch, &self.slabs, &self.memory);
+            drop(retired);
         }
     }
 
@@ -113,11 +193,18 @@ impl Keyspace {
         }
     }
 
-    /// Housekeeping: what has expired, who has stopped waiting, results that are acknowledged.
+    /// Housekeeping: what has expired, who has stopped waiting, results that are acknowledged, and
+    /// memory that holds nothing.
     pub(super) fn sweep(&self, now_ms: u64, census: &Census) {
         for shard in &self.shards {
-            shard.lock().sweep(now_ms, census);
+            let retired = shard.lock().sweep(now_ms, census, &self.slabs, &self.memory);
+            drop(retired);
         }
+        self.compact();
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
     }
 }
 
@@ -128,10 +215,20 @@ impl Places<'_> {
         let key = self.keys[index];
         let number = shard_of(key.slot());
         let at = self.shards.partition_point(|(other, _)| *other < number);
-        Place { shard: &mut self.shards[at].1, memory: self.memory, key, now_ms: self.now_ms }
+        Place {
+            shard: &mut self.shards[at].1,
+            space: self.space,
+            key,
+            tag: tag_of(self.space.hash(key.bytes())),
+            now_ms: self.now_ms,
+            retired: &mut self.retired,
+        }
     }
 }
 
 fn shard_of(slot: Slot) -> usize {
     usize::from(slot.number() / SLOTS_PER_SHARD)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,24 +2,33 @@
 //!
 //! Owns what an operation on one object does to its shard. Knows nothing of conditions, sessions or
 //! protocols. Invariant: a change that fails changed nothing, and one that succeeds has a version.
+//!
+//! A small put: one look-up, one copy into the record, in place where its class stays the same;
+//! otherwise one slot taken and one given back. No allocation but for the table's growth.
+
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::error::Kind;
+use crate::error::Kind as ErrorKind;
 use crate::key::{KeyRef, Version};
+use crate::server::keyspace::Keyspace;
+use crate::server::keyspace::record::{self, Kind, View};
 use crate::server::keyspace::results::Results;
-use crate::server::keyspace::shard::{Content, Found, OBJECT_OVERHEAD_BYTES, Object, Shard};
+use crate::server::keyspace::shard::{Found, Other, Shard};
 use crate::server::keyspace::value::{End, Item, Queue, Value};
-use crate::server::memory::Memory;
 use crate::wire::{Fault, NEVER};
 
 /// Where a key's object is or would be.
 #[derive(Debug)]
 pub(in crate::server) struct Place<'a> {
     pub(super) shard: &'a mut Shard,
-    pub(super) memory: &'a Memory,
+    pub(super) space: &'a Keyspace,
     pub(super) key: KeyRef<'a>,
+    pub(super) tag: u32,
     pub(super) now_ms: u64,
+    /// What was let go, to be dropped when no lock is held: freeing many pages takes long.
+    pub(super) retired: &'a mut Vec<Other>,
 }
 
 /// What a pop took, and what it left.
@@ -34,45 +43,49 @@ pub(in crate::server) struct Popped {
 impl Place<'_> {
     /// The object; `None` if there is none or its time is over.
     pub(in crate::server) fn found(&self) -> Option<Found<'_>> {
-        let object = self.shard.objects.get(self.key.bytes())?;
-        (!object.expired(self.now_ms)).then(|| object.found())
+        self.view().map(|view| self.shard.found(view))
     }
 
     /// Makes a value the object, whatever was there. `expires_at` is Unix time in milliseconds, or
-    /// [`NEVER`]. [`Kind::OutOfMemory`] leaves what was there.
+    /// [`NEVER`]. [`ErrorKind::OutOfMemory`] leaves what was there.
     pub(in crate::server) fn put(
         &mut self,
         value: Value<'_>,
         expires_at: u64,
         epoch: u32,
     ) -> Result<Version, Fault> {
-        let small = match &value {
-            Value::Small { bytes, .. } => bytes.len() as u64,
-            Value::Large(_) => 0,
-        };
-        let cost = self.cost() + small;
-        let content = match value {
-            Value::Small { bytes, crc } => Content::Small { bytes: bytes.into(), crc },
-            Value::Large(large) => Content::Large(large),
-        };
-        self.replace(content, cost, expires_at, epoch)
+        match value {
+            Value::Small { bytes, crc } => self.write(Kind::Small, crc, bytes, expires_at, epoch),
+            Value::Large(large) => {
+                self.write_other(Kind::Large, Other::Large(large), expires_at, epoch)
+            }
+        }
     }
 
     /// Changes when the object ends, and not its version; false if there is no object.
     #[allow(dead_code, reason = "the native protocol has no such request yet")]
-    pub(in crate::server) fn set_expires_at(&mut self, at: u64) -> bool {
-        let now_ms = self.now_ms;
-        let object = self.shard.objects.get_mut(self.key.bytes());
-        let Some(object) = object.filter(|object| !object.expired(now_ms)) else { return false };
-        object.expires_at = at;
-        self.shard.may_expire |= at != NEVER;
-        true
+    pub(in crate::server) fn set_expires_at(&mut self, at: u64) -> Result<bool, Fault> {
+        let Some(view) = self.view() else { return Ok(false) };
+        let (len, slabs) = (View { expires_at: at, ..view }.len(), &self.space.slabs);
+        let Some(found) = self.shard.index.find_mut(slabs, self.tag, self.key.bytes()) else {
+            return Ok(false);
+        };
+        if !slabs.fits(found, len) {
+            let mut moved = slabs.take(len, self.tag)?;
+            let kept = len.min(slabs.size(found));
+            slabs.bytes_mut(&mut moved)[..kept].copy_from_slice(&slabs.bytes(found)[..kept]);
+            slabs.give(std::mem::replace(found, moved));
+        }
+        record::set_expires_at(slabs.bytes_mut(found), at);
+        self.shard.note_end(at);
+        Ok(true)
     }
 
     /// Removes the object; the version of the deletion, `None` if there was no object.
     pub(in crate::server) fn remove(&mut self, epoch: u32) -> Option<Version> {
-        let object = self.shard.objects.remove(self.key.bytes())?;
-        (!object.expired(self.now_ms)).then(|| self.shard.next_version(self.key.slot(), epoch))
+        let is_there = self.view().is_some();
+        self.discard();
+        is_there.then(|| self.shard.versions.next(self.key.slot(), epoch))
     }
 
     /// Adds an item to a queue, which begins with it if there is no object; its new version, and
@@ -83,27 +96,26 @@ impl Place<'_> {
         item: Value<'_>,
         epoch: u32,
     ) -> Result<(Version, u64), Fault> {
-        let mut paid = self.memory.reserve(item_cost(&item))?;
-        let item = Item::of(item);
-        let is_there = self.found().is_some();
-        if !is_there {
+        let (len, cost) = (item.len() as u64, item.queued_cost());
+        let Some(View { kind, word, .. }) = self.view() else {
+            let paid = self.space.memory.reserve(Queue::COST + cost)?;
             let mut queue = Queue::default();
-            queue.push(end, item);
-            let version = self.replace(Content::Queue(queue), self.cost(), NEVER, epoch)?;
-            if let Some(object) = self.shard.objects.get_mut(self.key.bytes()) {
-                object.reservation.absorb(&mut paid);
-            }
+            queue.push(end, Item::of(item));
+            let version = self.write_other(Kind::Queue, Other::Queue(queue, paid), NEVER, epoch)?;
             return Ok((version, 1));
-        }
-        let Some(Object { content: Content::Queue(queue), reservation, .. }) =
-            self.shard.objects.get_mut(self.key.bytes())
-        else {
-            return Err(Kind::WrongType.into());
         };
-        queue.push(end, item);
+        if kind != Kind::Queue {
+            return Err(ErrorKind::WrongType.into());
+        }
+        let mut more = self.space.memory.reserve(cost)?;
+        let Some(Other::Queue(queue, paid)) = self.shard.others.get_mut(word) else {
+            return Err(ErrorKind::WrongType.into());
+        };
+        paid.absorb(&mut more);
+        queue.push(end, Item::of(item));
         let items = queue.len() as u64;
-        reservation.absorb(&mut paid);
-        let version = self.renewed(epoch);
+        self.shard.object_bytes += len;
+        let version = self.renew(epoch);
         self.shard.wake(self.key.bytes());
         Ok((version, items))
     }
@@ -114,23 +126,20 @@ impl Place<'_> {
         end: End,
         epoch: u32,
     ) -> Result<Option<Popped>, Fault> {
-        if self.found().is_none() {
-            return Ok(None);
+        let Some(View { kind, word, .. }) = self.view() else { return Ok(None) };
+        if kind != Kind::Queue {
+            return Err(ErrorKind::WrongType.into());
         }
-        let Some(Object { content: Content::Queue(queue), reservation, .. }) =
-            self.shard.objects.get_mut(self.key.bytes())
-        else {
-            return Err(Kind::WrongType.into());
+        let Some(Other::Queue(queue, paid)) = self.shard.others.get_mut(word) else {
+            return Err(ErrorKind::WrongType.into());
         };
         let Some(item) = queue.pop(end) else { return Ok(None) };
         let items = queue.len() as u64;
-        reservation.shrink(match &item {
-            Item::Small { bytes, .. } => ITEM_OVERHEAD_BYTES + bytes.len() as u64,
-            Item::Large(_) => ITEM_OVERHEAD_BYTES,
-        });
-        let version = self.renewed(epoch);
+        paid.shrink(item.queued_cost());
+        self.shard.object_bytes -= item.stored().len() as u64;
+        let version = self.renew(epoch);
         if items == 0 {
-            self.shard.objects.remove(self.key.bytes());
+            self.discard();
         }
         Ok(Some(Popped { version, item, items }))
     }
@@ -145,52 +154,100 @@ impl Place<'_> {
         &mut self.shard.results
     }
 
-    fn cost(&self) -> u64 {
-        OBJECT_OVERHEAD_BYTES + self.key.bytes().len() as u64
+    /// The record of an object whose time is not over.
+    fn view(&self) -> Option<View<'_>> {
+        let slabs = &self.space.slabs;
+        let found = self.shard.index.find(slabs, self.tag, self.key.bytes())?;
+        let view = View::read(slabs.bytes(found));
+        (!view.has_expired(self.now_ms)).then_some(view)
     }
 
-    fn replace(
+    fn write_other(
         &mut self,
-        content: Content,
-        cost: u64,
+        kind: Kind,
+        other: Other,
         expires_at: u64,
         epoch: u32,
     ) -> Result<Version, Fault> {
-        let (shard, key) = (&mut *self.shard, self.key);
-        match shard.objects.get_mut(key.bytes()) {
-            Some(object) => {
-                object.reservation.resize(cost)?;
-                (object.content, object.expires_at) = (content, expires_at);
+        let bytes = other.bytes();
+        let number = self.shard.others.insert(other);
+        let written = self.write(kind, number, &[], expires_at, epoch);
+        match written {
+            Ok(_) => self.shard.object_bytes += bytes,
+            Err(_) => self.retired.extend(self.shard.others.remove(number)),
+        }
+        written
+    }
+
+    /// Writes the object's record, over the one that was there.
+    fn write(
+        &mut self,
+        kind: Kind,
+        word: u32,
+        value: &[u8],
+        expires_at: u64,
+        epoch: u32,
+    ) -> Result<Version, Fault> {
+        let (slabs, key) = (&self.space.slabs, self.key.bytes());
+        let version = Version(0);
+        let mut view = View { version, expires_at, kind, word, key, value };
+        let len = view.len();
+        let Shard { index, versions, others, object_bytes, .. } = &mut *self.shard;
+        match index.find_mut(slabs, self.tag, key) {
+            Some(found) => {
+                let old = match slabs.fits(found, len) {
+                    true => None,
+                    false => Some(std::mem::replace(found, slabs.take(len, self.tag)?)),
+                };
+                let before = View::read(slabs.bytes(old.as_ref().unwrap_or(found)));
+                *object_bytes -= (key.len() + before.value.len()) as u64;
+                if before.kind != Kind::Small
+                    && let Some(other) = others.remove(before.word)
+                {
+                    *object_bytes -= other.bytes();
+                    self.retired.push(other);
+                }
+                view.version = versions.next(self.key.slot(), epoch);
+                view.write(slabs.bytes_mut(found));
+                if let Some(old) = old {
+                    slabs.give(old);
+                }
             }
             None => {
-                let reservation = self.memory.reserve(cost)?;
-                let version = Version(0);
-                let object = Object { version, expires_at, content, reservation };
-                shard.objects.insert(key.to_key(), object);
+                if index.is_full() {
+                    let began = Instant::now();
+                    index.grow(&self.space.memory)?;
+                    self.space.pauses.rehashed(began.elapsed());
+                }
+                let mut new = slabs.take(len, self.tag)?;
+                view.version = versions.next(self.key.slot(), epoch);
+                view.write(slabs.bytes_mut(&mut new));
+                index.insert(new);
             }
         }
-        shard.may_expire |= expires_at != NEVER;
-        let version = self.renewed(epoch);
-        self.shard.wake(key.bytes());
-        Ok(version)
+        self.shard.object_bytes += (key.len() + value.len()) as u64;
+        self.shard.note_end(expires_at);
+        self.shard.wake(key);
+        Ok(view.version)
+    }
+
+    /// Removes the record, whether or not its time is over.
+    fn discard(&mut self) {
+        let slabs = &self.space.slabs;
+        let Some(record) = self.shard.index.remove(slabs, self.tag, self.key.bytes()) else {
+            return;
+        };
+        self.retired.extend(self.shard.forget(&View::read(slabs.bytes(&record))));
+        slabs.give(record);
     }
 
     /// Gives the object its next version.
-    fn renewed(&mut self, epoch: u32) -> Version {
-        let version = self.shard.next_version(self.key.slot(), epoch);
-        if let Some(object) = self.shard.objects.get_mut(self.key.bytes()) {
-            object.version = version;
+    fn renew(&mut self, epoch: u32) -> Version {
+        let version = self.shard.versions.next(self.key.slot(), epoch);
+        let slabs = &self.space.slabs;
+        if let Some(found) = self.shard.index.find_mut(slabs, self.tag, self.key.bytes()) {
+            record::set_version(slabs.bytes_mut(found), version);
         }
         version
-    }
-}
-
-/// What an item of a queue costs beyond its bytes.
-const ITEM_OVERHEAD_BYTES: u64 = 2 * size_of::<Item>() as u64 + 16;
-
-fn item_cost(item: &Value<'_>) -> u64 {
-    match item {
-        Value::Small { bytes, .. } => ITEM_OVERHEAD_BYTES + bytes.len() as u64,
-        Value::Large(_) => ITEM_OVERHEAD_BYTES,
     }
 }

@@ -3,11 +3,12 @@
 //! Owns the cursor: (slot, hash), the last name returned. Invariant: a name that is there for the
 //! whole of a scan is returned exactly once, whatever happens to others meanwhile.
 
-use std::hash::BuildHasher;
+use bytes::Bytes;
 
-use crate::key::{Key, SLOTS};
+use crate::key::{Key, SLOTS, Slot};
 use crate::server::keyspace::Keyspace;
-use crate::server::keyspace::shard::{Object, SLOTS_PER_SHARD};
+use crate::server::keyspace::record::View;
+use crate::server::keyspace::shard::SLOTS_PER_SHARD;
 use crate::wire::{Page, PageItem};
 
 /// Objects looked at before a page is sent, full or not, so that others get their turn.
@@ -28,35 +29,36 @@ impl Keyspace {
         let first = usize::from(cursor.0 / SLOTS_PER_SHARD);
         for (number, shard) in self.shards.iter().enumerate().skip(first) {
             let shard = shard.lock();
-            looked_at += shard.objects.len();
-            let mut found: Vec<((u16, u64), &Key, &Object)> = shard
-                .objects
+            looked_at += shard.index.len();
+            let mut found: Vec<((u16, u64), View<'_>)> = shard
+                .index
                 .iter()
-                .filter(|(key, object)| {
-                    key.as_bytes().starts_with(prefix) && !object.expired(now_ms)
-                })
-                .map(|(key, object)| (self.order(key), key, object))
-                .filter(|(place, ..)| *place >= cursor)
+                .map(|record| View::read(self.slabs.bytes(record)))
+                .filter(|view| view.key.starts_with(prefix) && !view.has_expired(now_ms))
+                .map(|view| (self.order(view.key), view))
+                .filter(|(place, _)| *place >= cursor)
                 .collect();
             // Beyond the page and the name after it the order does not matter.
             let wanted = limit as usize - page.items.len().min(limit as usize) + 1;
             let mut beyond = None;
             if found.len() > wanted {
-                found.select_nth_unstable_by_key(wanted, |(place, ..)| *place);
+                found.select_nth_unstable_by_key(wanted, |(place, _)| *place);
                 let last = found[wanted].0;
-                beyond = found.iter().map(|(place, ..)| *place).filter(|place| *place > last).min();
-                found.retain(|(place, ..)| *place <= last);
+                beyond = found.iter().map(|(place, _)| *place).filter(|place| *place > last).min();
+                found.retain(|(place, _)| *place <= last);
             }
-            found.sort_unstable_by_key(|(place, ..)| *place);
-            for (place, key, object) in found {
+            found.sort_unstable_by_key(|(place, _)| *place);
+            for (place, view) in found {
                 if page.items.len() >= limit as usize && place != page.next {
                     page.next = place;
                     return page;
                 }
                 page.next = place;
-                let found = object.found();
+                let found = shard.found(view);
+                // A key that was stored has a key's length.
+                let Ok(key) = Key::new(Bytes::copy_from_slice(view.key)) else { continue };
                 page.items.push(PageItem {
-                    key: key.clone(),
+                    key,
                     version: found.version,
                     size: found.size(),
                     queue: found.is_queue(),
@@ -76,7 +78,7 @@ impl Keyspace {
         page
     }
 
-    fn order(&self, key: &Key) -> (u16, u64) {
-        (key.slot().number(), self.hasher.hash_one(key))
+    fn order(&self, key: &[u8]) -> (u16, u64) {
+        (Slot::of(key).number(), self.hash(key))
     }
 }

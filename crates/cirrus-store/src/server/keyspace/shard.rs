@@ -1,18 +1,21 @@
 //! One of the keyspace's parts: the objects of a group of slots, behind one short lock.
 //!
-//! Owns objects, their versions, who waits for them, and the results of recent writes. Plain data:
-//! no socket, and the clock is an argument. Invariant: the version of a slot only grows, and every
-//! object holds the reservation that pays for it.
+//! Owns the index of its objects, what does not fit into records, versions, who waits, and the
+//! results of recent writes. Plain data: no socket, and the clock is an argument. Invariant: the
+//! version of a slot only grows; a record of a large value or queue has its entry in `others`, and
+//! nothing else has.
 
 use std::collections::HashMap;
 
-use foldhash::fast::FixedState;
 use tokio::sync::oneshot;
 
 use crate::key::{Key, Slot, Version};
+use crate::server::arena::{Record, Slabs};
+use crate::server::keyspace::index::Index;
+use crate::server::keyspace::record::{Kind, View};
 use crate::server::keyspace::results::Results;
 use crate::server::keyspace::value::{Large, Queue, Stored};
-use crate::server::memory::Reservation;
+use crate::server::memory::{Memory, Reservation};
 use crate::server::session::Census;
 use crate::wire::NEVER;
 
@@ -23,26 +26,7 @@ const EPOCH_MAX: u32 = (1 << (u64::BITS - EPOCH_SHIFT)) - 1;
 /// Slots that share a shard.
 pub(super) const SLOTS_PER_SHARD: u16 = 16;
 
-/// What an object costs beyond its key and value: its entry in the index at the table's mean load,
-/// and the allocator's own bookkeeping for key and value.
-pub(super) const OBJECT_OVERHEAD_BYTES: u64 = 2 * size_of::<(Key, Object)>() as u64 + 64;
-
-#[derive(Debug)]
-pub(super) struct Object {
-    pub(super) version: Version,
-    pub(super) expires_at: u64,
-    pub(super) content: Content,
-    pub(super) reservation: Reservation,
-}
-
-#[derive(Debug)]
-pub(super) enum Content {
-    Small { bytes: Box<[u8]>, crc: u32 },
-    Large(Large),
-    Queue(Queue),
-}
-
-/// A copy of what a place shows of its object.
+/// What a place shows of its object.
 #[derive(Debug)]
 pub(in crate::server) struct Found<'a> {
     pub(in crate::server) version: Version,
@@ -71,39 +55,128 @@ impl Found<'_> {
     }
 }
 
-impl Object {
-    pub(super) fn found(&self) -> Found<'_> {
-        let content = match &self.content {
-            Content::Small { bytes, crc } => Contents::Value(Stored::Small { bytes, crc: *crc }),
-            Content::Large(large) => Contents::Value(Stored::Large(large)),
-            Content::Queue(queue) => Contents::Queue(queue),
-        };
-        Found { version: self.version, expires_at: self.expires_at, content }
+/// What lies beside the records.
+#[derive(Debug)]
+pub(super) enum Other {
+    Large(Large),
+    Queue(Queue, Reservation),
+}
+
+impl Other {
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Large(large) => large.bytes().len() as u64,
+            Self::Queue(queue, _) => queue.bytes(),
+        }
+    }
+}
+
+/// Large values and queues, by number.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    entries: Vec<Option<Other>>,
+    vacant: Vec<u32>,
+}
+
+impl Others {
+    pub(super) fn insert(&mut self, other: Other) -> u32 {
+        match self.vacant.pop() {
+            Some(number) => {
+                self.entries[number as usize] = Some(other);
+                number
+            }
+            None => {
+                self.entries.push(Some(other));
+                u32::try_from(self.entries.len() - 1).expect("a shard has fewer objects")
+            }
+        }
     }
 
-    pub(super) fn expired(&self, now_ms: u64) -> bool {
-        self.expires_at != NEVER && self.expires_at <= now_ms
+    pub(super) fn get(&self, number: u32) -> Option<&Other> {
+        self.entries.get(number as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Other> {
+        self.entries.get_mut(number as usize)?.as_mut()
+    }
+
+    pub(super) fn remove(&mut self, number: u32) -> Option<Other> {
+        let other = self.entries.get_mut(number as usize)?.take();
+        self.vacant.push(number);
+        if self.vacant.len() == self.entries.len() {
+            (self.entries, self.vacant) = Default::default();
+        }
+        other
+    }
+}
+
+/// The last version of each slot.
+#[derive(Debug, Default)]
+pub(super) struct Versions([u64; SLOTS_PER_SHARD as usize]);
+
+impl Versions {
+    pub(super) fn next(&mut self, slot: Slot, epoch: u32) -> Version {
+        let last = &mut self.0[usize::from(slot.number() % SLOTS_PER_SHARD)];
+        *last = (*last + 1).max(u64::from(epoch.min(EPOCH_MAX)) << EPOCH_SHIFT);
+        Version(*last)
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Shard {
-    pub(super) objects: hashbrown::HashMap<Key, Object, FixedState>,
+    pub(super) index: Index,
+    pub(super) others: Others,
+    pub(super) versions: Versions,
     pub(super) results: Results,
-    versions: [u64; SLOTS_PER_SHARD as usize],
+    /// Bytes of keys, values and items.
+    pub(super) object_bytes: u64,
+    /// No object ends before this.
+    pub(super) ends_at_min: u64,
     waiters: HashMap<Key, Vec<oneshot::Sender<()>>>,
-    /// Whether an object may have an end, so that sweeping pays.
-    pub(super) may_expire: bool,
 }
 
 impl Shard {
-    pub(super) fn new(hasher: FixedState) -> Self {
+    pub(super) fn new(memory: Memory) -> Self {
         Self {
-            objects: hashbrown::HashMap::with_hasher(hasher),
-            results: Results::default(),
-            versions: [0; SLOTS_PER_SHARD as usize],
+            index: Index::default(),
+            others: Others::default(),
+            versions: Versions::default(),
+            results: Results::new(memory),
+            object_bytes: 0,
+            ends_at_min: u64::MAX,
             waiters: HashMap::new(),
-            may_expire: false,
+        }
+    }
+
+    /// The object in a record.
+    pub(super) fn found<'a>(&'a self, view: View<'a>) -> Found<'a> {
+        let content = match (view.kind, self.others.get(view.word)) {
+            (Kind::Large, Some(Other::Large(large))) => Contents::Value(Stored::Large(large)),
+            (Kind::Queue, Some(Other::Queue(queue, _))) => Contents::Queue(queue),
+            (Kind::Small | Kind::Large | Kind::Queue, _) => {
+                debug_assert_eq!(view.kind, Kind::Small, "an object has its entry");
+                Contents::Value(Stored::Small { bytes: view.value, crc: view.word })
+            }
+        };
+        Found { version: view.version, expires_at: view.expires_at, content }
+    }
+
+    /// Lets go of what a record stands for; what was beside it is the caller's to drop, when no
+    /// lock is held.
+    pub(super) fn forget(&mut self, view: &View<'_>) -> Option<Other> {
+        let other = match view.kind {
+            Kind::Small => None,
+            Kind::Large | Kind::Queue => self.others.remove(view.word),
+        };
+        let beside = other.as_ref().map_or(0, Other::bytes);
+        self.object_bytes -= (view.key.len() + view.value.len()) as u64 + beside;
+        other
+    }
+
+    /// An object may end at `at`.
+    pub(super) fn note_end(&mut self, at: u64) {
+        if at != NEVER {
+            self.ends_at_min = self.ends_at_min.min(at);
         }
     }
 
@@ -117,6 +190,9 @@ impl Shard {
     }
 
     pub(super) fn wake(&mut self, key: &[u8]) {
+        if self.waiters.is_empty() {
+            return;
+        }
         for waiter in self.waiters.remove(key).unwrap_or_default() {
             // A waiter that has gone away needs no signal.
             let _ = waiter.send(());
@@ -130,33 +206,56 @@ impl Shard {
 
     /// Removes what has expired, who has stopped waiting, and the results that nobody will ask
     /// for again.
-    pub(super) fn sweep(&mut self, now_ms: u64, census: &Census) {
-        if self.may_expire {
-            self.objects.retain(|_, object| !object.expired(now_ms));
-            self.may_expire = self.objects.values().any(|object| object.expires_at != NEVER);
+    pub(super) fn sweep(
+        &mut self,
+        now_ms: u64,
+        census: &Census,
+        slabs: &Slabs,
+        memory: &Memory,
+    ) -> Vec<Other> {
+        let mut retired = Vec::new();
+        if self.ends_at_min <= now_ms {
+            self.ends_at_min = u64::MAX;
+            let mut ends_at_min = u64::MAX;
+            let leaves = |record: &Record| {
+                let view = View::read(slabs.bytes(record));
+                let has_expired = view.has_expired(now_ms);
+                if !has_expired && view.expires_at != NEVER {
+                    ends_at_min = ends_at_min.min(view.expires_at);
+                }
+                has_expired
+            };
+            let expired: Vec<Record> = self.index.extract(leaves).collect();
+            self.ends_at_min = ends_at_min;
+            self.give(expired, slabs, &mut retired);
         }
+        self.index.shrink(memory);
         self.waiters.retain(|_, waiters| {
             waiters.retain(|waiter| !waiter.is_closed());
             !waiters.is_empty()
         });
         self.results.sweep(census);
+        retired
     }
 
     /// Removes every object; each deletion has a version.
-    pub(super) fn clear(&mut self, epoch: u32) {
-        for (key, _) in std::mem::take(&mut self.objects_emptied()) {
-            self.next_version(key.slot(), epoch);
+    pub(super) fn clear(&mut self, epoch: u32, slabs: &Slabs, memory: &Memory) -> Vec<Other> {
+        let all: Vec<Record> = self.index.extract(|_| true).collect();
+        for record in &all {
+            let slot = Slot::of(View::read(slabs.bytes(record)).key);
+            self.versions.next(slot, epoch);
         }
+        let mut retired = Vec::new();
+        self.give(all, slabs, &mut retired);
+        self.index.shrink(memory);
+        self.ends_at_min = u64::MAX;
+        retired
     }
 
-    fn objects_emptied(&mut self) -> hashbrown::HashMap<Key, Object, FixedState> {
-        let hasher = self.objects.hasher().clone();
-        std::mem::replace(&mut self.objects, hashbrown::HashMap::with_hasher(hasher))
-    }
-
-    pub(super) fn next_version(&mut self, slot: Slot, epoch: u32) -> Version {
-        let last = &mut self.versions[usize::from(slot.number() % SLOTS_PER_SHARD)];
-        *last = (*last + 1).max(u64::from(epoch.min(EPOCH_MAX)) << EPOCH_SHIFT);
-        Version(*last)
+    fn give(&mut self, records: Vec<Record>, slabs: &Slabs, retired: &mut Vec<Other>) {
+        for record in records {
+            retired.extend(self.forget(&View::read(slabs.bytes(&record))));
+            slabs.give(record);
+        }
     }
 }

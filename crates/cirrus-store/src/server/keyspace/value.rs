@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::checksum::Sums;
-use crate::server::memory::{Memory, Reservation};
+use crate::checksum::{BLOCK_BYTES, Sums};
+use crate::server::arena::Extent;
+use crate::server::memory::Reservation;
 use crate::transport::COPIED_BYTES_MAX;
-use crate::wire::Fault;
 
 /// The longest value that is copied into an object's own record; longer ones are [`Large`].
 pub(in crate::server) const SMALL_BYTES_MAX: usize = COPIED_BYTES_MAX;
@@ -35,6 +35,14 @@ impl<'a> Value<'a> {
         match self {
             Self::Small { bytes, .. } => bytes.len(),
             Self::Large(large) => large.bytes.len(),
+        }
+    }
+
+    /// What it costs as an item of a queue, beside the pages of a large one.
+    pub(super) fn queued_cost(&self) -> u64 {
+        match self {
+            Self::Small { bytes, .. } => ITEM_OVERHEAD_BYTES + bytes.len() as u64,
+            Self::Large(_) => ITEM_OVERHEAD_BYTES,
         }
     }
 }
@@ -96,31 +104,39 @@ impl Large {
 /// A large value on its way in: paid for, and filled by whoever receives it.
 #[derive(Debug)]
 pub(in crate::server) struct Filling {
-    bytes: Vec<u8>,
-    reservation: Reservation,
+    extent: Extent,
+    /// Pays for what a large value costs beside its pages.
+    overhead: Reservation,
+    /// Its share of what may be under way at once.
+    _turn: Reservation,
 }
 
 impl Filling {
-    pub(super) fn new(len: usize, memory: &Memory) -> Result<Self, Fault> {
-        let reservation = memory.reserve(len as u64)?;
-        Ok(Self { bytes: vec![0; len], reservation })
+    /// What a large value of `len` bytes costs beside its pages: its table of checksums, its
+    /// handle, and its entry in the shard.
+    pub(super) fn overhead(len: usize) -> u64 {
+        (len.div_ceil(BLOCK_BYTES) * 4 + size_of::<Paid>() + 4 * size_of::<Large>()) as u64
+    }
+
+    pub(super) fn new(extent: Extent, overhead: Reservation, turn: Reservation) -> Self {
+        Self { extent, overhead, _turn: turn }
     }
 
     /// All of its bytes, to be written.
     pub(in crate::server) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        self.extent.as_mut()
     }
 
     /// The value, whose checksums came with it. They are the caller's to check.
     pub(in crate::server) fn finish(self, sums: Sums) -> Large {
-        let paid = Paid { bytes: self.bytes, _reservation: self.reservation };
+        let paid = Paid { extent: self.extent, _overhead: self.overhead };
         Large { bytes: Bytes::from_owner(paid), sums }
     }
 
     /// The value, summed here.
     #[allow(dead_code, reason = "for protocols without checksums")]
     pub(in crate::server) fn finish_summed(self) -> Large {
-        let sums = Sums::of(0, &self.bytes);
+        let sums = Sums::of(0, self.extent.as_ref());
         self.finish(sums)
     }
 }
@@ -131,14 +147,15 @@ impl AsMut<[u8]> for Filling {
     }
 }
 
+#[derive(Debug)]
 struct Paid {
-    bytes: Vec<u8>,
-    _reservation: Reservation,
+    extent: Extent,
+    _overhead: Reservation,
 }
 
 impl AsRef<[u8]> for Paid {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.extent.as_ref()
     }
 }
 
@@ -164,6 +181,14 @@ impl Item {
         }
     }
 
+    /// As [`Value::queued_cost`].
+    pub(super) fn queued_cost(&self) -> u64 {
+        match self {
+            Self::Small { bytes, .. } => ITEM_OVERHEAD_BYTES + bytes.len() as u64,
+            Self::Large(_) => ITEM_OVERHEAD_BYTES,
+        }
+    }
+
     pub(in crate::server) fn stored(&self) -> Stored<'_> {
         match self {
             Self::Small { bytes, crc } => Stored::Small { bytes, crc: *crc },
@@ -182,6 +207,10 @@ impl Item {
     }
 }
 
+/// What an item of a queue costs beyond its bytes: its entry at a ring's mean load, and the
+/// allocator's bookkeeping.
+const ITEM_OVERHEAD_BYTES: u64 = 2 * size_of::<Item>() as u64 + 16;
+
 /// The items of a queue, first to last.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Queue {
@@ -190,6 +219,9 @@ pub(in crate::server) struct Queue {
 }
 
 impl Queue {
+    /// What an empty one costs.
+    pub(super) const COST: u64 = 4 * size_of::<Self>() as u64;
+
     /// How many items there are.
     pub(in crate::server) fn len(&self) -> usize {
         self.items.len()

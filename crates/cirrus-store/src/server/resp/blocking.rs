@@ -17,7 +17,7 @@ use tracing::warn;
 
 use crate::key::Key;
 use crate::server::keyspace::{End, Item, Place, Value};
-use crate::server::memory::{Memory, Reservation};
+use crate::server::memory::Memory;
 
 /// The lines of all keys of a node.
 #[derive(Debug, Default)]
@@ -49,7 +49,27 @@ pub(super) struct Served {
     pub(super) key: Key,
     pub(super) item: Item,
     end: End,
-    _paid: Reservation,
+    _counted: Counted,
+}
+
+/// Bytes of an item that is in nobody's list; counted even if the node is full.
+#[derive(Debug)]
+struct Counted {
+    memory: Memory,
+    bytes: u64,
+}
+
+impl Counted {
+    fn new(memory: &Memory, bytes: u64) -> Self {
+        memory.charge(bytes);
+        Self { memory: memory.clone(), bytes }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.memory.give(self.bytes);
+    }
 }
 
 impl Ticket {
@@ -74,8 +94,8 @@ impl Ticket {
 impl Served {
     /// Puts the item back where it was.
     pub(super) fn put_back(self, place: &mut Place<'_>, epoch: u32) {
-        let Self { key, item, end, _paid: paid } = self;
-        drop(paid);
+        let Self { key, item, end, _counted: counted } = self;
+        drop(counted);
         let value = match &item {
             Item::Small { bytes, crc } => Value::Small { bytes, crc: *crc },
             Item::Large(large) => Value::Large(large.clone()),
@@ -104,10 +124,10 @@ impl Lines {
             if matches!(*state, State::Waits) {
                 // Nothing there, or a value: they go on waiting.
                 let Ok(Some(popped)) = place.queue_pop(ticket.end, epoch) else { return };
-                let paid = memory.charge(popped.item.stored().len() as u64);
+                let counted = Counted::new(memory, popped.item.stored().len() as u64);
                 let key = Key::new(key.to_vec()).expect("the line's key");
                 let (item, end) = (popped.item, ticket.end);
-                *state = State::Has(Served { key, item, end, _paid: paid });
+                *state = State::Has(Served { key, item, end, _counted: counted });
                 ticket.served.notify_one();
             }
             drop(state);

@@ -41,6 +41,9 @@ pub(super) const WRONG_TYPE: Failure =
     Failure::Text("WRONGTYPE Operation against a key holding the wrong kind of value");
 pub(super) const TOO_LONG: Failure =
     Failure::Text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+const OUT_OF_MEMORY: Failure =
+    Failure::Text("OOM command not allowed when used memory > 'maxmemory'.");
+const BUSY: Failure = Failure::Text("ERR too many large values are on their way; try again");
 const NOT_A_KEY: Failure = Failure::Text("ERR a key has 1 to 1024 bytes here; see docs/resp.md");
 const CROSS_SLOT: Failure = Failure::Text("CROSSSLOT Keys in request don't hash to the same slot");
 
@@ -48,9 +51,8 @@ impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         match fault.kind {
             Kind::WrongType => WRONG_TYPE,
-            Kind::OutOfMemory => {
-                Self::Text("OOM command not allowed when used memory > 'maxmemory'.")
-            }
+            Kind::OutOfMemory => OUT_OF_MEMORY,
+            Kind::Busy => BUSY,
             _ => Self::Fault(fault),
         }
     }
@@ -93,7 +95,7 @@ impl<'a> Call<'a> {
         KeyRef::new(self.arg(index)).ok_or(NOT_A_KEY)
     }
 
-    /// An argument as a value to be stored; summed here.
+    /// An argument as a value to be stored; summed here. Not to be called with a shard locked.
     pub(super) fn value(&self, index: usize) -> Result<Value<'a>> {
         match self.input.argument(index) {
             Argument::Here(bytes) => self.made(bytes),
@@ -102,7 +104,7 @@ impl<'a> Call<'a> {
     }
 
     /// Bytes as a value to be stored; a large one is copied into memory that is paid for.
-    pub(super) fn made<'v>(&self, bytes: &'v [u8]) -> Result<Value<'v>> {
+    fn made<'v>(&self, bytes: &'v [u8]) -> Result<Value<'v>> {
         if bytes.len() <= SMALL_BYTES_MAX {
             return Ok(Value::small(bytes));
         }

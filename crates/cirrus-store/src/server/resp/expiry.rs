@@ -76,8 +76,12 @@ pub(super) fn expire(
             return Ok(());
         }
         match u64::try_from(then) {
-            Ok(at) if at > call.now_ms => drop(place.set_expires_at(at)),
-            Ok(_) | Err(_) => drop(place.remove(epoch)),
+            Ok(at) if at > call.now_ms => {
+                place.set_expires_at(at)?;
+            }
+            Ok(_) | Err(_) => {
+                place.remove(epoch);
+            }
         }
         out.integer(1);
         Ok(())
@@ -108,7 +112,7 @@ pub(super) fn persist(call: &Call<'_>, out: &mut Output) -> Result {
     call.at(1, |place, _| {
         let ends = place.found().is_some_and(|found| found.expires_at != NEVER);
         if ends {
-            place.set_expires_at(NEVER);
+            place.set_expires_at(NEVER)?;
         }
         out.integer(i64::from(ends));
         Ok(())

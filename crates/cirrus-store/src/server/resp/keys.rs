@@ -96,18 +96,19 @@ pub(super) fn keys(call: &Call<'_>, out: &mut Output) -> Result {
     let pattern = call.arg(1);
     let mut names = Vec::new();
     // A listing of everything is as large as the names are: it is paid for.
-    let mut paid = call.node.keyspace.memory().nothing();
-    let mut cost = 0;
+    let memory = call.node.keyspace.memory();
+    let mut paid = memory.nothing();
     let mut cursor = (0, 0);
     while cursor.0 < SLOTS {
         let page = call.node.keyspace.scan(b"", cursor, PAGE_NAMES, call.now_ms);
+        let mut cost = 0;
         for item in page.items {
             if glob::matches(pattern, item.key.as_bytes()) {
                 cost += 2 * item.key.as_bytes().len() as u64 + NAME_OVERHEAD_BYTES;
                 names.push(item.key);
             }
         }
-        paid.resize(cost)?;
+        paid.absorb(&mut memory.reserve(cost)?);
         cursor = page.next;
     }
     out.array(names.len());

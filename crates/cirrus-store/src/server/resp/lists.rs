@@ -12,7 +12,7 @@ use crate::server::resp::blocking::{Served, Ticket};
 use crate::server::resp::call::{Call, Failure, Result, WRONG_TYPE};
 use crate::server::resp::long_double::LongDouble;
 use crate::server::resp::reply::Output;
-use crate::server::resp::strings::put_stored;
+use crate::server::resp::strings::{UNPAID_VALUES_MAX, copied_bytes, put_stored};
 
 fn queue_of<'a>(found: &Found<'a>) -> Result<&'a Queue> {
     match found.content {
@@ -23,25 +23,27 @@ fn queue_of<'a>(found: &Found<'a>) -> Result<&'a Queue> {
 
 /// LPUSH, RPUSH, LPUSHX and RPUSHX: all items or none.
 pub(super) fn push(call: &Call<'_>, out: &mut Output, end: End, if_present: bool) -> Result {
+    // Before the lock is taken, as memory for large ones may have to be found in other shards.
+    let first = call.value(2)?;
+    let rest = (3..call.len()).map(|index| call.value(index)).collect::<Result<Vec<_>>>()?;
     call.at(1, |place, epoch| {
-        let before = match place.found() {
-            Some(found) => Some(queue_of(&found)?.len() as u64),
-            None => None,
+        let is_there = match place.found() {
+            Some(found) => queue_of(&found).map(|_| true)?,
+            None => false,
         };
-        if if_present && before.is_none() {
+        if if_present && !is_there {
             out.integer(0);
             return Ok(());
         }
         let mut items = 0;
-        for index in 2..call.len() {
-            let pushed = call.value(index).and_then(|item| Ok(place.queue_push(end, item, epoch)?));
-            match pushed {
+        for (pushed, item) in std::iter::once(first).chain(rest).enumerate() {
+            match place.queue_push(end, item, epoch) {
                 Ok((_, count)) => items = count,
-                Err(failure) => {
-                    for _ in 2..index {
+                Err(fault) => {
+                    for _ in 0..pushed {
                         place.queue_pop(end, epoch)?;
                     }
-                    return Err(failure);
+                    return Err(fault.into());
                 }
             }
         }
@@ -124,6 +126,11 @@ pub(super) fn range(call: &Call<'_>, out: &mut Output) -> Result {
         }
         let index = |at: i64| usize::try_from(at).expect("inside the list");
         let (start, end) = (index(start), index(end));
+        if end - start >= UNPAID_VALUES_MAX {
+            let items = (start..=end).filter_map(|at| queue.get(at));
+            let bytes = items.map(copied_bytes).sum();
+            out.pay(call.node.keyspace.memory().reserve(bytes)?);
+        }
         out.array(end - start + 1);
         for item in (start..=end).filter_map(|at| queue.get(at)) {
             put_stored(out, item);

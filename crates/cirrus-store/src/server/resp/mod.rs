@@ -23,6 +23,7 @@ mod number;
 mod numbers;
 pub mod parse;
 mod reply;
+mod rows;
 mod server;
 mod strings;
 mod table;
@@ -48,6 +49,7 @@ use crate::server::resp::lists::{Wait, put_served};
 use crate::server::resp::parse::{Broken, Input, Next, Room};
 use crate::server::resp::reply::Output;
 use crate::transport::{Link, LinkReader, LinkWriter, read_more};
+use crate::wire::Fault;
 
 /// Replies that may pile up before they are written out.
 const QUEUED_BYTES_MAX: usize = 1 << 20;
@@ -91,6 +93,7 @@ pub(super) async fn serve(node: Arc<Node>, link: Link, first: BytesMut, cancel: 
         held_bytes: 0,
         began: None,
         wait: None,
+        refusal: None,
     };
     let ended = tokio::select! {
         biased;
@@ -119,6 +122,8 @@ struct Connection<'n> {
     /// When the command under way began to arrive, if it was not whole at once.
     began: Option<Instant>,
     wait: Option<Wait>,
+    /// Why the command under way was refused.
+    refusal: Option<Failure>,
 }
 
 /// Why no more commands are carried out for now.
@@ -162,12 +167,10 @@ impl Connection<'_> {
                 break Pause::Write;
             }
             match self.input.next() {
-                Ok(Next::More) => {
-                    if self.pays_for_held() {
-                        break Pause::Read;
-                    }
-                    self.input.refuse();
-                }
+                Ok(Next::More) => match self.pay_for_held() {
+                    Ok(()) => break Pause::Read,
+                    Err(fault) => self.refuse(fault),
+                },
                 Ok(Next::Command) => {
                     commands += 1;
                     self.command(now_ms);
@@ -180,11 +183,12 @@ impl Connection<'_> {
                 }
                 Ok(Next::Admit(len)) => match self.node.keyspace.filling(len) {
                     Ok(filling) => self.input.admit(filling),
-                    Err(_) => self.input.refuse(),
+                    Err(fault) => self.refuse(fault),
                 },
                 Ok(Next::Refused) => {
                     self.began = None;
-                    self.out.error("OOM command not allowed when used memory > 'maxmemory'.");
+                    let failure = self.refusal.take().unwrap_or(Failure::WrongArity);
+                    put_failure(self.node, &self.client, "", failure, &mut self.out);
                 }
                 Err(broken) => {
                     self.put_broken(&broken);
@@ -219,18 +223,22 @@ impl Connection<'_> {
         }
     }
 
-    /// Whether what a command under way holds is little, or paid for.
-    fn pays_for_held(&mut self) -> bool {
+    /// The rest of the command under way is to pass by.
+    fn refuse(&mut self, fault: Fault) {
+        self.input.refuse();
+        self.refusal.get_or_insert(fault.into());
+    }
+
+    /// Pays for what a command under way holds, unless it is little.
+    fn pay_for_held(&mut self) -> Result<(), Fault> {
         let held_bytes = self.input.held_bytes();
-        if held_bytes <= HELD_BYTES_FREE || held_bytes <= self.held_bytes {
-            return true;
-        }
-        // Twice, because the buffer grows by doubling.
-        let paid = self.held.resize(2 * held_bytes as u64).is_ok();
-        if paid {
+        if held_bytes > HELD_BYTES_FREE && held_bytes > self.held_bytes {
+            // Twice, because the buffer grows by doubling.
+            let more = 2 * (held_bytes - self.held_bytes) as u64;
+            self.held.absorb(&mut self.node.transit.reserve(more)?);
             self.held_bytes = held_bytes;
         }
-        paid
+        Ok(())
     }
 
     fn put_broken(&mut self, broken: &Broken) {

@@ -11,6 +11,7 @@ use std::io::{self, IoSlice};
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use crate::server::memory::Reservation;
 use crate::server::resp::number::Decimal;
 use crate::transport::COPIED_BYTES_MAX;
 
@@ -45,6 +46,8 @@ pub(super) struct Output {
     /// Values that are shared, each behind so many bytes of `small`.
     shared: VecDeque<(usize, Bytes)>,
     shared_bytes: usize,
+    /// Pays for long replies until they have left.
+    paid: Vec<Reservation>,
 }
 
 /// A point to which the output can be taken back, before anything is written.
@@ -80,6 +83,11 @@ impl Output {
             let taken = self.shared.pop_back();
             self.shared_bytes -= taken.map_or(0, |(_, bytes)| bytes.len());
         }
+    }
+
+    /// Takes over what pays for a long reply.
+    pub(super) fn pay(&mut self, paid: Reservation) {
+        self.paid.push(paid);
     }
 
     /// `+OK`.
@@ -200,6 +208,7 @@ impl Output {
             self.flush_vectored(link).await?;
         }
         self.small.clear();
+        self.paid.clear();
         Ok(())
     }
 

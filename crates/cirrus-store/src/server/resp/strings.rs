@@ -3,7 +3,10 @@
 //! GET of a small value: one lock, one copy into the output. SET: one checksum, one lock, one
 //! copy. Neither allocates beside what the keyspace needs for a new object.
 
-use crate::server::keyspace::{Place, SMALL_BYTES_MAX, Stored, Value};
+use bytes::Bytes;
+
+use crate::key::Version;
+use crate::server::keyspace::{Contents, Place, SMALL_BYTES_MAX, Stored, Value};
 use crate::server::resp::call::{Call, Failure, Result, SYNTAX, TOO_LONG, value_of};
 use crate::server::resp::parse::ARGUMENT_BYTES_MAX;
 use crate::server::resp::reply::Output;
@@ -14,6 +17,17 @@ pub(super) fn put_stored(out: &mut Output, stored: Stored<'_>) {
     match stored {
         Stored::Small { bytes, .. } => out.bulk(bytes),
         Stored::Large(large) => out.bulk_shared(large.bytes()),
+    }
+}
+
+/// How many small values a reply may copy without being paid for: a mebibyte of them.
+pub(super) const UNPAID_VALUES_MAX: usize = (1 << 20) / SMALL_BYTES_MAX;
+
+/// Bytes that a reply copies of a value.
+pub(super) fn copied_bytes(stored: Stored<'_>) -> u64 {
+    match stored {
+        Stored::Small { bytes, .. } => bytes.len() as u64,
+        Stored::Large(_) => 0,
     }
 }
 
@@ -215,8 +229,12 @@ pub(super) fn getex(call: &Call<'_>, out: &mut Output) -> Result {
         };
         put_stored(out, stored);
         match expires_at {
-            Some(at) if at != NEVER && at <= call.now_ms => drop(place.remove(epoch)),
-            Some(at) => drop(place.set_expires_at(at)),
+            Some(at) if at != NEVER && at <= call.now_ms => {
+                place.remove(epoch);
+            }
+            Some(at) => {
+                place.set_expires_at(at)?;
+            }
             None => {}
         }
         Ok(())
@@ -226,6 +244,13 @@ pub(super) fn getex(call: &Call<'_>, out: &mut Output) -> Result {
 pub(super) fn mget(call: &Call<'_>, out: &mut Output) -> Result {
     let count = call.len() - 1;
     call.at_all(|places, _| {
+        if count > UNPAID_VALUES_MAX {
+            let bytes = (0..count).map(|index| match places.at(index).found().map(|f| f.content) {
+                Some(Contents::Value(stored)) => copied_bytes(stored),
+                Some(Contents::Queue(_)) | None => 0,
+            });
+            out.pay(call.node.keyspace.memory().reserve(bytes.sum())?);
+        }
         out.array(count);
         for index in 0..count {
             let place = places.at(index);
@@ -320,72 +345,96 @@ pub(super) fn strlen(call: &Call<'_>, out: &mut Output) -> Result {
 
 pub(super) fn append(call: &Call<'_>, out: &mut Output) -> Result {
     let more = call.arg(2);
-    call.at(1, |place, epoch| {
-        let (len, expires_at) = match place.found() {
-            Some(found) => (value_of(&found)?.len(), found.expires_at),
-            None => (0, NEVER),
-        };
-        if len > 0 && len + more.len() > ARGUMENT_BYTES_MAX {
+    let len = write_over(call, |old| {
+        if old > 0 && old + more.len() > ARGUMENT_BYTES_MAX {
             return Err(TOO_LONG);
         }
-        write_over(call, place, (len, more), expires_at, epoch)?;
-        out.count((len + more.len()) as u64);
-        Ok(())
-    })
+        Ok(Some((old, more)))
+    })?;
+    out.count(len as u64);
+    Ok(())
 }
 
 pub(super) fn setrange(call: &Call<'_>, out: &mut Output) -> Result {
-    let offset = call.integer(2)?;
-    let Ok(offset) = usize::try_from(offset) else {
+    let Ok(offset) = usize::try_from(call.integer(2)?) else {
         return Err(Failure::Text("ERR offset is out of range"));
     };
     let patch = call.arg(3);
-    call.at(1, |place, epoch| {
-        let (len, expires_at) = match place.found() {
-            Some(found) => (value_of(&found)?.len(), found.expires_at),
-            None => (0, NEVER),
-        };
+    let len = write_over(call, |_| {
         if patch.is_empty() {
-            out.count(len as u64);
-            return Ok(());
+            return Ok(None);
         }
         if offset.checked_add(patch.len()).is_none_or(|end| end > ARGUMENT_BYTES_MAX) {
             return Err(TOO_LONG);
         }
-        write_over(call, place, (offset, patch), expires_at, epoch)?;
-        out.count(len.max(offset + patch.len()) as u64);
-        Ok(())
-    })
+        Ok(Some((offset, patch)))
+    })?;
+    out.count(len as u64);
+    Ok(())
 }
 
-/// Makes a new value of the one that is there, with a patch written over it at an offset.
-fn write_over(
-    call: &Call<'_>,
-    place: &mut Place<'_>,
-    (offset, patch): (usize, &[u8]),
-    expires_at: u64,
-    epoch: u32,
-) -> Result {
-    let found = place.found();
-    let old = match &found {
-        Some(found) => value_of(found)?.bytes(),
-        None => &[],
-    };
-    let len = old.len().max(offset + patch.len());
-    let fill = |new: &mut [u8]| {
-        new[..old.len()].copy_from_slice(old);
-        new[offset..offset + patch.len()].copy_from_slice(patch);
-    };
-    if len <= SMALL_BYTES_MAX {
-        let mut new = vec![0; len];
-        fill(&mut new);
-        place.put(Value::small(&new), expires_at, epoch)?;
-    } else {
+/// What was there when the lock was let go, to make a large value of.
+struct Before {
+    version: Option<Version>,
+    bytes: Bytes,
+    offset: usize,
+}
+
+/// Makes a new value of the one that is there, with a patch written over it where `at` says when
+/// it is told the length; `None` leaves it. Returns the new length.
+///
+/// A small one is made under the lock. A large one is made without it, since memory for it may
+/// have to be found in other shards, and made again if another write came between.
+fn write_over<'p>(
+    call: &Call<'p>,
+    at: impl Fn(usize) -> Result<Option<(usize, &'p [u8])>>,
+) -> Result<usize> {
+    loop {
+        let before = call.at(1, |place, epoch| {
+            let (old, version, expires_at) = match place.found() {
+                Some(found) => (value_of(&found)?, Some(found.version), found.expires_at),
+                None => (Stored::Small { bytes: &[], crc: 0 }, None, NEVER),
+            };
+            let Some((offset, patch)) = at(old.len())? else { return Ok(Ok(old.len())) };
+            let len = old.len().max(offset + patch.len());
+            if len > SMALL_BYTES_MAX {
+                return Ok(Err(Before { version, bytes: old.to_bytes(), offset }));
+            }
+            let mut new = vec![0; len];
+            patch_into(&mut new, old.bytes(), offset, patch);
+            place.put(Value::small(&new), expires_at, epoch)?;
+            Ok(Ok(len))
+        })?;
+        let Before { version, bytes, offset } = match before {
+            Ok(len) => return Ok(len),
+            Err(before) => before,
+        };
+        let Some((_, patch)) = at(bytes.len())? else { return Ok(bytes.len()) };
+        let len = bytes.len().max(offset + patch.len());
         let mut filling = call.node.keyspace.filling(len)?;
-        fill(filling.bytes_mut());
-        place.put(Value::Large(filling.finish_summed()), expires_at, epoch)?;
+        patch_into(filling.bytes_mut(), &bytes, offset, patch);
+        let value = Value::Large(filling.finish_summed());
+        let is_done = call.at(1, |place, epoch| {
+            let now = place.found().map(|found| (found.version, found.expires_at));
+            if now.map(|(version, _)| version) != version {
+                return Ok(false);
+            }
+            place.put(value, now.map_or(NEVER, |(_, expires_at)| expires_at), epoch)?;
+            Ok(true)
+        })?;
+        if is_done {
+            return Ok(len);
+        }
     }
-    Ok(())
+}
+
+/// Fills memory that may hold anything.
+fn patch_into(new: &mut [u8], old: &[u8], offset: usize, patch: &[u8]) {
+    new[..old.len()].copy_from_slice(old);
+    if offset > old.len() {
+        new[old.len()..offset].fill(0);
+    }
+    new[offset..offset + patch.len()].copy_from_slice(patch);
 }
 
 #[cfg(test)]

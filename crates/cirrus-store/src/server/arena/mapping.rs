@@ -1,0 +1,136 @@
+//! A reserved range of addresses whose pages come when they are first written.
+//!
+//! Owns mapping, unmapping and giving pages back. Knows nothing of what lies in them. Invariant:
+//! every byte of a mapping is initialised memory (zero until it is written), and its address stays
+//! for as long as the mapping lives.
+
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+
+/// Pages are counted in this size, whatever size the kernel backs them with.
+pub(in crate::server) const PAGE_BYTES: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    #[cfg(not(miri))]
+    file: Option<std::os::fd::OwnedFd>,
+}
+
+// SAFETY: a mapping is a range of addresses and no thread's own; who may read or write which part
+// of it is kept by the owners of its parts (`Record`, `Extent`).
+unsafe impl Send for Mapping {}
+// SAFETY: as above; the methods take offsets and touch no byte themselves, but for `release`,
+// whose caller owns the range.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Where the byte at `offset` lies.
+    pub(super) fn at(&self, offset: usize) -> NonNull<u8> {
+        assert!(offset < self.len, "offset {offset} of a mapping of {} bytes", self.len);
+        // SAFETY: the offset is inside the mapping, which is one allocated object.
+        unsafe { self.base.add(offset) }
+    }
+}
+
+#[cfg(not(miri))]
+impl Mapping {
+    /// Private memory.
+    pub(super) fn private(len: usize) -> io::Result<Self> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing of ours.
+        let base = unsafe { mmap_anonymous(std::ptr::null_mut(), len, protection, flags) }?;
+        Self::of(base, len, None)
+    }
+
+    /// Memory in a file without a name, so that it can be shared.
+    pub(super) fn shared(len: usize) -> io::Result<Self> {
+        use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        let file = memfd_create("cirrus-values", MemfdFlags::CLOEXEC)?;
+        ftruncate(&file, len as u64)?;
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: as in `private`. Nobody else has the file, so nobody else writes to it.
+        let base = unsafe { mmap(std::ptr::null_mut(), len, protection, flags, &file, 0) }?;
+        Self::of(base, len, Some(file))
+    }
+
+    fn of(
+        base: *mut std::ffi::c_void,
+        len: usize,
+        file: Option<std::os::fd::OwnedFd>,
+    ) -> io::Result<Self> {
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, len, file })
+    }
+
+    /// Gives the pages of `range` back; they read as zeros afterwards.
+    ///
+    /// # Safety
+    /// Nothing borrows bytes of the range, which lies on bounds of pages.
+    pub(super) unsafe fn release(&self, range: Range<usize>) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::mm::{Advice, madvise};
+        let (start, len) = (range.start, range.len());
+        match &self.file {
+            Some(file) => {
+                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                fallocate(file, flags, start as u64, len as u64)?;
+            }
+            // SAFETY: the range is a part of this mapping, and the caller's alone.
+            None => unsafe {
+                madvise(self.at(start).as_ptr().cast(), len, Advice::LinuxDontNeed)?;
+            },
+        }
+        Ok(())
+    }
+}
+
+#[cfg(not(miri))]
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and whoever borrows from it holds a reference to its owner.
+        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+        debug_assert!(unmapped.is_ok(), "{unmapped:?}");
+    }
+}
+
+/// Under Miri, which has no mappings, a zeroed allocation stands in.
+#[cfg(miri)]
+impl Mapping {
+    pub(super) fn private(len: usize) -> io::Result<Self> {
+        // SAFETY: the layout is not empty: no caller asks for an empty mapping.
+        let base = unsafe { std::alloc::alloc_zeroed(Self::layout(len)) };
+        let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, len })
+    }
+
+    pub(super) fn shared(len: usize) -> io::Result<Self> {
+        Self::private(len)
+    }
+
+    /// # Safety
+    /// Nothing borrows bytes of the range, which lies on bounds of pages.
+    pub(super) unsafe fn release(&self, range: Range<usize>) -> io::Result<()> {
+        // SAFETY: the range is a part of the allocation, and the caller's alone.
+        unsafe { self.at(range.start).as_ptr().write_bytes(0, range.len()) };
+        Ok(())
+    }
+
+    fn layout(len: usize) -> std::alloc::Layout {
+        std::alloc::Layout::from_size_align(len, PAGE_BYTES).expect("a small mapping")
+    }
+}
+
+#[cfg(miri)]
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `private` with this layout.
+        unsafe { std::alloc::dealloc(self.base.as_ptr(), Self::layout(self.len)) };
+    }
+}
