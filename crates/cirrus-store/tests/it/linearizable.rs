@@ -129,12 +129,11 @@ async fn over_tcp_with_cuts_and_restarts_for_long() {
 }
 
 fn faults(seed: u64) -> SimFaults {
-    let mut faults = SimFaults::default();
-    faults.seed = seed;
-    faults.delay_max = Duration::from_millis([1, 5, 20][usize::try_from(seed % 3).unwrap()]);
-    faults.cut_after_bytes_max =
-        [0, 4_000, 20_000, 200_000][usize::try_from(seed / 3 % 4).unwrap()];
-    faults
+    SimFaults {
+        seed,
+        delay_max: Duration::from_millis([1, 5, 20][usize::try_from(seed % 3).unwrap()]),
+        cut_after_bytes_max: [0, 4_000, 20_000, 200_000][usize::try_from(seed / 3 % 4).unwrap()],
+    }
 }
 
 /// One seed's clients in virtual time; half of the seeds restart the node.
