@@ -122,9 +122,9 @@ async fn over_tcp_undisturbed() {
 #[ignore = "long: make accept"]
 async fn over_tcp_with_cuts_and_restarts_for_long() {
     for seed in 0..40 {
-        let load = Load { seed, native: 4, blocking: 2, steps: 2000, restarts: 4 };
-        let (done, unknown) = over_tcp(load, 100 + seed * 20).await;
-        assert!(done > 15_000 && unknown > 0, "seed {seed}: {done} operations, {unknown} unknown");
+        let load = Load { seed, native: 3, blocking: 2, steps: 700, restarts: 2 };
+        let (done, unknown) = over_tcp(load, 150 + seed * 20).await;
+        assert!(done > 5000 && unknown > 0, "seed {seed}: {done} operations, {unknown} unknown");
     }
 }
 
@@ -200,8 +200,8 @@ fn over_the_simulated_network_with_cuts_delays_and_restarts() {
 #[test]
 #[ignore = "long: make accept"]
 fn over_the_simulated_network_under_many_seeds() {
-    let (all, unknown) = over_seeds(1000..8000);
-    assert!(all > 1_000_000 && unknown > 1000, "{all} operations, {unknown} unknown");
+    let (all, unknown) = over_seeds(1000..4000);
+    assert!(all > 400_000 && unknown > 1000, "{all} operations, {unknown} unknown");
 }
 
 /// Operations that may pass before a planted fault must have been found.
