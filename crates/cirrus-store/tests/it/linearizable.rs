@@ -137,19 +137,18 @@ async fn over_tcp_undisturbed() {
 #[ignore = "long: make accept"]
 async fn over_tcp_with_cuts_and_restarts_for_long() {
     for seed in 0..40 {
-        let load = Load { seed, native: 4, blocking: 2, resp: 2, steps: 2000, restarts: 4 };
-        let (done, unknown) = over_tcp(load, 100 + seed * 20).await;
-        assert!(done > 15_000 && unknown > 0, "seed {seed}: {done} operations, {unknown} unknown");
+        let load = Load { seed, native: 3, blocking: 2, resp: 2, steps: 700, restarts: 2 };
+        let (done, unknown) = over_tcp(load, 150 + seed * 20).await;
+        assert!(done > 5000 && unknown > 0, "seed {seed}: {done} operations, {unknown} unknown");
     }
 }
 
 fn faults(seed: u64) -> SimFaults {
-    let mut faults = SimFaults::default();
-    faults.seed = seed;
-    faults.delay_max = Duration::from_millis([1, 5, 20][usize::try_from(seed % 3).unwrap()]);
-    faults.cut_after_bytes_max =
-        [0, 4_000, 20_000, 200_000][usize::try_from(seed / 3 % 4).unwrap()];
-    faults
+    SimFaults {
+        seed,
+        delay_max: Duration::from_millis([1, 5, 20][usize::try_from(seed % 3).unwrap()]),
+        cut_after_bytes_max: [0, 4_000, 20_000, 200_000][usize::try_from(seed / 3 % 4).unwrap()],
+    }
 }
 
 /// One seed's clients in virtual time; half of the seeds restart the node.
@@ -216,8 +215,8 @@ fn over_the_simulated_network_with_cuts_delays_and_restarts() {
 #[test]
 #[ignore = "long: make accept"]
 fn over_the_simulated_network_under_many_seeds() {
-    let (all, unknown) = over_seeds(1000..8000);
-    assert!(all > 1_000_000 && unknown > 1000, "{all} operations, {unknown} unknown");
+    let (all, unknown) = over_seeds(1000..4000);
+    assert!(all > 400_000 && unknown > 1000, "{all} operations, {unknown} unknown");
 }
 
 /// Operations that may pass before a planted fault must have been found.

@@ -223,8 +223,8 @@ struct Memory {
     first: HashMap<Bytes, Reply>,
     /// Items that were popped and not yet handed on.
     kept: HashMap<Bytes, VecDeque<Reply>>,
-    /// Ends that were asked for, by value.
-    ends: HashMap<Bytes, u64>,
+    /// Ends that were asked for, by key and value.
+    ends: HashMap<(Bytes, Bytes), u64>,
 }
 
 /// What is to be done when an answer comes.
@@ -295,10 +295,10 @@ impl Desk {
                     return out.push((To::Client, id, reply.to_part()));
                 }
             }
-            (Tampering::KeepsExpired, Request::Put { value, expires_at, .. })
+            (Tampering::KeepsExpired, Request::Put { key, value, expires_at, .. })
                 if *expires_at != 0 && self.is_due(memory) =>
             {
-                memory.ends.insert(value.clone(), *expires_at);
+                memory.ends.insert((key.to_bytes(), value.clone()), *expires_at);
                 let mut endless = request.clone();
                 if let Request::Put { expires_at, .. } = &mut endless {
                     *expires_at = 0;
@@ -367,8 +367,8 @@ impl Desk {
                     *reply = first;
                 }
             }
-            (Tampering::KeepsExpired, Reply::Value { expires_at, value, .. }, _) => {
-                if let Some(end) = memory.ends.get(value) {
+            (Tampering::KeepsExpired, Reply::Value { expires_at, value, .. }, Some(key)) => {
+                if let Some(end) = memory.ends.get(&(key.to_bytes(), value.clone())) {
                     *expires_at = *end;
                 }
             }
