@@ -2,11 +2,12 @@
 //! this file and does the same.
 
 use bytes::{Bytes, BytesMut};
-use cirrus_store::Sums;
 use cirrus_store::server::resp::parse::{Argument, Broken, Input, Next, Room};
+use cirrus_store::view::View;
 use cirrus_store::wire::{
     ClientHello, Head, HeadLimits, Part, Reply, Request, ServerHello, VALUE_BYTES_MAX,
 };
+use cirrus_store::{SLOTS, Slot, Sums};
 
 const LIMITS: HeadLimits = HeadLimits { payload_bytes_max: VALUE_BYTES_MAX };
 
@@ -44,6 +45,59 @@ pub(crate) fn reply(data: &[u8]) {
             assert_eq!(again, reply);
         }
     }
+}
+
+/// A connection's bytes as a node reads them: the hello, then frames until one is wrong.
+pub(crate) fn stream(data: &[u8]) {
+    let mut buffer = BytesMut::from(data);
+    if !matches!(ClientHello::take(&mut buffer), Ok(Some(_))) {
+        return;
+    }
+    while let Ok(Some(head)) = Head::take(&mut buffer, LIMITS) {
+        if buffer.len() < head.tail_bytes() {
+            return;
+        }
+        let payload = buffer.split_to(head.payload_bytes()).freeze();
+        let sums = Sums::from_table(buffer.split_to(head.table_bytes()).freeze());
+        // What the payload's sums say is known before its meaning is.
+        let _ = sums.check(head.phase, &payload);
+        let _ = Request::from_part(Part::of(head, payload, sums));
+    }
+}
+
+/// The items of a batch, of requests and of replies: two bytes say how many, the rest are they.
+pub(crate) fn batch(data: &[u8]) {
+    let Some((count, payload)) = data.split_first_chunk::<2>() else { return };
+    let mut body = vec![count[0], count[1]];
+    body.resize(8, 0);
+    let payload = Bytes::copy_from_slice(payload);
+    let sums = Sums::of(0, &payload);
+    for opcode in [6, 0x86] {
+        let (body, payload, sums) = (body.clone().into(), payload.clone(), sums.clone());
+        let part = Part { opcode, body, payload, sums, ..Part::default() };
+        if let Ok(request) = Request::from_part(part.clone()) {
+            let again = Request::from_part(request.to_part()).expect("it was read before");
+            assert_eq!(again, request);
+        }
+        if let Ok(reply) = Reply::from_part(part) {
+            let again = Reply::from_part(reply.to_part()).expect("it was read before");
+            assert_eq!(again, reply);
+        }
+    }
+}
+
+/// A view as JSON: one that passes names a node of its own for every slot that it covers.
+pub(crate) fn view(data: &[u8]) {
+    let Ok(view) = serde_json::from_slice::<View>(data) else { return };
+    let Ok(view) = view.validated() else { return };
+    for number in (0..SLOTS).step_by(97) {
+        let slot = Slot::new(number).expect("below the number of slots");
+        let is_covered = view.slots.iter().any(|run| run.first <= number && number <= run.last);
+        assert_eq!(view.holder(slot).is_some(), is_covered);
+    }
+    let text = serde_json::to_vec(&view).expect("a view is JSON");
+    let again: View = serde_json::from_slice(&text).expect("it was written just now");
+    assert_eq!(again, view);
 }
 
 /// Commands of RESP: whole or byte by byte, they come out the same, and so does what is wrong with

@@ -15,6 +15,7 @@ use tracing::debug;
 
 use crate::checksum::Sums;
 use crate::error::{Error, Kind};
+use crate::server::memory::Owed;
 use crate::server::node::{Admitted, Node, Paid, Parked, unix_ms};
 use crate::server::session::Session;
 use crate::transport::{FrameReader, FrameWriter, Link, LinkReader, LinkWriter};
@@ -42,6 +43,8 @@ pub(super) struct Connection {
     session: Arc<Session>,
     reader: FrameReader<LinkReader>,
     writer: FrameWriter<LinkWriter>,
+    /// What the replies in `writer` hold.
+    owed: Owed,
     /// Requests whose answer comes later; they end with the connection.
     waits: JoinSet<(u64, Reply)>,
 }
@@ -69,7 +72,8 @@ impl Connection {
         within(HELLO_TIMEOUT, writer.flush()).await?;
         let session = welcome
             .map_err(|kind| Error::new(kind, format!("a client was turned away: {kind:?}")))?;
-        Ok(Self { node, session, reader, writer, waits: JoinSet::new() })
+        let (owed, waits) = (Owed::default(), JoinSet::new());
+        Ok(Self { node, session, reader, writer, owed, waits })
     }
 
     /// Answers until the client leaves, breaks the protocol, or `cancel` is called.
@@ -145,7 +149,9 @@ impl Connection {
     }
 
     async fn flush(&mut self) -> Result<()> {
-        within(transfer_timeout(self.writer.queued_bytes()), self.writer.flush()).await
+        within(transfer_timeout(self.writer.queued_bytes()), self.writer.flush()).await?;
+        self.owed = Owed::default();
+        Ok(())
     }
 
     fn execute(&mut self, request_id: u64, head: Head, payload: Bytes, sums: Sums, paid: Paid) {
@@ -164,7 +170,7 @@ impl Connection {
             }
             return;
         }
-        match node.execute(&self.session, request, paid) {
+        match node.execute(&self.session, request, paid, &mut self.owed) {
             Ok(reply) => self.answer(request_id, &reply),
             Err(parked) => self.park(request_id, parked),
         }

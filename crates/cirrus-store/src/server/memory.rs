@@ -97,3 +97,20 @@ impl Drop for Reservation {
         self.memory.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+/// Bytes that replies hold until they have left.
+#[derive(Debug, Default)]
+pub(super) struct Owed(Option<Reservation>);
+
+impl Owed {
+    /// More that a reply holds; `replies` is what it counts against.
+    pub(super) fn add(&mut self, replies: &Memory, bytes: usize) {
+        let bytes = bytes as u64;
+        replies.charge(bytes);
+        let mut more = Reservation { memory: replies.clone(), bytes };
+        match &mut self.0 {
+            Some(owed) => owed.absorb(&mut more),
+            None => self.0 = Some(more),
+        }
+    }
+}

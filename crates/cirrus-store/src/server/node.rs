@@ -25,13 +25,13 @@ use crate::server::NodeOptions;
 use crate::server::keyspace::{
     Contents, Filling, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
 };
-use crate::server::memory::{Memory, Reservation};
+use crate::server::memory::{Memory, Owed, Reservation};
 use crate::server::operations::{add, check, check_version, pop, push, stat};
 use crate::server::resp::Shared;
 use crate::server::session::{Session, Sessions};
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
-use crate::wire::{BATCH_BYTES_MAX, Fault, Head, Reply, Request, WholeValue, Write};
+use crate::wire::{BATCH_BYTES_MAX, Fault, Head, Page, Reply, Request, WholeValue, Write};
 
 /// The most bytes of values in the reply to a batch.
 const BATCH_REPLY_BYTES_MAX: u32 = 16 << 20;
@@ -41,6 +41,14 @@ const BATCH_REPLY_BYTES_MAX: u32 = 16 << 20;
 const TRANSIT_SHARE: u64 = 16;
 const TRANSIT_BYTES_MIN: u64 = 2 * BATCH_BYTES_MAX as u64;
 
+/// What the replies of all connections may hold of copied values and names until they have left,
+/// beside the capacity: a 16th of it, but room for one whole reply on the smallest node.
+const REPLIES_SHARE: u64 = 16;
+const REPLIES_BYTES_MIN: u64 = BATCH_REPLY_BYTES_MAX as u64;
+
+/// Names in a page while the replies' room is taken.
+const SCAN_ITEMS_SHORT: u32 = 64;
+
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) options: NodeOptions,
@@ -49,6 +57,7 @@ pub(super) struct Node {
     pub(super) connections: AtomicU64,
     pub(super) keyspace: Keyspace,
     pub(super) transit: Memory,
+    replies: Memory,
     pub(super) resp: Shared,
     pub(super) requests: AtomicU64,
     standing: RwLock<Standing>,
@@ -76,6 +85,7 @@ impl Node {
             connections: AtomicU64::new(0),
             keyspace: Keyspace::new(capacity)?,
             transit: Memory::new((capacity / TRANSIT_SHARE).max(TRANSIT_BYTES_MIN)),
+            replies: Memory::new((capacity / REPLIES_SHARE).max(REPLIES_BYTES_MIN)),
             resp: Shared::default(),
             requests: AtomicU64::new(0),
             standing: RwLock::new(Standing { id: NodeId(0), view: View::single(1, "") }),
@@ -134,12 +144,14 @@ impl Node {
     }
 
     /// Carries out a request, for whose payload `paid` was taken; `Err` means that the answer comes
-    /// when the signal does.
+    /// when the signal does. What the reply holds beside objects is counted in `owed`, which the
+    /// caller drops when the reply has left.
     pub(super) fn execute(
         &self,
         session: &Session,
         request: Request,
         paid: Paid,
+        owed: &mut Owed,
     ) -> Result<Reply, Parked> {
         let now_ms = unix_ms();
         match request {
@@ -148,13 +160,16 @@ impl Node {
                 self.wait(key, newer_than, timeout_ms)
             }
             // `paid`, out of the purse of batches, is held until all items are done.
-            Request::Batch(items) => Ok(self.batch(session, items, now_ms)),
+            Request::Batch(items) => Ok(self.batch(session, items, now_ms, owed)),
+            Request::Scan { prefix, slot, hash, limit } => {
+                self.count();
+                Ok(Reply::Page(self.scan(&prefix, (slot, hash), limit, owed)))
+            }
             Request::Ping
             | Request::Get { .. }
             | Request::Put { .. }
             | Request::Delete { .. }
             | Request::Stat { .. }
-            | Request::Scan { .. }
             | Request::Add { .. }
             | Request::Push { .. }
             | Request::Pop { .. }
@@ -191,16 +206,30 @@ impl Node {
 
     /// Answers the items in turn. Values beyond the reply's share of memory are deferred, and items
     /// of queues refused: who wants them asks for them one by one.
-    fn batch(&self, session: &Session, items: Vec<Request>, now_ms: u64) -> Reply {
-        let mut room = BATCH_REPLY_BYTES_MAX;
+    fn batch(&self, session: &Session, items: Vec<Request>, now_ms: u64, owed: &mut Owed) -> Reply {
+        let mut left = BATCH_REPLY_BYTES_MAX;
         let replies = items.into_iter().map(|item| {
+            let is_full = self.replies.free() < SMALL_BYTES_MAX as u64;
+            let room = if is_full { 0 } else { left };
             let reply = self.single(session, item, None, room, now_ms).unwrap_or_else(Reply::from);
             if let Reply::Value { value, .. } | Reply::Popped { value, .. } = &reply {
-                room -= u32::try_from(value.len()).unwrap_or(u32::MAX).min(room);
+                left -= u32::try_from(value.len()).unwrap_or(u32::MAX).min(left);
+                if value.len() <= SMALL_BYTES_MAX {
+                    owed.add(&self.replies, value.len());
+                }
             }
             reply
         });
         Reply::Batch(replies.collect())
+    }
+
+    /// A page of names; a short one while the replies' room is taken.
+    fn scan(&self, prefix: &[u8], from: (u16, u64), limit: u32, owed: &mut Owed) -> Page {
+        let is_full = self.replies.free() < u64::from(BATCH_BYTES_MAX);
+        let limit = if is_full { limit.min(SCAN_ITEMS_SHORT) } else { limit };
+        let page = self.keyspace.scan(prefix, from, limit, unix_ms());
+        owed.add(&self.replies, page.items.iter().map(|item| item.key.as_bytes().len()).sum());
+        page
     }
 
     fn single(
@@ -215,9 +244,6 @@ impl Node {
         match request {
             Request::Ping => Ok(Reply::Pong),
             Request::Stats => Ok(Reply::Stats(self.stats_json())),
-            Request::Scan { prefix, slot, hash, limit } => {
-                Ok(Reply::Page(self.keyspace.scan(&prefix, (slot, hash), limit, now_ms)))
-            }
             Request::Stat { key } => self.keyspace.at(&key, now_ms, |place| {
                 self.held(place.slot())?;
                 place.found().map(|found| stat(&found)).ok_or_else(|| Kind::NotFound.into())
@@ -254,8 +280,10 @@ impl Node {
             Request::Pop { key, write } => {
                 self.write(session, write, &key, now_ms, |place, epoch| pop(place, room, epoch))
             }
-            // Neither may stand in a batch, and alone they do not come here.
-            Request::Batch(_) | Request::Wait { .. } => Err(Kind::Protocol.into()),
+            // None may stand in a batch, and alone they do not come here.
+            Request::Batch(_) | Request::Scan { .. } | Request::Wait { .. } => {
+                Err(Kind::Protocol.into())
+            }
         }
     }
 

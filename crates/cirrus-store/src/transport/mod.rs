@@ -15,7 +15,7 @@ pub(crate) use buffers::Buffers;
 pub(crate) use link::tune;
 pub use link::{Endpoint, Incoming, Link, LinkReader, LinkWriter, Listener};
 pub(crate) use queue::FrameQueue;
-pub(crate) use reader::FrameReader;
+pub(crate) use reader::{FrameReader, read_more};
 pub use sim::{SimFaults, SimListener, SimNetwork, SimReader, SimWriter};
 pub(crate) use writer::FrameWriter;
 

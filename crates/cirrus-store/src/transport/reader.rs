@@ -2,9 +2,14 @@
 //!
 //! Per small frame: no system call of its own (many arrive in one read), one copy of head and
 //! payload out of the shared buffer. Per large payload: one buffer of its exact size, filled by
-//! the socket. Invariant: `head` reads no further than one buffer ahead of what it returns.
+//! the socket. A reader that waits between two frames has no buffer: a thread keeps a few for
+//! those that have something to read, so that an idle connection costs nothing here and a busy one
+//! no allocation. Invariant: `head` reads no further than one buffer ahead of what it returns.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +26,12 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// The most bytes of a large payload that are read before they are looked at: what stays in a
 /// processor's second-level cache.
 const LANDED_BYTES_MAX: usize = 256 * 1024;
+/// Buffers that a thread keeps for its readers.
+const SPARE_BUFFERS_MAX: usize = 8;
+
+thread_local! {
+    static SPARE_BUFFERS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Reads frames: each head, then its tail or nothing of it.
 #[derive(Debug)]
@@ -33,12 +44,11 @@ pub(crate) struct FrameReader<R> {
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(crate) fn new(link: R, limits: HeadLimits) -> Self {
-        Self::starting_with(BytesMut::with_capacity(BUFFER_BYTES), link, limits)
+        Self::starting_with(BytesMut::new(), link, limits)
     }
 
     /// A reader for a link of which `buffer` has been read already.
-    pub(crate) fn starting_with(mut buffer: BytesMut, link: R, limits: HeadLimits) -> Self {
-        buffer.reserve(BUFFER_BYTES - buffer.len().min(BUFFER_BYTES));
+    pub(crate) fn starting_with(buffer: BytesMut, link: R, limits: HeadLimits) -> Self {
         Self { link, buffer, limits, progress: Arc::default() }
     }
 
@@ -54,8 +64,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Reads once; false at the end of the stream. Dropping the future loses no bytes.
     pub(crate) async fn fill(&mut self) -> Result<bool> {
-        self.buffer.reserve(BUFFER_BYTES / 4);
-        let read = self.link.read_buf(&mut self.buffer).await.map_err(failed)?;
+        let read = read_more(&mut self.link, &mut self.buffer).await.map_err(failed)?;
         self.progress.fetch_add(1, Ordering::Relaxed);
         Ok(read > 0)
     }
@@ -208,6 +217,40 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             false => Err(closed("the peer closed the connection inside a payload")),
         }
     }
+}
+
+/// Reads once into `buffer`; how many bytes came, 0 at the end of the stream. While there is
+/// nothing to read an empty buffer is lent to others. Dropping the future loses no bytes.
+pub(crate) async fn read_more(
+    link: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<usize> {
+    poll_fn(|cx| {
+        if buffer.capacity() == 0 {
+            *buffer = spare_buffer();
+        }
+        buffer.reserve(BUFFER_BYTES / 4);
+        let read = pin!(link.read_buf(buffer)).poll(cx);
+        if read.is_pending() && buffer.is_empty() {
+            keep_spare(std::mem::take(buffer));
+        }
+        read
+    })
+    .await
+}
+
+fn spare_buffer() -> BytesMut {
+    let spare = SPARE_BUFFERS.with_borrow_mut(Vec::pop);
+    spare.unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
+}
+
+fn keep_spare(mut buffer: BytesMut) {
+    SPARE_BUFFERS.with_borrow_mut(|spare| {
+        // Takes back the part that was read from, unless somebody still holds it.
+        if spare.len() < SPARE_BUFFERS_MAX && buffer.try_reclaim(BUFFER_BYTES) {
+            spare.push(buffer);
+        }
+    });
 }
 
 fn closed(how: &str) -> Error {

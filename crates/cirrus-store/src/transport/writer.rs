@@ -17,18 +17,25 @@ use crate::wire::Part;
 /// The kernel takes up to 1,024 pieces at once; more than this does not pay.
 const PIECES_MAX: usize = 64;
 
+/// A writer that has written more than this at once gives its buffer back: what waits for the next
+/// frames is small.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+
 /// Queues frames and writes them out.
 #[derive(Debug)]
 pub(crate) struct FrameWriter<W> {
     link: W,
     pieces: VecDeque<Bytes>,
     small: BytesMut,
+    /// Bytes that went through `small` since it was last empty and let go.
+    copied_bytes: usize,
     queued_bytes: usize,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub(crate) fn new(link: W) -> Self {
-        Self { link, pieces: VecDeque::new(), small: BytesMut::new(), queued_bytes: 0 }
+        let (pieces, small) = (VecDeque::new(), BytesMut::new());
+        Self { link, pieces, small, copied_bytes: 0, queued_bytes: 0 }
     }
 
     /// The link, when nothing is queued.
@@ -45,7 +52,9 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub(crate) fn push_bytes(&mut self, put: impl FnOnce(&mut BytesMut)) {
         let before = self.small.len();
         put(&mut self.small);
-        self.queued_bytes += self.small.len() - before;
+        let more = self.small.len() - before;
+        self.queued_bytes += more;
+        self.copied_bytes += more;
     }
 
     /// Queues a frame.
@@ -79,6 +88,10 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             }
             self.advance(written);
         }
+        if self.copied_bytes > KEPT_BYTES_MAX {
+            (self.small, self.pieces) = (BytesMut::new(), VecDeque::new());
+        }
+        self.copied_bytes = 0;
         Ok(())
     }
 

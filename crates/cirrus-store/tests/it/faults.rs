@@ -87,7 +87,7 @@ fn check(history: &History, rest: &Rest) -> Result<(), String> {
 }
 
 /// Runs a future in virtual time, on one thread: the same order every time.
-fn simulate<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn simulate<T>(work: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true).build().unwrap().block_on(work)
 }

@@ -3,7 +3,7 @@
 //! Golden files, mutated under a seed, and whatever the fuzzers have found (`fuzz/corpus`).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::golden::folder;
 use crate::raw::parse;
@@ -17,11 +17,14 @@ const MUTATIONS: u64 = 100_000;
 type Target = fn(&[u8]);
 
 /// The fuzz targets by the names of their corpora.
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 8] = [
     ("hello", decode::hello),
     ("head", decode::head),
     ("request", decode::request),
     ("reply", decode::reply),
+    ("stream", decode::stream),
+    ("batch", decode::batch),
+    ("view", decode::view),
     ("resp", decode::resp),
 ];
 
@@ -53,6 +56,10 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
+fn corpus(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name)
+}
+
 fn files(folder: &Path) -> Vec<Vec<u8>> {
     let mut paths: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -62,9 +69,8 @@ fn files(folder: &Path) -> Vec<Vec<u8>> {
 
 #[test]
 fn the_corpus_is_refused_or_read_but_never_panics() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
     for (name, target) in TARGETS {
-        let files = files(&corpus.join(name));
+        let files = files(&corpus(name));
         assert!(!files.is_empty(), "fuzz/corpus/{name} is empty");
         files.iter().for_each(|bytes| target(bytes));
     }
@@ -84,6 +90,23 @@ fn mutated_golden_frames_are_refused_or_read_but_never_panic() {
             mutate(&mut bytes, &mut random);
         }
         TARGETS.iter().for_each(|(_, target)| target(&bytes));
+    }
+}
+
+/// Each target's own corpus, in the form that it reads.
+#[test]
+fn mutated_corpora_are_refused_or_read_but_never_panic() {
+    let mut random = Random(2);
+    for (name, target) in TARGETS {
+        let files = files(&corpus(name));
+        for _ in 0..MUTATIONS / 4 {
+            let number = usize::try_from(random.below(files.len() as u64)).unwrap();
+            let mut bytes = files[number].clone();
+            for _ in 0..=random.below(6) {
+                mutate(&mut bytes, &mut random);
+            }
+            target(&bytes);
+        }
     }
 }
 

@@ -50,7 +50,7 @@ fn apart() -> (String, NodeHandle, CancellationToken, std::thread::JoinHandle<()
         runtime.block_on(async {
             let server = Server::bind("127.0.0.1:0", options(ByteSize::mib(64))).await.unwrap();
             sender.send((server.local_address().unwrap().to_string(), server.handle())).unwrap();
-            server.run(stop).await;
+            server.run(stop).await.unwrap();
         });
     });
     let (address, handle) = receiver.recv().unwrap();

@@ -14,6 +14,7 @@ pub(crate) struct Node {
     pub(crate) address: String,
     pub(crate) endpoint: Endpoint,
     network: Option<SimNetwork>,
+    options: NodeOptions,
     cancel: CancellationToken,
     task: JoinHandle<cirrus_store::Result<()>>,
 }
@@ -21,28 +22,32 @@ pub(crate) struct Node {
 impl Node {
     /// On a free port of the loopback.
     pub(crate) async fn tcp(options: NodeOptions) -> Self {
-        let server = Server::bind("127.0.0.1:0", options).await.unwrap();
+        Self::tcp_at("127.0.0.1:0", options).await
+    }
+
+    async fn tcp_at(address: &str, options: NodeOptions) -> Self {
+        let server = Server::bind(address, options.clone()).await.unwrap();
         let address = server.local_address().unwrap().to_string();
         let endpoint = Endpoint::Tcp(address.clone());
-        Self::start(server, address, endpoint, None)
+        Self::start(server, address, endpoint, (None, options))
     }
 
     /// In a simulated network.
     pub(crate) fn sim(network: &SimNetwork, name: &str, options: NodeOptions) -> Self {
-        let server = Server::on(Listener::Sim(network.listen(name)), options);
+        let server = Server::on(Listener::Sim(network.listen(name)), options.clone());
         let endpoint = Endpoint::Sim(network.clone(), name.to_owned());
-        Self::start(server, name.to_owned(), endpoint, Some(network.clone()))
+        Self::start(server, name.to_owned(), endpoint, (Some(network.clone()), options))
     }
 
     fn start(
         server: Server,
         address: String,
         endpoint: Endpoint,
-        network: Option<SimNetwork>,
+        (network, options): (Option<SimNetwork>, NodeOptions),
     ) -> Self {
         let (handle, cancel) = (server.handle(), CancellationToken::new());
         let task = tokio::spawn(server.run(cancel.clone()));
-        Self { handle, address, endpoint, network, cancel, task }
+        Self { handle, address, endpoint, network, options, cancel, task }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -59,6 +64,17 @@ impl Node {
     pub(crate) async fn stop(self) {
         self.cancel.cancel();
         self.task.await.unwrap().unwrap();
+    }
+
+    /// Stops it and starts an empty one in its place.
+    pub(crate) async fn restarted(self) -> Self {
+        let (address, options) = (self.address.clone(), self.options.clone());
+        let network = self.network.clone();
+        self.stop().await;
+        match network {
+            Some(network) => Self::sim(&network, &address, options),
+            None => Self::tcp_at(&address, options).await,
+        }
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {
@@ -112,10 +128,21 @@ impl Random {
 }
 
 /// Waits for a condition, with a deadline.
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+pub(crate) async fn until(what: &str, holds: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(20), what, holds).await;
+}
+
+pub(crate) async fn until_within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + limit;
     while !holds() {
-        assert!(tokio::time::Instant::now() < deadline, "not within 20 s: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Bytes of this process's memory that are resident.
+pub(crate) fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }

@@ -48,7 +48,7 @@ use crate::server::resp::dispatch::{Request, put_failure};
 use crate::server::resp::lists::{Wait, put_served};
 use crate::server::resp::parse::{Broken, Input, Next, Room};
 use crate::server::resp::reply::Output;
-use crate::transport::{Link, LinkReader, LinkWriter};
+use crate::transport::{Link, LinkReader, LinkWriter, read_more};
 use crate::wire::Fault;
 
 /// Replies that may pile up before they are written out.
@@ -160,6 +160,7 @@ impl Connection<'_> {
     /// Carries out every command that is here.
     fn carry_out(&mut self) -> Pause {
         let now_ms = unix_ms();
+        self.out.make_room();
         let mut commands = 0;
         let pause = loop {
             if self.out.queued_bytes() > QUEUED_BYTES_MAX {
@@ -255,10 +256,11 @@ impl Connection<'_> {
 
     async fn flush(&mut self) -> io::Result<()> {
         let bytes = self.out.queued_bytes();
-        if bytes == 0 {
-            return Ok(());
+        if bytes > 0 {
+            timeout(patience(bytes), self.out.flush(&mut self.writer)).await??;
         }
-        timeout(patience(bytes), self.out.flush(&mut self.writer)).await?
+        self.out.release();
+        Ok(())
     }
 
     /// Reads once; false when the client has left.
@@ -324,7 +326,7 @@ impl Connection<'_> {
 /// Reads once into the input; how many bytes came.
 async fn fill(reader: &mut LinkReader, input: &mut Input<Filling>) -> io::Result<usize> {
     let read = match input.room() {
-        Room::Small(buffer) => return reader.read_buf(buffer).await,
+        Room::Small(buffer) => return read_more(reader, buffer).await,
         Room::Large(rest) => reader.read(rest).await?,
     };
     input.filled(read);

@@ -13,9 +13,6 @@ use bytes::BytesMut;
 use crate::server::resp::number::parse_integer;
 use crate::transport::COPIED_BYTES_MAX;
 
-/// Bytes of one read.
-const READ_BYTES: usize = 64 * 1024;
-
 /// The longest line: a count, a length, or an inline command.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
@@ -169,7 +166,7 @@ impl<L: AsMut<[u8]>> Input<L> {
         self.waiting_bytes() + self.arguments.capacity() * size_of::<Range>()
     }
 
-    /// Where the next bytes go.
+    /// Where the next bytes go. The buffer may have no room: whoever reads into it makes some.
     pub fn room(&mut self) -> Room<'_> {
         if let Phase::Large { large, filled } = &mut self.phase {
             return Room::Large(&mut large.as_mut()[*filled..]);
@@ -184,7 +181,6 @@ impl<L: AsMut<[u8]>> Input<L> {
             }
             self.begin = 0;
         }
-        self.buffer.reserve(READ_BYTES / 4);
         Room::Small(&mut self.buffer)
     }
 

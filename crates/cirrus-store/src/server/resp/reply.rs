@@ -4,6 +4,7 @@
 //! one buffer that stays; a value over [`COPIED_BYTES_MAX`] is shared. Per wake-up one write,
 //! vectored only if something is shared. Invariant: bytes leave whole and in order.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
@@ -17,8 +18,17 @@ use crate::transport::COPIED_BYTES_MAX;
 /// The kernel takes up to 1,024 pieces at once; more than this does not pay.
 const PIECES_MAX: usize = 64;
 
-/// What the buffer keeps between two writes.
-const KEPT_BYTES_MAX: usize = 256 * 1024;
+/// What a connection's buffer keeps between two writes. A larger one goes back to its thread, for
+/// whoever writes next.
+const KEPT_BYTES_MAX: usize = 4 * 1024;
+
+/// The longest buffer that a thread keeps, and how many.
+const SPARE_BYTES_MAX: usize = 256 * 1024;
+const SPARE_BUFFERS_MAX: usize = 4;
+
+thread_local! {
+    static SPARE_BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The version of RESP that a connection speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +58,15 @@ pub(super) struct Mark {
 }
 
 impl Output {
+    /// Makes room for many replies, if the thread has some to spare.
+    pub(super) fn make_room(&mut self) {
+        if self.small.is_empty()
+            && let Some(spare) = SPARE_BUFFERS.with_borrow_mut(Vec::pop)
+        {
+            self.small = spare;
+        }
+    }
+
     /// Bytes that wait for [`Output::flush`].
     pub(super) fn queued_bytes(&self) -> usize {
         self.small.len() + self.shared_bytes
@@ -189,9 +208,16 @@ impl Output {
             self.flush_vectored(link).await?;
         }
         self.small.clear();
-        self.small.shrink_to(KEPT_BYTES_MAX);
         self.paid.clear();
         Ok(())
+    }
+
+    /// Gives back what an idle connection does not need; nothing may be queued.
+    pub(super) fn release(&mut self) {
+        if self.small.capacity() > KEPT_BYTES_MAX {
+            keep_spare(std::mem::take(&mut self.small));
+            self.shared = VecDeque::new();
+        }
     }
 
     async fn flush_vectored<W: AsyncWrite + Unpin>(&mut self, link: &mut W) -> io::Result<()> {
@@ -231,6 +257,14 @@ impl Output {
         }
         Ok(())
     }
+}
+
+fn keep_spare(buffer: Vec<u8>) {
+    SPARE_BUFFERS.with_borrow_mut(|spare| {
+        if buffer.capacity() <= SPARE_BYTES_MAX && spare.len() < SPARE_BUFFERS_MAX {
+            spare.push(buffer);
+        }
+    });
 }
 
 #[cfg(test)]
