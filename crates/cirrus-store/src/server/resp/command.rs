@@ -30,30 +30,35 @@ fn put_spec(out: &mut Output, spec: &Spec) {
     out.array(10);
     out.bulk(spec.name.as_bytes());
     out.integer(spec.arity.into());
-    put_words(out, spec.flags, true);
+    put_words(out, spec.flags);
     out.integer(first.into());
     out.integer(last.into());
     out.integer(step.into());
-    put_words(out, spec.categories, true);
-    put_words(out, spec.tips, false);
+    put_words(out, spec.categories);
+    put_tips(out, spec.tips);
     put_key_specs(out, spec);
-    let subcommands = spec.subcommands().count();
-    out.array(subcommands);
+    match spec.subcommands().count() {
+        0 => out.set(0),
+        count => out.array(count),
+    }
     for subcommand in spec.subcommands() {
         put_spec(out, subcommand);
     }
 }
 
-/// Words: simple strings of a set, or bulks of an array.
-fn put_words(out: &mut Output, words: &str, is_set: bool) {
-    let words: Vec<&str> = words.split_ascii_whitespace().collect();
-    if is_set {
-        out.set(words.len())
-    } else {
-        out.array(words.len())
+/// Words as a set of simple strings.
+fn put_words(out: &mut Output, words: &str) {
+    out.set(words.split_ascii_whitespace().count());
+    for word in words.split_ascii_whitespace() {
+        out.simple(word);
     }
-    for word in words {
-        if is_set { out.simple(word) } else { out.bulk(word.as_bytes()) }
+}
+
+/// Words as a set of bulks.
+fn put_tips(out: &mut Output, words: &str) {
+    out.set(words.split_ascii_whitespace().count());
+    for word in words.split_ascii_whitespace() {
+        out.bulk(word.as_bytes());
     }
 }
 
@@ -87,7 +92,7 @@ fn put_key_spec(out: &mut Output, notes: &str, flags: &str, (first, last, step):
         out.bulk(notes.as_bytes());
     }
     out.bulk(b"flags");
-    put_words(out, flags, true);
+    put_words(out, flags);
     out.bulk(b"begin_search");
     put_step(out, "index", &[("index", first)]);
     out.bulk(b"find_keys");

@@ -130,10 +130,10 @@ impl Streams {
             b"getex" => {
                 if self.random.below(2) == 0 {
                     let option = self.word(&["persist", "exat", "pxat", "ex", "px"]);
-                    let is_plain = option.eq_ignore_ascii_case(b"persist");
+                    let lower = option.to_ascii_lowercase();
                     line.push(option);
-                    if !is_plain {
-                        let time = self.time("pxat");
+                    if lower != b"persist" {
+                        let time = self.time(if lower.ends_with(b"at") { "pxat" } else { "x" });
                         line.push(time);
                     }
                 }
@@ -390,7 +390,7 @@ fn compare(seed: u64, commands: u64, resp3: bool, mut ours: Wire, mut theirs: Wi
             assert!(wire.call(&["HELLO", "3"]).starts_with(b"%7"));
         }
     }
-    let (mut sent, mut wrong) = (0, Vec::new());
+    let (mut sent, mut wrong, mut told) = (0, Vec::new(), Vec::new());
     while sent < commands {
         // Some at a time: what one read brings is answered by one write.
         let batch: Vec<(Line, Compared)> =
@@ -402,17 +402,17 @@ fn compare(seed: u64, commands: u64, resp3: bool, mut ours: Wire, mut theirs: Wi
         for (line, compared) in batch {
             let (our, their) = (ours.reply(), theirs.reply());
             sent += 1;
+            let shown: Vec<String> = line.iter().map(|argument| short(argument)).collect();
+            told.push(format!("{shown:?} {}", short(&their)));
             is_apart |= is_exception(&our);
             if is_apart || same(&our, &their, compared) {
                 continue;
             }
             is_apart = true;
-            let shown: Vec<String> = line.iter().map(|argument| short(argument)).collect();
-            wrong.push(format!(
-                "{shown:?}\n  ours:   {}\n  theirs: {}",
-                short(&our),
-                short(&their)
-            ));
+            let key = shown.get(1).map_or("", String::as_str);
+            let before = told.iter().rev().filter(|line| line.contains(key)).take(10);
+            let before = before.cloned().collect::<Vec<_>>().join("\n");
+            wrong.push(format!("  ours: {}\n  latest first:\n{before}", short(&our)));
         }
         // Where replies differed objects may: both forget them.
         if is_apart {
@@ -425,7 +425,7 @@ fn compare(seed: u64, commands: u64, resp3: bool, mut ours: Wire, mut theirs: Wi
 }
 
 fn short(bytes: &[u8]) -> String {
-    bytes[..bytes.len().min(300)].escape_ascii().to_string()
+    bytes[..bytes.len().min(80)].escape_ascii().to_string()
 }
 
 async fn run(seeds: std::ops::Range<u64>, resp3: bool) {
