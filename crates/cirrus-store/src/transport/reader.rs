@@ -26,7 +26,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// The most bytes of a large payload that are read before they are looked at: what stays in a
 /// processor's second-level cache.
 const LANDED_BYTES_MAX: usize = 256 * 1024;
-/// Buffers that a thread keeps for its readers.
+
+/// Buffers that a thread keeps for its readers and writers.
 const SPARE_BUFFERS_MAX: usize = 8;
 
 thread_local! {
@@ -239,15 +240,18 @@ pub(crate) async fn read_more(
     .await
 }
 
-fn spare_buffer() -> BytesMut {
+/// An empty buffer with room.
+pub(super) fn spare_buffer() -> BytesMut {
     let spare = SPARE_BUFFERS.with_borrow_mut(Vec::pop);
     spare.unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
 }
 
-fn keep_spare(mut buffer: BytesMut) {
+/// Keeps an empty buffer for the next who needs one, unless it has grown.
+pub(super) fn keep_spare(mut buffer: BytesMut) {
     SPARE_BUFFERS.with_borrow_mut(|spare| {
-        // Takes back the part that was read from, unless somebody still holds it.
-        if spare.len() < SPARE_BUFFERS_MAX && buffer.try_reclaim(BUFFER_BYTES) {
+        // Takes back the part that was used, unless somebody still holds it.
+        let is_whole = spare.len() < SPARE_BUFFERS_MAX && buffer.try_reclaim(BUFFER_BYTES);
+        if is_whole && buffer.capacity() <= 2 * BUFFER_BYTES {
             spare.push(buffer);
         }
     });

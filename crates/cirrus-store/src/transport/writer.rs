@@ -1,7 +1,8 @@
 //! Frames into a link.
 //!
 //! Per wake-up: one vectored write of everything that is queued. Small payloads are copied beside
-//! their heads, so that they leave in one piece; larger ones are shared and never copied.
+//! their heads, so that they leave in one piece; larger ones are shared and never copied. A writer
+//! with nothing to write has no buffer: the thread keeps a few, as for readers.
 //! Invariant: frames leave whole and in the order of `push`.
 
 use std::collections::VecDeque;
@@ -12,14 +13,11 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::error::{Error, Kind, Result};
 use crate::transport::COPIED_BYTES_MAX;
+use crate::transport::reader::{keep_spare, spare_buffer};
 use crate::wire::Part;
 
 /// The kernel takes up to 1,024 pieces at once; more than this does not pay.
 const PIECES_MAX: usize = 64;
-
-/// A writer that has written more than this at once gives its buffer back: what waits for the next
-/// frames is small.
-const KEPT_BYTES_MAX: usize = 16 * 1024;
 
 /// Queues frames and writes them out.
 #[derive(Debug)]
@@ -27,15 +25,13 @@ pub(crate) struct FrameWriter<W> {
     link: W,
     pieces: VecDeque<Bytes>,
     small: BytesMut,
-    /// Bytes that went through `small` since it was last empty and let go.
-    copied_bytes: usize,
     queued_bytes: usize,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub(crate) fn new(link: W) -> Self {
         let (pieces, small) = (VecDeque::new(), BytesMut::new());
-        Self { link, pieces, small, copied_bytes: 0, queued_bytes: 0 }
+        Self { link, pieces, small, queued_bytes: 0 }
     }
 
     /// The link, when nothing is queued.
@@ -50,11 +46,12 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
 
     /// Queues bytes that are no frame: the hello.
     pub(crate) fn push_bytes(&mut self, put: impl FnOnce(&mut BytesMut)) {
+        if self.small.capacity() == 0 {
+            self.small = spare_buffer();
+        }
         let before = self.small.len();
         put(&mut self.small);
-        let more = self.small.len() - before;
-        self.queued_bytes += more;
-        self.copied_bytes += more;
+        self.queued_bytes += self.small.len() - before;
     }
 
     /// Queues a frame.
@@ -88,10 +85,8 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             }
             self.advance(written);
         }
-        if self.copied_bytes > KEPT_BYTES_MAX {
-            (self.small, self.pieces) = (BytesMut::new(), VecDeque::new());
-        }
-        self.copied_bytes = 0;
+        keep_spare(std::mem::take(&mut self.small));
+        self.pieces.shrink_to(PIECES_MAX);
         Ok(())
     }
 
