@@ -16,6 +16,7 @@ mod connection;
 mod dispatch;
 mod expiry;
 mod glob;
+mod inline;
 mod keys;
 mod lists;
 mod long_double;

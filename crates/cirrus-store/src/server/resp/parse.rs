@@ -10,6 +10,7 @@
 
 use bytes::BytesMut;
 
+use crate::server::resp::inline::split_line;
 use crate::server::resp::number::parse_integer;
 use crate::transport::COPIED_BYTES_MAX;
 
@@ -449,7 +450,11 @@ impl<L: AsMut<[u8]>> Input<L> {
         };
         let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
         self.inline.clear();
-        let split = split_line(line, &mut self.inline, &mut self.arguments);
+        let narrow = |at: usize| u32::try_from(at).expect("LINE_BYTES_MAX fits");
+        let arguments = &mut self.arguments;
+        let split = split_line(line, &mut self.inline, |start, len| {
+            arguments.push(Range::Here { start: narrow(start), len: narrow(len) });
+        });
         if !split {
             return Err(Broken::Text("Protocol error: unbalanced quotes in request"));
         }
@@ -505,78 +510,6 @@ fn line(bytes: &[u8]) -> Option<&[u8]> {
 /// does not matter how the bytes were cut.
 fn unended(bytes: usize, text: &'static str) -> Result<Option<Next>, Broken> {
     if bytes > LINE_BYTES_MAX + 1 { Err(Broken::Text(text)) } else { Ok(Some(Next::More)) }
-}
-
-/// Splits a line into words as a shell would; false when a quote does not end, or something
-/// touches its end.
-fn split_line(line: &[u8], words: &mut Vec<u8>, arguments: &mut Vec<Range>) -> bool {
-    let mut at = 0;
-    loop {
-        while line.get(at).is_some_and(|byte| is_space(*byte)) {
-            at += 1;
-        }
-        if line.get(at).is_none_or(|byte| *byte == 0) {
-            return true;
-        }
-        let start = words.len();
-        let Some(after) = word(line, at, words) else { return false };
-        at = after;
-        let narrow = |at: usize| u32::try_from(at).expect("LINE_BYTES_MAX fits");
-        arguments.push(Range::Here { start: narrow(start), len: narrow(words.len() - start) });
-    }
-}
-
-/// Appends the word that begins at `at`, and returns where it ends.
-fn word(line: &[u8], mut at: usize, words: &mut Vec<u8>) -> Option<usize> {
-    let mut quote = None;
-    loop {
-        let byte = line.get(at).copied().filter(|byte| *byte != 0);
-        match (quote, byte) {
-            (None, None) => return Some(at),
-            (Some(_), None) => return None,
-            (None, Some(b' ' | b'\t' | b'\r' | b'\n')) => return Some(at),
-            (None, Some(byte @ (b'"' | b'\''))) => quote = Some(byte),
-            (None, Some(byte)) => words.push(byte),
-            (Some(open), Some(byte)) if byte == open => {
-                let ends = line.get(at + 1).is_none_or(|next| is_space(*next) || *next == 0);
-                return ends.then_some(at + 1);
-            }
-            (Some(b'"'), Some(b'\\')) => at += escape(&line[at + 1..], words),
-            (Some(b'\''), Some(b'\\')) if line.get(at + 1) == Some(&b'\'') => {
-                at += 1;
-                words.push(b'\'');
-            }
-            (Some(_), Some(byte)) => words.push(byte),
-        }
-        at += 1;
-    }
-}
-
-/// Appends what a backslash and `rest` stand for; how many bytes of `rest` that took.
-fn escape(rest: &[u8], words: &mut Vec<u8>) -> usize {
-    let hex = |at: usize| rest.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    if let (Some(b'x'), Some(high), Some(low)) = (rest.first(), hex(1), hex(2)) {
-        words.push(u8::try_from(high * 16 + low).expect("two digits"));
-        return 3;
-    }
-    let byte = match rest.first() {
-        None | Some(0) => {
-            words.push(b'\\');
-            return 0;
-        }
-        Some(b'n') => b'\n',
-        Some(b'r') => b'\r',
-        Some(b't') => b'\t',
-        Some(b'b') => 8,
-        Some(b'a') => 7,
-        Some(other) => *other,
-    };
-    words.push(byte);
-    1
-}
-
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | 9..=13)
 }
 
 #[cfg(test)]

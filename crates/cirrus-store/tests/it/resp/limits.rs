@@ -166,17 +166,14 @@ async fn what_has_no_room_is_refused_and_the_connection_goes_on() {
         let line = [b"mset".to_vec(), b"a".to_vec(), vec![1; 1 << 20], b"b".to_vec(), large];
         assert!(is_refused(wire.call(&line)));
         assert_eq!(wire.text(&["exists", "a", "b"]), ":0\r\n");
-        // All of an append or none of it.
-        assert_eq!(
-            wire.call(&[b"append".to_vec(), b"k".to_vec(), vec![0; 2 << 20]]),
-            b":2097157\r\n"
-        );
-        assert!(is_refused(wire.call(&[b"append".to_vec(), b"k".to_vec(), vec![0; 2 << 20]])));
-        assert_eq!(wire.text(&["strlen", "k"]), ":2097157\r\n");
+        // All of an append or none of it. What is appended and what comes of it are both held.
+        let append = |bytes: usize| [b"append".to_vec(), b"k".to_vec(), vec![0; bytes]];
+        assert_eq!(wire.call(&append(1 << 20)), b":1048581\r\n");
+        assert!(is_refused(wire.call(&append(2 << 20))));
+        assert_eq!(wire.text(&["strlen", "k"]), ":1048581\r\n");
         // A push of several items leaves none when one has no room.
-        let items = vec![vec![1_u8; 1 << 20]; 2];
         let mut line = vec![b"rpush".to_vec(), b"list".to_vec(), b"first".to_vec()];
-        line.extend(items);
+        line.extend(vec![vec![1_u8; 1 << 20]; 3]);
         assert!(is_refused(wire.call(&line)));
         assert_eq!(wire.text(&["exists", "list"]), ":0\r\n");
     })
