@@ -63,7 +63,6 @@ pub(crate) struct KeyRef<'a> {
 
 impl<'a> KeyRef<'a> {
     /// `None` for no bytes, or more than [`KEY_BYTES_MAX`].
-    #[allow(dead_code, reason = "for keys that are no `Key` yet")]
     pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
         let is_key = !bytes.is_empty() && bytes.len() <= KEY_BYTES_MAX;
         is_key.then(|| Self { bytes, slot: Slot::of(bytes) })

@@ -25,8 +25,7 @@ impl Cirrus {
             let server = Server::bind("127.0.0.1:0", NodeOptions::new(self.capacity)).await?;
             let address = server.local_address().context("a TCP listener has an address")?;
             writeln!(std::io::stdout(), "{address}").context("stdout")?;
-            server.run(CancellationToken::new()).await;
-            Ok(())
+            Ok(server.run(CancellationToken::new()).await?)
         })
     }
 }

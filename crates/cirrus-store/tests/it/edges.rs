@@ -27,7 +27,8 @@ const MODULES: [(&str, &[&str]); 15] = [
 ];
 
 /// Rooms of the server and which others of it each may import beside itself.
-const SERVER: [(&str, &[&str]); 10] = [
+const SERVER: [(&str, &[&str]); 11] = [
+    ("loops", &[]),
     ("memory", &[]),
     ("session", &[]),
     ("arena", &["memory"]),
@@ -35,9 +36,9 @@ const SERVER: [(&str, &[&str]); 10] = [
     ("operations", &["keyspace"]),
     ("node", &["keyspace", "memory", "operations", "resp", "session", "NodeOptions"]),
     ("stats", &["node"]),
-    ("connection", &["node", "session"]),
+    ("connection", &["memory", "node", "session"]),
     ("resp", &["connection", "keyspace", "memory", "node", "session"]),
-    ("mod", &["connection", "node", "resp", "stats"]),
+    ("mod", &["connection", "loops", "node", "resp", "stats"]),
 ];
 
 /// Crates and which of the others each may depend on; tests of a crate may use more.

@@ -199,7 +199,8 @@ async fn unfinished_large_puts_are_paid_for_and_given_back() {
     let limit = DEADLINE;
     until_within(limit, "they are dropped", || node.handle.stats().connections == 0).await;
     // What is left are the answers that the client has had: its session's.
-    assert!(node.used_bytes() < 10_000, "{} bytes are kept", node.used_bytes());
+    // Pages that were kept for the next large value go with the sweeps.
+    until_within(limit, "their room is given back", || node.used_bytes() < 10_000).await;
     node.stop().await;
 }
 

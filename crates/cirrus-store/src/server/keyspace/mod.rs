@@ -118,7 +118,6 @@ impl Keyspace {
     }
 
     /// The same for several keys at once: nobody sees a part of what `apply` does.
-    #[allow(dead_code, reason = "the native protocol's batches are not atomic")]
     pub(super) fn at_all<R>(
         &self,
         keys: &[KeyRef<'_>],
@@ -174,13 +173,11 @@ impl Keyspace {
     }
 
     /// Objects, those included that have ended and were not looked at since.
-    #[allow(dead_code, reason = "the native protocol asks for more")]
     pub(super) fn len(&self) -> u64 {
         self.shards.iter().map(|shard| shard.lock().index.len() as u64).sum()
     }
 
     /// Removes every object, a shard at a time.
-    #[allow(dead_code, reason = "the native protocol deletes by name")]
     pub(super) fn clear(&self, epoch: u32) {
         for shard in &self.shards {
             let retired = shard.lock().clear(epoch, &self.slabs, &self.memory);
@@ -213,7 +210,6 @@ impl Keyspace {
 
 impl Places<'_> {
     /// The place of the key with this index; keys may be equal.
-    #[allow(dead_code, reason = "the native protocol's batches are not atomic")]
     pub(super) fn at(&mut self, index: usize) -> Place<'_> {
         let key = self.keys[index];
         let number = shard_of(key.slot());

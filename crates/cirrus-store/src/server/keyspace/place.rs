@@ -68,7 +68,6 @@ impl Place<'_> {
     }
 
     /// Changes when the object ends, and not its version; false if there is no object.
-    #[allow(dead_code, reason = "the native protocol has no such request yet")]
     pub(in crate::server) fn set_expires_at(&mut self, at: u64) -> Result<bool, Fault> {
         let Some(view) = self.view() else { return Ok(false) };
         let (len, slabs) = (View { expires_at: at, ..view }.len(), &self.space.slabs);

@@ -134,7 +134,6 @@ impl Filling {
     }
 
     /// The value, summed here.
-    #[allow(dead_code, reason = "for protocols without checksums")]
     pub(in crate::server) fn finish_summed(self) -> Large {
         let sums = Sums::of(0, self.extent.as_ref());
         self.finish(sums)
@@ -236,7 +235,6 @@ impl Queue {
         self.items.get(index).map(Item::stored)
     }
 
-    #[allow(dead_code, reason = "the native protocol lists no queue")]
     pub(in crate::server) fn iter(&self) -> impl DoubleEndedIterator<Item = Stored<'_>> {
         self.items.iter().map(Item::stored)
     }
