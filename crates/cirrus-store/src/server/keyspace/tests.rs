@@ -49,7 +49,8 @@ fn content(found: &Found<'_>) -> Content {
             Content::Value(stored.bytes().to_vec())
         }
         Contents::Queue(queue) => {
-            Content::Queue(queue.iter().map(|item| item.bytes().to_vec()).collect())
+            let items = (0..queue.len()).filter_map(|index| queue.get(index));
+            Content::Queue(items.map(|item| item.bytes().to_vec()).collect())
         }
     }
 }

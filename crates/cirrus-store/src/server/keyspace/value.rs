@@ -235,10 +235,6 @@ impl Queue {
         self.items.get(index).map(Item::stored)
     }
 
-    pub(in crate::server) fn iter(&self) -> impl DoubleEndedIterator<Item = Stored<'_>> {
-        self.items.iter().map(Item::stored)
-    }
-
     pub(super) fn push(&mut self, end: End, item: Item) {
         self.bytes += item.stored().len() as u64;
         match end {
