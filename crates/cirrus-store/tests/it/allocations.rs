@@ -1,6 +1,11 @@
-//! What a request costs the node in allocations: none, for the small and the frequent.
+//! What a request costs the node in allocations: none, for the small and the frequent. And a call
+//! its client.
+//!
+//! Owns the allocator that counts. Invariant: only threads that asked for it are watched.
 
 #![expect(unsafe_code, reason = "an allocator that counts")]
+
+mod client;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -50,13 +55,13 @@ unsafe impl GlobalAlloc for Counting {
 /// The count is one: tests that read it take turns.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// A node whose only thread is watched.
-fn node() -> (String, CancellationToken, std::thread::JoinHandle<()>) {
+/// A node, whose only thread may be watched.
+fn node(is_watched: bool) -> (String, CancellationToken, std::thread::JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel();
     let cancel = CancellationToken::new();
     let stop = cancel.clone();
     let thread = std::thread::spawn(move || {
-        IS_WATCHED.set(true);
+        IS_WATCHED.set(is_watched);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut options = options(ByteSize::mib(64));
@@ -82,7 +87,7 @@ fn exchange(stream: &mut TcpStream, sent: &[u8], answer_len: usize) -> u64 {
 #[test]
 fn a_small_get_or_put_allocates_nothing() {
     let _turn = TURN.lock().unwrap();
-    let (address, cancel, thread) = node();
+    let (address, cancel, thread) = node(true);
     let mut stream = TcpStream::connect(address).unwrap();
     exchange(&mut stream, &hello(1), 56);
     const FRAMES: u64 = 16;
@@ -132,7 +137,7 @@ fn a_small_get_or_put_allocates_nothing() {
 #[test]
 fn a_small_command_of_resp_allocates_nothing() {
     let _turn = TURN.lock().unwrap();
-    let (address, cancel, thread) = node();
+    let (address, cancel, thread) = node(true);
     let mut stream = TcpStream::connect(address).unwrap();
     const COMMANDS: u64 = 16;
     let value = "v".repeat(1000);

@@ -1,65 +1,21 @@
-//! How many allocations a call of the client makes once it is warm. A binary of its own, because
-//! the allocator is one for the whole of it.
+//! What a call costs the client in allocations, once it is warm: its value, and nothing else.
 
-#![expect(unsafe_code, reason = "an allocator that counts")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use cirrus_store::server::{NodeOptions, Server};
-use cirrus_store::{BlockingClient, ByteSize, Client, ClientOptions, Key};
+use cirrus_store::{BlockingClient, Client, ClientOptions, Key};
 use futures_util::future::join_all;
-use tokio_util::sync::CancellationToken;
 
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // A thread that is ending has no counter any more.
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps `alloc`'s contract, which is the system's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps `dealloc`'s contract, and `alloc` came from the system.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use super::{COUNT, IS_WATCHED, TURN, node};
 
 const CALLS: u32 = 2000;
 
 /// Allocations of this thread for each of `CALLS` calls.
 fn each(work: impl FnOnce()) -> f64 {
-    let before = COUNT.get();
+    let before = COUNT.load(Ordering::Relaxed);
     work();
-    f64::from(u32::try_from(COUNT.get() - before).unwrap()) / f64::from(CALLS)
-}
-
-fn node() -> (String, CancellationToken, std::thread::JoinHandle<()>) {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let cancel = CancellationToken::new();
-    let stop = cancel.clone();
-    let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let options = NodeOptions::new(ByteSize::mib(64));
-            let server = Server::bind("127.0.0.1:0", options).await.unwrap();
-            sender.send(server.local_address().unwrap().to_string()).unwrap();
-            server.run(stop).await.unwrap();
-        });
-    });
-    (receiver.recv().unwrap(), cancel, thread)
+    let count = COUNT.load(Ordering::Relaxed) - before;
+    f64::from(u32::try_from(count).unwrap()) / f64::from(CALLS)
 }
 
 async fn gets(client: &Client, key: &Key, count: u32) {
@@ -76,7 +32,9 @@ async fn puts(client: &Client, key: &Key, value: &Bytes, count: u32) {
 
 #[test]
 fn a_small_get_allocates_its_value_and_a_small_put_nothing() {
-    let (address, cancel, thread) = node();
+    let _turn = TURN.lock().unwrap();
+    let (address, cancel, thread) = node(false);
+    IS_WATCHED.set(true);
     let client = Client::new(&address, ClientOptions::default());
     let mut blocking = BlockingClient::new(&address, ClientOptions::default());
     let (key, value) = (Key::try_from("key").unwrap(), Bytes::from(vec![1; 1000]));
@@ -110,6 +68,7 @@ fn a_small_get_allocates_its_value_and_a_small_put_nothing() {
     for put in [counts[1], counts[3], blocking[1]] {
         assert!(put < 0.1, "{put} allocations for a put");
     }
+    IS_WATCHED.set(false);
     cancel.cancel();
     thread.join().unwrap();
 }
