@@ -1,7 +1,8 @@
 //! The one way to a node's objects, for every protocol that it speaks.
 //!
 //! Owns the shards, their locks, and the memory that pays for objects. Knows nothing of sockets,
-//! sessions' rules or views: those are asked inside [`Keyspace::at`], with the key's shard locked.
+//! or sessions' rules: those are asked inside [`Keyspace::at`], with the key's shard locked. Of views
+//! it knows which slots are the node's.
 //! Invariant: locks are taken in ascending order of shards, each once, and never nest.
 
 mod compaction;
@@ -27,7 +28,7 @@ use crate::server::keyspace::compaction::{Compaction, Pauses};
 use crate::server::keyspace::index::tag_of;
 pub(super) use crate::server::keyspace::place::Place;
 pub(super) use crate::server::keyspace::shard::{Contents, Found};
-use crate::server::keyspace::shard::{Other, SLOTS_PER_SHARD, Shard};
+use crate::server::keyspace::shard::{Holding, Other, SLOTS_PER_SHARD, Shard};
 pub(super) use crate::server::keyspace::value::{
     End, Filling, Item, Large, Queue, SMALL_BYTES_MAX, Stored, Value,
 };
@@ -188,11 +189,14 @@ impl Keyspace {
         }
     }
 
-    /// Has everyone who waits look again. When this returns, nobody is in a shard any more who was
-    /// there when it was called.
-    pub(super) fn wake_all(&self) {
+    /// From now on the node holds those slots that `holds` says, unless a newer epoch has come, and
+    /// everyone who waits looks again. When this returns, nobody is in a shard any more who was told
+    /// otherwise. A keyspace begins with no slot, in epoch 0.
+    pub(super) fn hold(&self, epoch: u32, mut holds: impl FnMut(Slot) -> bool) {
+        let mut slots = (0..SLOTS).map(|number| Slot::new(number).is_some_and(&mut holds));
         for shard in &self.shards {
-            shard.lock().wake_all();
+            let holding = Holding::new(epoch, slots.by_ref().take(SLOTS_PER_SHARD.into()));
+            shard.lock().hold(holding);
         }
     }
 
@@ -212,12 +216,17 @@ impl Keyspace {
 }
 
 impl Places<'_> {
+    /// As [`Place::held`].
+    pub(super) fn held(&self, index: usize) -> Result<u32, Fault> {
+        let slot = self.keys[index].slot();
+        self.shards[self.shard_at(slot)].1.holding.check(slot)
+    }
+
     /// The place of the key with this index; keys may be equal.
     #[allow(dead_code, reason = "the native protocol's batches are not atomic")]
     pub(super) fn at(&mut self, index: usize) -> Place<'_> {
         let key = self.keys[index];
-        let number = shard_of(key.slot());
-        let at = self.shards.partition_point(|(other, _)| *other < number);
+        let at = self.shard_at(key.slot());
         Place {
             shard: &mut self.shards[at].1,
             space: self.space,
@@ -226,6 +235,11 @@ impl Places<'_> {
             now_ms: self.now_ms,
             retired: &mut self.retired,
         }
+    }
+
+    fn shard_at(&self, slot: Slot) -> usize {
+        let number = shard_of(slot);
+        self.shards.partition_point(|(other, _)| *other < number)
     }
 }
 
