@@ -23,7 +23,7 @@ use crate::error::Kind;
 use crate::key::{Key, Version};
 use crate::server::NodeOptions;
 use crate::server::keyspace::{
-    Contents, Filling, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
+    AHEAD_MAX, Contents, Filling, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
 };
 use crate::server::memory::{Memory, Owed, Reservation};
 use crate::server::operations::{add, check, check_version, pop, push, stat};
@@ -415,6 +415,14 @@ impl Node {
             }
             answer
         })
+    }
+
+    /// Prepares for the next of many requests, every few of them: so many have been answered, and
+    /// these are the keys of those that are here.
+    pub(super) fn look_ahead<'k>(&self, answered: u64, keys: impl Iterator<Item = &'k [u8]>) {
+        if answered.is_multiple_of(AHEAD_MAX as u64) {
+            self.keyspace.prefetch(keys);
+        }
     }
 
     /// One step of housekeeping: expired objects, idle sessions, waiters that have left.

@@ -23,7 +23,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Kind;
 use crate::key::{KeyRef, SLOTS, Slot};
-use crate::server::arena::{Extents, Slabs};
+use crate::server::arena::{Extents, LINE_BYTES, Slabs, prefetch};
 use crate::server::keyspace::compaction::{Compaction, Pauses};
 use crate::server::keyspace::index::tag_of;
 pub(super) use crate::server::keyspace::place::Place;
@@ -38,6 +38,12 @@ use crate::wire::Fault;
 
 /// Large values that are under way may take this share of the capacity, or one of any size.
 const UNDER_WAY_SHARE: u64 = 2;
+
+/// Keys whose objects are fetched ahead at once: about what a core can wait for.
+pub(super) const AHEAD_MAX: usize = 16;
+
+/// What of a shard most operations look at.
+const SHARD_BYTES_USED: usize = 128;
 
 /// Every object of a node: 1,024 shards by group of slots, a short lock each.
 #[derive(Debug)]
@@ -116,6 +122,33 @@ impl Keyspace {
         let mut shard = self.shards[shard_of(key.slot())].lock();
         let retired = &mut retired;
         apply(&mut Place { shard: &mut shard, space: self, key, tag, now_ms, retired })
+    }
+
+    /// Has the processor fetch the objects of the first few of these keys, all at the same time,
+    /// and returns before they are there: for keys that are about to be used, when there are
+    /// several. Without it, each of their operations waits for memory several times.
+    pub(super) fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut ahead: [&[u8]; AHEAD_MAX] = [&[]; AHEAD_MAX];
+        let count = ahead.iter_mut().zip(keys).map(|(place, key)| *place = key).count();
+        if count < 2 {
+            return;
+        }
+        let mut places = [(0, 0); AHEAD_MAX];
+        for (place, key) in places.iter_mut().zip(&ahead[..count]) {
+            let number = shard_of(Slot::of(key));
+            let shard: *const Mutex<Shard> = &raw const self.shards[number];
+            for at in (0..SHARD_BYTES_USED).step_by(LINE_BYTES) {
+                prefetch(shard.cast::<u8>().wrapping_add(at));
+            }
+            *place = (number, tag_of(self.hash(key)));
+        }
+        for (number, tag) in &places[..count] {
+            // Who is in there has it in his cache.
+            let Some(shard) = self.shards[*number].try_lock() else { continue };
+            if let Some(record) = shard.index.guess(*tag) {
+                self.slabs.prefetch(record);
+            }
+        }
     }
 
     /// The same for several keys at once: nobody sees a part of what `apply` does.

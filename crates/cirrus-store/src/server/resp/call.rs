@@ -158,9 +158,8 @@ impl<'a> Call<'a> {
             &collected[..]
         };
         self.node.keyspace.at_all(keys, self.now_ms, |places| {
-            let held = |index: usize| {
-                places.held(index).map_err(|_| Failure::Moved(keys[index].slot()))
-            };
+            let held =
+                |index: usize| places.held(index).map_err(|_| Failure::Moved(keys[index].slot()));
             let epoch = held(0)?;
             for index in 1..keys.len() {
                 if keys[index].slot() != first.slot() {
