@@ -161,8 +161,8 @@ impl<'a> Call<'a> {
             let held =
                 |index: usize| places.held(index).map_err(|_| Failure::Moved(keys[index].slot()));
             let epoch = held(0)?;
-            for index in 1..keys.len() {
-                if keys[index].slot() != first.slot() {
+            for (index, key) in keys.iter().enumerate().skip(1) {
+                if key.slot() != first.slot() {
                     held(index)?;
                 }
             }
