@@ -18,7 +18,7 @@ use crate::error::{Error, Kind};
 use crate::server::memory::Owed;
 use crate::server::node::{Admitted, Node, Paid, Parked, unix_ms};
 use crate::server::session::Session;
-use crate::transport::{FrameReader, FrameWriter, Link, LinkReader, LinkWriter};
+use crate::transport::{self, FrameReader, FrameWriter, Link, LinkReader, LinkWriter};
 use crate::wire::{
     ClientHello, FEATURES, Fault, Head, HeadLimits, Part, Reply, Request, ServerHello, Status,
     VALUE_BYTES_MAX, VERSION, WholeValue,
@@ -91,7 +91,11 @@ impl Connection {
     async fn serve(&mut self) -> Result<()> {
         let mut frame_began = None;
         loop {
-            while let Some(head) = self.reader.buffered_head()? {
+            let mut requests = 0;
+            loop {
+                self.node.look_ahead(requests, self.reader.keys_ahead());
+                let Some(head) = self.reader.buffered_head()? else { break };
+                requests += 1;
                 frame_began = None;
                 self.request(head).await?;
                 if self.writer.queued_bytes() > QUEUED_BYTES_MAX {
@@ -224,7 +228,7 @@ fn transfer_timeout(bytes: usize) -> Duration {
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    match timeout(limit, work).await {
+    match transport::within(limit, work).await {
         Ok(result) => result,
         Err(_) => Err(Error::new(Kind::Timeout, format!("no progress within {limit:?}"))),
     }

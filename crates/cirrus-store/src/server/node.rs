@@ -2,7 +2,7 @@
 //!
 //! Owns the keyspace, the sessions and the node's view. Knows nothing of sockets. Invariant: a write
 //! is applied at most once for each (session, sequence), and never after the client was told that
-//! it was not; whatever is answered has happened. Locks: a shard, then the view; never two shards.
+//! it was not; whatever is answered has happened. Locks: a shard or the view; never both.
 //!
 //! A small get: two hashes (slot, index), one short lock, one copy, from the record to where the
 //! reply is written; no allocation. A large get: the same and a reference count, no copy. A small
@@ -11,7 +11,7 @@
 //! there, never copied.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -20,10 +20,10 @@ use tokio::sync::oneshot;
 
 use crate::checksum::Sums;
 use crate::error::Kind;
-use crate::key::{Key, Slot, Version};
+use crate::key::{Key, Version};
 use crate::server::NodeOptions;
 use crate::server::keyspace::{
-    Contents, Filling, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
+    AHEAD_MAX, Contents, Filling, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
 };
 use crate::server::memory::{Memory, Owed, Reservation};
 use crate::server::operations::{add, check, check_version, pop, push, stat};
@@ -61,6 +61,8 @@ pub(super) struct Node {
     pub(super) resp: Shared,
     pub(super) requests: AtomicU64,
     standing: RwLock<Standing>,
+    /// That of the view, to be read without a lock.
+    epoch: AtomicU32,
 }
 
 /// Where the node stands in its pool.
@@ -79,7 +81,7 @@ impl Node {
             u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1)
         });
         let capacity = options.capacity.bytes();
-        Ok(Self {
+        let node = Self {
             incarnation,
             sessions: Sessions::default(),
             connections: AtomicU64::new(0),
@@ -88,27 +90,31 @@ impl Node {
             replies: Memory::new((capacity / REPLIES_SHARE).max(REPLIES_BYTES_MIN)),
             resp: Shared::default(),
             requests: AtomicU64::new(0),
-            standing: RwLock::new(Standing { id: NodeId(0), view: View::single(1, "") }),
+            standing: RwLock::new(Standing { id: NodeId(0), view: View::default() }),
+            epoch: AtomicU32::new(0),
             options,
-        })
+        };
+        node.set_view(NodeId(0), View::single(1, ""));
+        Ok(node)
     }
 
     pub(super) fn epoch(&self) -> u32 {
-        self.standing.read().view.epoch
+        self.epoch.load(Ordering::Relaxed)
     }
 
     /// Takes up a newer view, in which this node is `id`; an older one changes nothing. When this
     /// returns, nothing is under way any more that the old view allowed and the new one does not.
     pub(super) fn set_view(&self, id: NodeId, view: View) {
+        let epoch = view.epoch;
         {
             let mut standing = self.standing.write();
-            if view.epoch <= standing.view.epoch {
+            if epoch <= standing.view.epoch {
                 return;
             }
-            *standing = Standing { id, view };
+            *standing = Standing { id, view: view.clone() };
+            self.epoch.store(epoch, Ordering::Relaxed);
         }
-        // Whoever is in a shard looked at the view after taking its lock.
-        self.keyspace.wake_all();
+        self.keyspace.hold(epoch, |slot| view.holder(slot).is_some_and(|holder| holder.id == id));
     }
 
     /// Bytes for a payload that is about to arrive, or why it is not wanted. Small payloads are in
@@ -192,7 +198,7 @@ impl Node {
         timeout_ms: u32,
     ) -> Result<Reply, Parked> {
         let signal = self.keyspace.at(&key, unix_ms(), |place| {
-            if let Err(fault) = self.held(place.slot()) {
+            if let Err(fault) = place.held() {
                 return Ok(fault.into());
             }
             match place.found() {
@@ -245,7 +251,7 @@ impl Node {
             Request::Ping => Ok(Reply::Pong),
             Request::Stats => Ok(Reply::Stats(self.stats_json())),
             Request::Stat { key } => self.keyspace.at(&key, now_ms, |place| {
-                self.held(place.slot())?;
+                place.held()?;
                 place.found().map(|found| stat(&found)).ok_or_else(|| Kind::NotFound.into())
             }),
             Request::Get { .. } => {
@@ -334,7 +340,7 @@ impl Node {
             return Err(Kind::Protocol.into());
         };
         let (reply, range) = self.keyspace.at(&key, now_ms, |place| {
-            self.held(place.slot())?;
+            place.held()?;
             let found = place.found().ok_or(Kind::NotFound)?;
             let (version, expires_at) = (found.version, found.expires_at);
             let Contents::Value(stored) = found.content else {
@@ -390,7 +396,7 @@ impl Node {
                 // A late duplicate: its result was acknowledged, and is gone.
                 return Err(Kind::Unknown.into());
             }
-            let epoch = self.held(place.slot())?;
+            let epoch = place.held()?;
             session.acknowledge(write.acknowledged.min(write.sequence.saturating_sub(1)));
             if !place.results().may_record(session.life, session.acknowledged()) {
                 return Err(Kind::Busy.into());
@@ -411,13 +417,11 @@ impl Node {
         })
     }
 
-    /// The epoch in which this node holds `slot`, or `Moved`. Called with the slot's shard locked.
-    pub(super) fn held(&self, slot: Slot) -> Result<u32, Fault> {
-        let standing = self.standing.read();
-        let epoch = standing.view.epoch;
-        match standing.view.holder(slot) {
-            Some(holder) if holder.id == standing.id => Ok(epoch),
-            Some(_) | None => Err(Fault { kind: Kind::Moved, detail: u64::from(epoch) }),
+    /// Prepares for the next of many requests, every few of them: so many have been answered, and
+    /// these are the keys of those that are here.
+    pub(super) fn look_ahead<'k>(&self, answered: u64, keys: impl Iterator<Item = &'k [u8]>) {
+        if answered.is_multiple_of(AHEAD_MAX as u64) {
+            self.keyspace.prefetch(keys);
         }
     }
 

@@ -5,6 +5,7 @@
 //! to give.
 
 mod buffers;
+mod limit;
 mod link;
 mod queue;
 mod reader;
@@ -12,6 +13,7 @@ mod sim;
 mod writer;
 
 pub(crate) use buffers::Buffers;
+pub(crate) use limit::within;
 pub(crate) use link::tune;
 pub use link::{Endpoint, Incoming, Link, LinkReader, LinkWriter, Listener};
 pub(crate) use queue::FrameQueue;

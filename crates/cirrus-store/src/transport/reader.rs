@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::checksum::Sums;
 use crate::error::{Error, Kind, Result};
 use crate::transport::COPIED_BYTES_MAX;
-use crate::wire::{Head, HeadLimits};
+use crate::wire::{Head, HeadLimits, keys_ahead};
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -92,6 +92,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The next head if it is here already.
     pub(crate) fn buffered_head(&mut self) -> Result<Option<Head>> {
         Head::take(&mut self.buffer, self.limits)
+    }
+
+    /// The keys of frames that are here whole and were not taken yet.
+    pub(crate) fn keys_ahead(&self) -> impl Iterator<Item = &[u8]> {
+        keys_ahead(&self.buffer)
     }
 
     /// The payload that follows `head`, and its checksums, not yet checked.

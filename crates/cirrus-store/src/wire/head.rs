@@ -201,6 +201,20 @@ impl FixedHead {
     }
 }
 
+/// The keys of the frames that `buffer` begins with, as far as they are here whole. Nothing is
+/// checked: for whoever wants to be prepared.
+pub(crate) fn keys_ahead(mut buffer: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let fixed = buffer.first_chunk::<FRAME_HEAD_BYTES>()?;
+        let short = |at: usize| u16::from_le_bytes([fixed[at], fixed[at + 1]]);
+        let (key_len, body_len, phase) = (short(2).into(), usize::from(short(20)), short(24));
+        let payload = u32::from_le_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]) as usize;
+        let (key, rest) = buffer.get(FRAME_HEAD_BYTES + body_len..)?.split_at_checked(key_len)?;
+        buffer = rest.get(payload + 4 * blocks(phase, payload)..)?;
+        Some(key)
+    })
+}
+
 fn over(what: &str, is: u64, max: u64) -> Error {
     Error::new(Kind::Protocol, format!("a frame's {what} of {is} bytes is over the limit of {max}"))
         .with_detail(max)
@@ -239,9 +253,33 @@ mod tests {
         }
 
         #[test]
+        fn keys_are_seen_ahead_in_whole_frames_only(
+            frames in prop::collection::vec((any::<u16>(), 0u32..70_000, 0usize..50, 1usize..50), 1..9),
+            missing in 1usize..10,
+        ) {
+            let (mut bytes, mut keys) = (BytesMut::new(), Vec::new());
+            for (phase, payload_len, body_len, key_len) in frames {
+                let key = Bytes::from(vec![7; key_len]);
+                let head = Head {
+                    opcode: 1, flags: 0, payload_len, request_id: 0, epoch: 0, status: 0, phase,
+                    body: vec![0; body_len].into(), key: key.clone(),
+                };
+                head.put(&mut bytes);
+                bytes.resize(bytes.len() + head.tail_bytes(), 0);
+                keys.push(key);
+            }
+            prop_assert_eq!(keys_ahead(&bytes).collect::<Vec<_>>(), &keys[..]);
+            bytes.truncate(bytes.len() - missing);
+            prop_assert_eq!(keys_ahead(&bytes).collect::<Vec<_>>(), &keys[..keys.len() - 1]);
+        }
+
+        #[test]
         fn any_bytes_are_refused_or_read_but_never_panic(
             bytes in prop::collection::vec(any::<u8>(), 0..4096),
         ) {
+            for key in keys_ahead(&bytes) {
+                prop_assert!(key.len() < bytes.len());
+            }
             let _ = Head::take(&mut BytesMut::from(&bytes[..]), LIMITS);
         }
 

@@ -16,8 +16,8 @@ mod request;
 mod status;
 
 pub use fault::Fault;
-pub(crate) use head::FixedHead;
 pub use head::{BODY_BYTES_MAX, FRAME_HEAD_BYTES, Head, HeadLimits};
+pub(crate) use head::{FixedHead, keys_ahead};
 pub use hello::{
     ClientHello, FEATURES, Limits, MAGIC, SERVER_HELLO_BYTES, ServerHello, TOKEN_BYTES_MAX, VERSION,
 };

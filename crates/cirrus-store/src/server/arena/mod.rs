@@ -14,6 +14,7 @@ mod slabs;
 
 pub(super) use class::RECORD_BYTES_MAX;
 pub(super) use extents::{Extent, Extents};
+pub(super) use mapping::{LINE_BYTES, prefetch};
 pub(super) use slabs::{Record, Slabs, TAG_BITS, Victim};
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::error::Kind;
 use crate::server::arena::class::{
     CLASSES, Class, Room, SLAB_BYTES, Slab, UNIT_BYTES, class_of, size_of_class,
 };
-use crate::server::arena::mapping::{Mapping, PAGE_BYTES};
+use crate::server::arena::mapping::{LINE_BYTES, Mapping, PAGE_BYTES, prefetch};
 use crate::server::memory::Memory;
 use crate::wire::Fault;
 
@@ -29,6 +29,9 @@ pub(in crate::server) const TAG_BITS: u32 = u64::BITS - REFERENCE_BITS;
 
 /// What a slab costs beyond its pages: its bits and its place in lists.
 const SLAB_OVERHEAD_BYTES: u64 = 256;
+
+/// What of a record is fetched ahead: head, key and a short value.
+const PREFETCHED_BYTES_MAX: usize = 256;
 
 const SLABS_MAX: usize = (UNIT_BYTES << REFERENCE_BITS) / SLAB_BYTES;
 
@@ -142,6 +145,15 @@ impl Slabs {
         let len = self.size(record);
         // SAFETY: as in `bytes`; there is one `Record` for a slot, and it is borrowed alone.
         unsafe { std::slice::from_raw_parts_mut(self.mapping.at(record.offset()).as_ptr(), len) }
+    }
+
+    /// Has the processor fetch the record's first bytes while it does something else.
+    pub(in crate::server) fn prefetch(&self, record: &Record) {
+        let len = self.size(record).min(PREFETCHED_BYTES_MAX);
+        let start = self.mapping.at(record.offset()).as_ptr();
+        for at in (0..len).step_by(LINE_BYTES) {
+            prefetch(start.wrapping_add(at));
+        }
     }
 
     /// Bytes of pages that were touched.

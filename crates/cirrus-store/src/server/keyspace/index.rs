@@ -44,6 +44,11 @@ impl Index {
         self.table.find(spread(tag), |record| is_of(slabs, record, tag, key))
     }
 
+    /// Most likely the record of the key with this tag; touches no record.
+    pub(super) fn guess(&self, tag: u32) -> Option<&Record> {
+        self.table.find(spread(tag), |record| record.tag() == tag)
+    }
+
     pub(super) fn find_mut(&mut self, slabs: &Slabs, tag: u32, key: &[u8]) -> Option<&mut Record> {
         self.table.find_mut(spread(tag), |record| is_of(slabs, record, tag, key))
     }

@@ -1,7 +1,8 @@
 //! The one way to a node's objects, for every protocol that it speaks.
 //!
 //! Owns the shards, their locks, and the memory that pays for objects. Knows nothing of sockets,
-//! sessions' rules or views: those are asked inside [`Keyspace::at`], with the key's shard locked.
+//! or sessions' rules: those are asked inside [`Keyspace::at`], with the key's shard locked. Of views
+//! it knows which slots are the node's.
 //! Invariant: locks are taken in ascending order of shards, each once, and never nest.
 
 mod compaction;
@@ -22,12 +23,12 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Kind;
 use crate::key::{KeyRef, SLOTS, Slot};
-use crate::server::arena::{Extents, Slabs};
+use crate::server::arena::{Extents, LINE_BYTES, Slabs, prefetch};
 use crate::server::keyspace::compaction::{Compaction, Pauses};
 use crate::server::keyspace::index::tag_of;
 pub(super) use crate::server::keyspace::place::Place;
 pub(super) use crate::server::keyspace::shard::{Contents, Found};
-use crate::server::keyspace::shard::{Other, SLOTS_PER_SHARD, Shard};
+use crate::server::keyspace::shard::{Holding, Other, SLOTS_PER_SHARD, Shard};
 pub(super) use crate::server::keyspace::value::{
     End, Filling, Item, Large, Queue, SMALL_BYTES_MAX, Stored, Value,
 };
@@ -37,6 +38,12 @@ use crate::wire::Fault;
 
 /// Large values that are under way may take this share of the capacity, or one of any size.
 const UNDER_WAY_SHARE: u64 = 2;
+
+/// Keys whose objects are fetched ahead at once: about what a core can wait for.
+pub(super) const AHEAD_MAX: usize = 16;
+
+/// What of a shard most operations look at.
+const SHARD_BYTES_USED: usize = 128;
 
 /// Every object of a node: 1,024 shards by group of slots, a short lock each.
 #[derive(Debug)]
@@ -117,6 +124,33 @@ impl Keyspace {
         apply(&mut Place { shard: &mut shard, space: self, key, tag, now_ms, retired })
     }
 
+    /// Has the processor fetch the objects of the first few of these keys, all at the same time,
+    /// and returns before they are there: for keys that are about to be used, when there are
+    /// several. Without it, each of their operations waits for memory several times.
+    pub(super) fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut ahead: [&[u8]; AHEAD_MAX] = [&[]; AHEAD_MAX];
+        let count = ahead.iter_mut().zip(keys).map(|(place, key)| *place = key).count();
+        if count < 2 {
+            return;
+        }
+        let mut places = [(0, 0); AHEAD_MAX];
+        for (place, key) in places.iter_mut().zip(&ahead[..count]) {
+            let number = shard_of(Slot::of(key));
+            let shard: *const Mutex<Shard> = &raw const self.shards[number];
+            for at in (0..SHARD_BYTES_USED).step_by(LINE_BYTES) {
+                prefetch(shard.cast::<u8>().wrapping_add(at));
+            }
+            *place = (number, tag_of(self.hash(key)));
+        }
+        for (number, tag) in &places[..count] {
+            // Who is in there has it in his cache.
+            let Some(shard) = self.shards[*number].try_lock() else { continue };
+            if let Some(record) = shard.index.guess(*tag) {
+                self.slabs.prefetch(record);
+            }
+        }
+    }
+
     /// The same for several keys at once: nobody sees a part of what `apply` does.
     pub(super) fn at_all<R>(
         &self,
@@ -185,11 +219,14 @@ impl Keyspace {
         }
     }
 
-    /// Has everyone who waits look again. When this returns, nobody is in a shard any more who was
-    /// there when it was called.
-    pub(super) fn wake_all(&self) {
+    /// From now on the node holds those slots that `holds` says, unless a newer epoch has come, and
+    /// everyone who waits looks again. When this returns, nobody is in a shard any more who was told
+    /// otherwise. A keyspace begins with no slot, in epoch 0.
+    pub(super) fn hold(&self, epoch: u32, mut holds: impl FnMut(Slot) -> bool) {
+        let mut slots = (0..SLOTS).map(|number| Slot::new(number).is_some_and(&mut holds));
         for shard in &self.shards {
-            shard.lock().wake_all();
+            let holding = Holding::new(epoch, slots.by_ref().take(SLOTS_PER_SHARD.into()));
+            shard.lock().hold(holding);
         }
     }
 
@@ -209,11 +246,16 @@ impl Keyspace {
 }
 
 impl Places<'_> {
+    /// As [`Place::held`].
+    pub(super) fn held(&self, index: usize) -> Result<u32, Fault> {
+        let slot = self.keys[index].slot();
+        self.shards[self.shard_at(slot)].1.holding.check(slot)
+    }
+
     /// The place of the key with this index; keys may be equal.
     pub(super) fn at(&mut self, index: usize) -> Place<'_> {
         let key = self.keys[index];
-        let number = shard_of(key.slot());
-        let at = self.shards.partition_point(|(other, _)| *other < number);
+        let at = self.shard_at(key.slot());
         Place {
             shard: &mut self.shards[at].1,
             space: self.space,
@@ -222,6 +264,11 @@ impl Places<'_> {
             now_ms: self.now_ms,
             retired: &mut self.retired,
         }
+    }
+
+    fn shard_at(&self, slot: Slot) -> usize {
+        let number = shard_of(slot);
+        self.shards.partition_point(|(other, _)| *other < number)
     }
 }
 

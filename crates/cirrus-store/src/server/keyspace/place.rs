@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::error::Kind as ErrorKind;
-use crate::key::{KeyRef, Slot, Version};
+use crate::key::{KeyRef, Version};
 use crate::server::keyspace::Keyspace;
 use crate::server::keyspace::record::{self, Kind, View};
 use crate::server::keyspace::results::Results;
@@ -41,9 +41,10 @@ pub(in crate::server) struct Popped {
 }
 
 impl Place<'_> {
-    /// The slot of its key.
-    pub(in crate::server) fn slot(&self) -> Slot {
-        self.key.slot()
+    /// The epoch in which this node holds the key's slot, or `Moved`. Whoever uses the object asks
+    /// before.
+    pub(in crate::server) fn held(&self) -> Result<u32, Fault> {
+        self.shard.holding.check(self.key.slot())
     }
 
     /// The object; `None` if there is none or its time is over.

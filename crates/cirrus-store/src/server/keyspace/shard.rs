@@ -1,7 +1,7 @@
 //! One of the keyspace's parts: the objects of a group of slots, behind one short lock.
 //!
-//! Owns the index of its objects, what does not fit into records, versions, who waits, and the
-//! results of recent writes. Plain data: no socket, and the clock is an argument. Invariant: the
+//! Owns the index of its objects, what does not fit into records, versions, who waits, the results
+//! of recent writes, and which of its slots the node holds. Plain data: no socket, and the clock is an argument. Invariant: the
 //! version of a slot only grows; a record of a large value or queue has its entry in `others`, and
 //! nothing else has.
 
@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use tokio::sync::oneshot;
 
+use crate::error::Kind as ErrorKind;
 use crate::key::{Key, Slot, Version};
 use crate::server::arena::{Record, Slabs};
 use crate::server::keyspace::index::Index;
@@ -17,7 +18,7 @@ use crate::server::keyspace::results::Results;
 use crate::server::keyspace::value::{Large, Queue, Stored};
 use crate::server::memory::{Memory, Reservation};
 use crate::server::session::Census;
-use crate::wire::NEVER;
+use crate::wire::{Fault, NEVER};
 
 /// A version's upper bits are the epoch that it was given in, as far as they hold one.
 const EPOCH_SHIFT: u32 = 40;
@@ -122,8 +123,35 @@ impl Versions {
     }
 }
 
+/// Which of a shard's slots the node holds, as of an epoch. It lies behind the shard's lock, so that
+/// asking costs nothing, and whoever changes it waits for those who were told otherwise.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    epoch: u32,
+    /// A bit for each slot.
+    slots: u16,
+}
+
+impl Holding {
+    pub(super) fn new(epoch: u32, slots: impl Iterator<Item = bool>) -> Self {
+        let bits = slots.zip(0..SLOTS_PER_SHARD);
+        Self { epoch, slots: bits.fold(0, |slots, (held, bit)| slots | u16::from(held) << bit) }
+    }
+
+    /// The epoch in which the node holds `slot`, or `Moved`.
+    pub(super) fn check(&self, slot: Slot) -> Result<u32, Fault> {
+        match self.slots >> (slot.number() % SLOTS_PER_SHARD) & 1 {
+            0 => Err(Fault { kind: ErrorKind::Moved, detail: u64::from(self.epoch) }),
+            _ => Ok(self.epoch),
+        }
+    }
+}
+
+const _: () = assert!(SLOTS_PER_SHARD as u32 == u16::BITS, "a bit for each slot");
+
 #[derive(Debug)]
 pub(super) struct Shard {
+    pub(super) holding: Holding,
     pub(super) index: Index,
     pub(super) others: Others,
     pub(super) versions: Versions,
@@ -138,6 +166,7 @@ pub(super) struct Shard {
 impl Shard {
     pub(super) fn new(memory: Memory) -> Self {
         Self {
+            holding: Holding::default(),
             index: Index::default(),
             others: Others::default(),
             versions: Versions::default(),
@@ -199,9 +228,13 @@ impl Shard {
         }
     }
 
-    /// Has everyone who waits look again.
-    pub(super) fn wake_all(&mut self) {
-        self.waiters.clear();
+    /// Takes up what a newer view says, and has everyone who waits look again; an older one
+    /// changes nothing.
+    pub(super) fn hold(&mut self, holding: Holding) {
+        if holding.epoch > self.holding.epoch {
+            self.holding = holding;
+            self.waiters.clear();
+        }
     }
 
     /// Removes what has expired, who has stopped waiting, and the results that nobody will ask

@@ -1,8 +1,8 @@
 //! What a command is given, and how it fails.
 //!
 //! Owns the arguments of one command, the way from them to the keyspace, and the texts of
-//! failures. Invariant: a key is looked at only with its shard locked, after the view was asked
-//! whether this node holds its slot.
+//! failures. Invariant: a key is looked at only with its shard locked, after it was asked whether
+//! this node holds its slot.
 
 use crate::error::Kind;
 use crate::key::{KeyRef, Slot};
@@ -129,7 +129,7 @@ impl<'a> Call<'a> {
         apply: impl FnOnce(&mut Place<'_>, u32) -> Result<R>,
     ) -> Result<R> {
         self.node.keyspace.at(key, self.now_ms, |place| {
-            let epoch = self.held(key.slot())?;
+            let epoch = place.held().map_err(|_| Failure::Moved(key.slot()))?;
             apply(place, epoch)
         })
     }
@@ -158,10 +158,12 @@ impl<'a> Call<'a> {
             &collected[..]
         };
         self.node.keyspace.at_all(keys, self.now_ms, |places| {
-            let epoch = self.held(first.slot())?;
-            for key in &keys[1..] {
+            let held =
+                |index: usize| places.held(index).map_err(|_| Failure::Moved(keys[index].slot()));
+            let epoch = held(0)?;
+            for (index, key) in keys.iter().enumerate().skip(1) {
                 if key.slot() != first.slot() {
-                    self.held(key.slot())?;
+                    held(index)?;
                 }
             }
             apply(places, epoch)
@@ -175,10 +177,6 @@ impl<'a> Call<'a> {
             Some(first) if slots.any(|slot| slot != first) => Err(CROSS_SLOT),
             Some(_) | None => Ok(()),
         }
-    }
-
-    fn held(&self, slot: Slot) -> Result<u32> {
-        self.node.held(slot).map_err(|_| Failure::Moved(slot))
     }
 }
 

@@ -220,7 +220,7 @@ impl Wait {
             };
             let key = KeyRef::from(&self.keys[index]);
             let signal = node.keyspace.at(key, unix_ms(), |place| {
-                let epoch = node.held(key.slot()).map_err(|_| Failure::Moved(key.slot()))?;
+                let epoch = place.held().map_err(|_| Failure::Moved(key.slot()))?;
                 serve(node, key.bytes(), place, epoch);
                 Ok::<_, Failure>(place.signal())
             })?;

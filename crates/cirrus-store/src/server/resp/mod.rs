@@ -4,7 +4,8 @@
 //! once. Knows nothing of the native protocol; both meet in the keyspace. Invariant: replies leave
 //! in the order of their commands, and memory for a long argument is paid for before it is taken.
 //!
-//! Per wake-up: one read, one write. Per small command: its arguments are ranges of the read
+//! Per wake-up: one read, one write, and the objects of many commands fetched into the cache at the
+//! same time; a timer only if the client does not take its replies at once. Per small command: its arguments are ranges of the read
 //! buffer, its reply is copied into the output buffer; no allocation, no system call of its own.
 
 mod blocking;
@@ -36,7 +37,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -49,7 +50,7 @@ use crate::server::resp::dispatch::{Request, put_failure};
 use crate::server::resp::lists::{Wait, put_served};
 use crate::server::resp::parse::{Broken, Input, Next, Room};
 use crate::server::resp::reply::Output;
-use crate::transport::{Link, LinkReader, LinkWriter, read_more};
+use crate::transport::{Link, LinkReader, LinkWriter, read_more, within};
 use crate::wire::Fault;
 
 /// Replies that may pile up before they are written out.
@@ -167,6 +168,7 @@ impl Connection<'_> {
             if self.out.queued_bytes() > QUEUED_BYTES_MAX {
                 break Pause::Write;
             }
+            self.node.look_ahead(commands, self.input.keys_ahead());
             match self.input.parse() {
                 Ok(Next::More) => match self.pay_for_held() {
                     Ok(()) => break Pause::Read,
@@ -258,7 +260,7 @@ impl Connection<'_> {
     async fn flush(&mut self) -> io::Result<()> {
         let bytes = self.out.queued_bytes();
         if bytes > 0 {
-            timeout(patience(bytes), self.out.flush(&mut self.writer)).await??;
+            within(patience(bytes), self.out.flush(&mut self.writer)).await??;
         }
         self.out.release();
         Ok(())

@@ -232,6 +232,37 @@ impl<L: AsMut<[u8]>> Input<L> {
         }
     }
 
+    /// The first argument of each small command that is here whole and was not looked at yet: for
+    /// most commands, a key that will be used soon.
+    pub fn keys_ahead(&self) -> impl Iterator<Item = &[u8]> {
+        let mut at = match self.phase {
+            Phase::Idle => self.begin,
+            Phase::Done => self.begin + self.at,
+            _ => self.buffer.len(),
+        };
+        let bytes = &self.buffer[..];
+        std::iter::from_fn(move || {
+            loop {
+                let (count, lengths) = short_line(bytes, at, b'*')?;
+                let mut key = None;
+                at = lengths;
+                for index in 0..count.min(STRANGER_ARGUMENTS_MAX) {
+                    let (len, start) = short_line(bytes, at, b'$')?;
+                    at = start + len + 2;
+                    if index == 1 {
+                        key = bytes.get(start..start + len);
+                    }
+                }
+                if at > bytes.len() || count > STRANGER_ARGUMENTS_MAX {
+                    return None;
+                }
+                if key.is_some() {
+                    return key;
+                }
+            }
+        })
+    }
+
     /// The buffer for the argument that was asked about, of exactly its length.
     pub fn admit(&mut self, mut large: L) {
         let Phase::Asked(len) = self.phase else { return };
@@ -568,6 +599,28 @@ mod tests {
         input.set_trusted(true);
         assert_eq!(input.parse(), Ok(Next::More));
         assert!(input.held_bytes() < 100, "{}", input.held_bytes());
+    }
+
+    #[test]
+    fn keys_are_seen_ahead_in_whole_commands_only() {
+        let stream = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*1\r\n$4\r\nPING\r\n\
+            *3\r\n$3\r\nSET\r\n$2\r\nbb\r\n$1\r\n1\r\n*2\r\n$3\r\nGET\r\n$1\r\nc\r\n";
+        let keys: [&[u8]; 3] = [b"a", b"bb", b"c"];
+        let mut input: Input<Vec<u8>> = Input::new(BytesMut::from(&stream[..]));
+        assert_eq!(input.keys_ahead().collect::<Vec<_>>(), keys);
+        assert_eq!(input.parse(), Ok(Next::Command));
+        assert_eq!(input.keys_ahead().collect::<Vec<_>>(), keys[1..]);
+        for cut in 0..stream.len() {
+            let input: Input<Vec<u8>> = Input::new(BytesMut::from(&stream[..cut]));
+            let whole = [20, 62, stream.len()].iter().filter(|end| **end <= cut).count();
+            assert_eq!(input.keys_ahead().collect::<Vec<_>>(), keys[..whole], "cut at {cut}");
+        }
+        for stream in
+            ["*99999\r\n$99999\r\n", "*2\r\n$99999\r\n$1\r\n", "get a\r\n", "*2\r\n*1\r\n"]
+        {
+            let input: Input<Vec<u8>> = Input::new(BytesMut::from(stream));
+            assert_eq!(input.keys_ahead().count(), 0, "{stream:?}");
+        }
     }
 
     /// The commands and the end of a stream whose bytes arrive in pieces of `piece` bytes.

@@ -26,6 +26,33 @@ const KEPT_BYTES_MAX: usize = 4 * 1024;
 const SPARE_BYTES_MAX: usize = 256 * 1024;
 const SPARE_BUFFERS_MAX: usize = 4;
 
+/// The heads of lengths up to this are copied out of a table.
+const SHORT_LEN_MAX: usize = 128;
+
+/// A length as a line: room for its kind, digits, the line's end; and how many bytes that is.
+static SHORT_LINES: [([u8; 8], usize); SHORT_LEN_MAX + 1] = {
+    let mut lines = [([0; 8], 0); SHORT_LEN_MAX + 1];
+    let mut len = 0;
+    while len <= SHORT_LEN_MAX {
+        let (line, end) = &mut lines[len];
+        *end = 1;
+        let mut unit = 100;
+        while unit > 0 {
+            if len >= unit || unit == 1 {
+                #[expect(clippy::cast_possible_truncation, reason = "a digit")]
+                let digit = (len / unit % 10) as u8;
+                line[*end] = b'0' + digit;
+                *end += 1;
+            }
+            unit /= 10;
+        }
+        (line[*end], line[*end + 1]) = (b'\r', b'\n');
+        *end += 2;
+        len += 1;
+    }
+    lines
+};
+
 thread_local! {
     static SPARE_BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
@@ -190,6 +217,11 @@ impl Output {
     }
 
     fn head(&mut self, kind: u8, len: usize) {
+        if let Some((line, end)) = SHORT_LINES.get(len) {
+            let mut line = *line;
+            line[0] = kind;
+            return self.small.extend_from_slice(&line[..*end]);
+        }
         self.line(kind, Decimal::of_unsigned(len as u64).as_bytes());
     }
 
@@ -333,6 +365,17 @@ mod tests {
             output.map(2);
             output.set(3);
             output.verbatim(b"hi");
+            assert_eq!(String::from_utf8(written(output)).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn every_length_is_written_in_decimal() {
+        for len in 0..2000 {
+            let mut output = Output::default();
+            output.array(len);
+            output.bulk(&vec![b'x'; len]);
+            let expected = format!("*{len}\r\n${len}\r\n{}\r\n", "x".repeat(len));
             assert_eq!(String::from_utf8(written(output)).unwrap(), expected);
         }
     }
