@@ -120,7 +120,7 @@ impl PathStore {
             }
         });
         let chunks = streams.try_flatten();
-        self.put_chunks(&key, bytes, chunks, PutOptions::default()).await
+        Box::pin(self.put_chunks(&key, bytes, chunks, PutOptions::default())).await
     }
 
     async fn discard(&self, keys: &[Key]) -> crate::Result<()> {

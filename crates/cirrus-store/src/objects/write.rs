@@ -73,7 +73,7 @@ impl PathStore {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         if len > GATHERED_BYTES_MAX {
-            return self.client.put_stream(key, len, chunks, options).await;
+            return Box::pin(self.client.put_stream(key, len, chunks, options)).await;
         }
         let failed =
             |error| Error::new(Kind::Closed, "the source of the value failed").with_source(error);

@@ -28,7 +28,8 @@ const MODULES: [(&str, &[&str]); 16] = [
 ];
 
 /// Rooms of the server and which others of it each may import beside itself.
-const SERVER: [(&str, &[&str]); 10] = [
+const SERVER: [(&str, &[&str]); 11] = [
+    ("loops", &[]),
     ("memory", &[]),
     ("session", &[]),
     ("arena", &["memory"]),
@@ -38,7 +39,7 @@ const SERVER: [(&str, &[&str]); 10] = [
     ("stats", &["node"]),
     ("connection", &["node", "session"]),
     ("resp", &["connection", "keyspace", "memory", "node", "session"]),
-    ("mod", &["connection", "node", "resp", "stats"]),
+    ("mod", &["connection", "loops", "node", "resp", "stats"]),
 ];
 
 /// Crates and which of the others each may depend on; tests of a crate may use more.
