@@ -37,7 +37,7 @@ const SERVER: [(&str, &[&str]); 11] = [
     ("operations", &["keyspace"]),
     ("node", &["keyspace", "memory", "operations", "resp", "session", "NodeOptions"]),
     ("stats", &["node"]),
-    ("connection", &["node", "session"]),
+    ("connection", &["memory", "node", "session"]),
     ("resp", &["connection", "keyspace", "memory", "node", "session"]),
     ("mod", &["connection", "loops", "node", "resp", "stats"]),
 ];
