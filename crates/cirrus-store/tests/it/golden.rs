@@ -112,6 +112,7 @@ fn requests() -> Vec<(&'static str, Request)> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of frames")]
 fn replies() -> Vec<(String, Reply)> {
     let version = Version((3 << 40) + 5);
     let whole = Bytes::from_static(b"the value");
