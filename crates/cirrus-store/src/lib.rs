@@ -16,6 +16,8 @@ pub mod wire;
 pub mod cache;
 pub mod client;
 pub mod iter;
+#[cfg(feature = "object-store")]
+pub mod objects;
 pub mod segments;
 pub mod server;
 pub mod set;

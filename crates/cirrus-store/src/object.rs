@@ -16,6 +16,9 @@ pub struct Object {
     pub version: Version,
     /// When the object ends, in milliseconds since 1970-01-01 UTC; `None` if it does not.
     pub expires_at: Option<u64>,
+    /// When the object was last written, in milliseconds since 1970-01-01 UTC by its node's clock;
+    /// `None` from a node that does not say it.
+    pub modified_at: Option<u64>,
 }
 
 /// What is known about an object without its value.
@@ -27,4 +30,7 @@ pub struct Stat {
     pub size: u64,
     /// When the object ends, in milliseconds since 1970-01-01 UTC; `None` if it does not.
     pub expires_at: Option<u64>,
+    /// When the object was last written, in milliseconds since 1970-01-01 UTC by its node's clock;
+    /// `None` from a node that does not say it.
+    pub modified_at: Option<u64>,
 }

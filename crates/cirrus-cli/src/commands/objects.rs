@@ -145,16 +145,25 @@ pub(crate) struct Stat {
 impl Stat {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let stat = self.at.client()?.stat(&Key::try_from(self.key.as_str())?)?;
-        let (version, bytes, expires_at) = (stat.version.0, stat.size, stat.expires_at);
+        let (version, bytes) = (stat.version.0, stat.size);
+        let (expires_at, modified_at) = (stat.expires_at, stat.modified_at);
         if self.json {
             let key = &self.key;
-            print(
-                &json!({"key": key, "version": version, "bytes": bytes, "expires_at": expires_at})
-                    .to_string(),
-            );
+            let stat = json!({
+                "key": key,
+                "version": version,
+                "bytes": bytes,
+                "expires_at": expires_at,
+                "modified_at": modified_at,
+            });
+            print(&stat.to_string());
         } else {
+            let modified = match modified_at {
+                Some(ms) => format!(", written at {ms} ms (Unix)"),
+                None => String::new(),
+            };
             print(&format!(
-                "{}: {} ({bytes} bytes), version {version}",
+                "{}: {} ({bytes} bytes), version {version}{modified}",
                 self.key,
                 ByteSize::new(bytes)
             ));

@@ -71,10 +71,22 @@ fn objects_round_trip() {
         assert_eq!(node.run(["get", key, "--out", &out.display().to_string()]).code, Some(0));
         assert!(std::fs::read(&out).expect("a file") == *value, "{key} in a file");
         let (bytes, stat) = (value.len(), node.run(["stat", key, "--json"]));
-        let expected = json!({"key": key, "version": version, "bytes": bytes, "expires_at": null});
-        assert_eq!(parsed(stat.text()), expected);
+        let stat = parsed(stat.text());
+        let modified_at = stat["modified_at"].as_u64().expect("when it was written");
+        let age = std::time::UNIX_EPOCH + std::time::Duration::from_millis(modified_at);
+        assert!(age.elapsed().expect("in the past").as_secs() < 600, "{modified_at}");
+        let expected = json!({
+            "key": key,
+            "version": version,
+            "bytes": bytes,
+            "expires_at": null,
+            "modified_at": modified_at,
+        });
+        assert_eq!(stat, expected);
         let stat = node.run(["stat", key]).text().to_owned();
-        assert!(stat.ends_with(&format!("({bytes} bytes), version {version}\n")), "{stat}");
+        let end =
+            format!("({bytes} bytes), version {version}, written at {modified_at} ms (Unix)\n");
+        assert!(stat.ends_with(&end), "{stat}");
     }
     let listed = node.run(["ls"]);
     insta::assert_snapshot!(listed.text(), @r"

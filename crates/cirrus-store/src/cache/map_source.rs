@@ -34,7 +34,7 @@ impl MapSource {
 
     pub(crate) fn write(&self, key: &Key, value: impl Into<Bytes>) -> Version {
         let version = Version(self.versions.fetch_add(1, SeqCst) + 1);
-        let object = Object { value: value.into(), version, expires_at: None };
+        let object = Object { value: value.into(), version, expires_at: None, modified_at: None };
         self.objects.lock().insert(key.clone(), object);
         version
     }

@@ -216,7 +216,7 @@ impl<S: Sink> Cache<S> {
         shared.forget(key);
         let sent_at = Instant::now();
         let version = shared.source.put(key, value.clone()).await?;
-        shared.keep(key, Object { value, version, expires_at: None }, sent_at);
+        shared.keep(key, Object { value, version, expires_at: None, modified_at: None }, sent_at);
         Ok(version)
     }
 

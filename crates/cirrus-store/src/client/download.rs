@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,8 +20,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::checksum::BLOCK_BYTES;
 use crate::client::call::Target;
-use crate::client::pool::{Lane, Pool};
-use crate::client::{Client, NEVER, unexpected};
+use crate::client::pool::{Lane, Pool, SMALL_BYTES_MAX};
+use crate::client::{Client, NEVER, UNSAID, unexpected};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, Version};
 use crate::wire::{Reply, Request};
@@ -41,8 +42,10 @@ pub struct ValueStream {
     version: Version,
     size: u64,
     expires_at: Option<u64>,
-    /// Where the next part to be asked for begins.
+    modified_at: Option<u64>,
+    /// Where the next part to be asked for begins, and where the last one ends.
     next: u64,
+    end: u64,
     parts: FuturesOrdered<BoxFuture<'static, Result<Bytes>>>,
     /// What has come and not been handed out.
     here: VecDeque<Bytes>,
@@ -60,15 +63,24 @@ impl Client {
     /// [`Kind::NotFound`] when there is none; [`Kind::WrongVersion`] from the stream when it is
     /// written while it is read, with the new version as detail.
     pub async fn get_stream(&self, key: &Key) -> Result<ValueStream> {
-        let first = part(&self.pool, key, 0).await?;
-        let Part { version, size, expires_at, value } = first;
+        self.get_stream_range(key, 0..u64::MAX).await
+    }
+
+    /// As [`Client::get_stream`], of the bytes `range` of the value, as far as it goes: none when it
+    /// ends before them. One round trip where they are at most a part.
+    pub async fn get_stream_range(&self, key: &Key, range: Range<u64>) -> Result<ValueStream> {
+        let first = part(&self.pool, key, &range).await?;
+        let Part { version, size, expires_at, modified_at, value } = first;
+        let end = range.end.min(size);
         Ok(ValueStream {
             pool: self.pool.clone(),
             key: key.clone(),
             version,
             size,
             expires_at: (expires_at != NEVER).then_some(expires_at),
-            next: value.len() as u64,
+            modified_at: (modified_at != UNSAID).then_some(modified_at),
+            next: range.start.saturating_add(value.len() as u64).min(end),
+            end,
             parts: FuturesOrdered::new(),
             here: VecDeque::from_iter((!value.is_empty()).then_some(value)),
         })
@@ -79,16 +91,20 @@ struct Part {
     version: Version,
     size: u64,
     expires_at: u64,
+    modified_at: u64,
     value: Bytes,
 }
 
-async fn part(pool: &Pool, key: &Key, offset: u64) -> Result<Part> {
-    let (len, newer_than, inline_bytes_max) = (PART_BYTES, Version(0), u32::MAX);
+/// The first part of a range: to where the value's next part begins.
+async fn part(pool: &Pool, key: &Key, range: &Range<u64>) -> Result<Part> {
+    let (offset, newer_than, inline_bytes_max) = (range.start, Version(0), u32::MAX);
+    let len = range.end.saturating_sub(offset).min(PART_BYTES - offset % PART_BYTES);
     let request = Request::Get { key: key.clone(), offset, len, newer_than, inline_bytes_max };
-    match pool.call(Target::Slot(key.slot()), request, Lane::Large).await? {
-        Reply::Value { version, size, expires_at, value, .. } => {
-            match is_whole(&value, offset, size) {
-                true => Ok(Part { version, size, expires_at, value }),
+    let lane = if len <= u64::from(SMALL_BYTES_MAX) { Lane::Small } else { Lane::Large };
+    match pool.call(Target::Slot(key.slot()), request, lane).await? {
+        Reply::Value { version, size, expires_at, modified_at, value, .. } => {
+            match value.len() as u64 == len.min(size.saturating_sub(offset)) {
+                true => Ok(Part { version, size, expires_at, modified_at, value }),
                 false => Err(unexpected(key)),
             }
         }
@@ -123,13 +139,19 @@ impl ValueStream {
         self.expires_at
     }
 
+    /// When the object was last written, in milliseconds since 1970-01-01 UTC by its node's clock;
+    /// `None` from a node that does not say it.
+    pub fn modified_at(&self) -> Option<u64> {
+        self.modified_at
+    }
+
     fn ask_ahead(&mut self) {
-        while self.parts.len() < PARTS_AHEAD && self.next < self.size {
-            let (pool, key, offset) = (self.pool.clone(), self.key.clone(), self.next);
+        while self.parts.len() < PARTS_AHEAD && self.next < self.end {
+            let (pool, key, range) = (self.pool.clone(), self.key.clone(), self.next..self.end);
             let (version, size) = (self.version, self.size);
-            self.next = size.min(offset + PART_BYTES);
+            self.next = self.end.min(self.next + PART_BYTES);
             self.parts.push_back(Box::pin(async move {
-                let part = part(&pool, &key, offset).await?;
+                let part = part(&pool, &key, &range).await?;
                 if (part.version, part.size) != (version, size) {
                     return Err(changed(&key, version, part.version));
                 }
@@ -149,7 +171,7 @@ impl ValueStream {
             // Nothing of a value follows a part of it that is missing.
             Some(Err(_)) => {
                 self.parts = FuturesOrdered::new();
-                self.next = self.size;
+                self.next = self.end;
             }
             None => {}
         }

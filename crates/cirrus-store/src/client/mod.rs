@@ -17,6 +17,7 @@ mod session;
 mod upload;
 mod views;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ use crate::token::Token;
 use crate::transport::SimNetwork;
 use crate::view::View;
 pub use crate::wire::{Condition, Page, PageItem};
-use crate::wire::{NEVER, Reply, Request, Write};
+use crate::wire::{NEVER, Reply, Request, UNSAID, Write};
 
 /// How long one round of a wait lasts.
 const WAIT_ROUND: Duration = Duration::from_secs(10);
@@ -151,6 +152,19 @@ impl Client {
         let verifies = self.pool.options.verifies;
         let objects = keys.iter().zip(replies);
         objects.map(|(key, reply)| batched(key, reply?, verifies)).collect()
+    }
+
+    /// Several ranges of one value in few round trips, in their order; each as
+    /// [`Client::get_range`]. Not atomic: the versions say whether they are of one value.
+    pub async fn get_ranges(&self, key: &Key, ranges: &[Range<u64>]) -> Vec<Result<Object>> {
+        let range = |range: &Range<u64>| {
+            let (offset, len) = (range.start, range.end.saturating_sub(range.start));
+            let (newer_than, inline_bytes_max) = (Version(0), SMALL_BYTES_MAX);
+            Request::Get { key: key.clone(), offset, len, newer_than, inline_bytes_max }
+        };
+        let replies = self.pool.call_many(ranges.iter().map(range).collect()).await;
+        let verifies = self.pool.options.verifies;
+        replies.into_iter().map(|reply| batched(key, reply?, verifies)).collect()
     }
 
     /// Stores a value, replacing whatever is there, and returns its version.
@@ -338,9 +352,10 @@ fn batched(key: &Key, reply: Reply, verifies: bool) -> Result<Object> {
 
 fn object(key: &Key, reply: Reply) -> Result<Option<Object>> {
     match reply {
-        Reply::Value { version, expires_at, value, .. } => {
+        Reply::Value { version, expires_at, modified_at, value, .. } => {
             let expires_at = (expires_at != NEVER).then_some(expires_at);
-            Ok(Some(Object { value, version, expires_at }))
+            let modified_at = (modified_at != UNSAID).then_some(modified_at);
+            Ok(Some(Object { value, version, expires_at, modified_at }))
         }
         Reply::NotModified { .. } => Ok(None),
         _ => Err(unexpected(key)),
@@ -349,9 +364,10 @@ fn object(key: &Key, reply: Reply) -> Result<Option<Object>> {
 
 fn stat(key: &Key, reply: Reply) -> Result<Stat> {
     match reply {
-        Reply::Stat { version, size, expires_at, .. } => {
+        Reply::Stat { version, size, expires_at, modified_at, .. } => {
             let expires_at = (expires_at != NEVER).then_some(expires_at);
-            Ok(Stat { version, size, expires_at })
+            let modified_at = (modified_at != UNSAID).then_some(modified_at);
+            Ok(Stat { version, size, expires_at, modified_at })
         }
         Reply::Failed(fault) => Err(Request::Stat { key: key.clone() }.fault(fault)),
         _ => Err(unexpected(key)),

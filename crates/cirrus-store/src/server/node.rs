@@ -23,7 +23,7 @@ use crate::error::Kind;
 use crate::key::{Key, Version};
 use crate::server::NodeOptions;
 use crate::server::keyspace::{
-    AHEAD_MAX, Contents, Filling, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
+    AHEAD_MAX, Contents, Filling, Found, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
 };
 use crate::server::memory::{Memory, Owed, Reservation};
 use crate::server::operations::{add, check, check_version, pop, push, stat};
@@ -342,7 +342,7 @@ impl Node {
         let (reply, range) = self.keyspace.at(&key, now_ms, |place| {
             place.held()?;
             let found = place.found().ok_or(Kind::NotFound)?;
-            let (version, expires_at) = (found.version, found.expires_at);
+            let Found { version, expires_at, modified_at, .. } = found;
             let Contents::Value(stored) = found.content else {
                 return Err(Fault::from(Kind::WrongType));
             };
@@ -358,22 +358,32 @@ impl Node {
             if let (Stored::Small { bytes: value, crc }, Some(copy)) = (stored, copy)
                 && (from, to) == (0, size)
             {
-                copy(WholeValue { version, expires_at, value, crc });
+                copy(WholeValue { version, expires_at, modified_at, value, crc });
                 return Ok((None, 0..0));
             }
             let (value, sums) = (stored.to_bytes(), stored.to_sums());
-            let whole = Reply::Value { version, size, offset: from, expires_at, value, sums };
+            let offset = from;
+            let whole =
+                Reply::Value { version, size, offset, expires_at, modified_at, value, sums };
             Ok((Some(whole), index(from)..index(to)))
         })?;
         match reply {
-            Some(Reply::Value { version, size, offset, expires_at, value, sums })
+            Some(Reply::Value { version, size, offset, expires_at, modified_at, value, sums })
                 if range.len() != value.len() =>
             {
                 // Cut, and its edges summed, after the lock was released.
                 let slice = sums.slice(&value, range.start, range.len());
                 let sums = slice.map_err(|error| Fault::from(&error))?;
                 let value = value.slice(range);
-                Ok(Some(Reply::Value { version, size, offset, expires_at, value, sums }))
+                Ok(Some(Reply::Value {
+                    version,
+                    size,
+                    offset,
+                    expires_at,
+                    modified_at,
+                    value,
+                    sums,
+                }))
             }
             reply => Ok(reply),
         }

@@ -13,6 +13,7 @@ pub(super) fn stat(found: &Found<'_>) -> Reply {
         version: found.version,
         size: found.size(),
         expires_at: found.expires_at,
+        modified_at: found.modified_at,
         queue: found.is_queue(),
     }
 }

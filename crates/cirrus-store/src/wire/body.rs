@@ -46,6 +46,8 @@ bodies! {
 
     /// Answers a get, with the payload; also the body of NotModified and Deferred.
     Value { version: U64, size: U64, offset: U64, expires_at: U64 }
+    /// What bodies of values and stats have grown by.
+    Modified { at: U64 }
     /// Answers put and delete.
     Written { version: U64 }
     /// Answers stat and wait.

@@ -10,6 +10,7 @@ mod departure;
 mod fault;
 mod head;
 mod hello;
+mod page;
 mod part;
 mod reply;
 mod request;
@@ -21,9 +22,10 @@ pub(crate) use head::{FixedHead, keys_ahead};
 pub use hello::{
     ClientHello, FEATURES, Limits, MAGIC, SERVER_HELLO_BYTES, ServerHello, TOKEN_BYTES_MAX, VERSION,
 };
+pub use page::{Page, PageItem};
 pub use part::{Part, encode_frame};
+pub use reply::Reply;
 pub(crate) use reply::WholeValue;
-pub use reply::{Page, PageItem, Reply};
 pub use request::{Condition, Request, Write};
 pub use status::Status;
 
@@ -41,3 +43,6 @@ pub const SCAN_ITEMS_MAX: u32 = 16_384;
 
 /// Stands for a time that never comes: the object does not expire.
 pub const NEVER: u64 = 0;
+
+/// In place of the time of a last write, from a node that does not say it.
+pub(crate) const UNSAID: u64 = 0;

@@ -9,10 +9,12 @@ use zerocopy::IntoBytes;
 
 use crate::checksum::Sums;
 use crate::error::{Error, Kind, Result};
-use crate::key::{Key, Version};
+use crate::key::Version;
+use crate::wire::UNSAID;
 use crate::wire::departure::batch_part;
 use crate::wire::fault::Fault;
 use crate::wire::head::{FRAME_HEAD_BYTES, FixedHead};
+use crate::wire::page::Page;
 use crate::wire::part::{Part, check_phase};
 use crate::wire::status::Status;
 use crate::wire::{batch, body};
@@ -23,35 +25,13 @@ const WRITTEN: u8 = 0x83;
 const DELETED: u8 = 0x84;
 const STAT: u8 = 0x85;
 const BATCH: u8 = 0x86;
-const PAGE: u8 = 0x87;
+pub(super) const PAGE: u8 = 0x87;
 const ADDED: u8 = 0x89;
 const PUSHED: u8 = 0x8A;
 const POPPED: u8 = 0x8B;
 const STATS: u8 = 0x8C;
 /// Any failure: which request it answers is known by its number.
 const FAULT: u8 = 0xFF;
-
-/// One name in a page of a scan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageItem {
-    /// The object.
-    pub key: Key,
-    /// Its version.
-    pub version: Version,
-    /// Bytes of its value, or of all items of a queue.
-    pub size: u64,
-    /// Whether it is a queue.
-    pub queue: bool,
-}
-
-/// One page of a scan.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
-    /// The names found.
-    pub items: Vec<PageItem>,
-    /// Where to go on: a slot, and a hash within it. Slot 16384 means that there is no more.
-    pub next: (u16, u64),
-}
 
 /// An answer of the native protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +48,8 @@ pub enum Reply {
         offset: u64,
         /// Unix time in milliseconds, or 0 for never.
         expires_at: u64,
+        /// When it was last written, in Unix ms, or 0 where the node does not say.
+        modified_at: u64,
         /// The bytes.
         value: Bytes,
         /// Their checksums, on the value's own grid of blocks.
@@ -103,6 +85,8 @@ pub enum Reply {
         size: u64,
         /// Unix time in milliseconds, or 0 for never.
         expires_at: u64,
+        /// When it was last written, in Unix ms, or 0 where the node does not say.
+        modified_at: u64,
         /// Whether it is a queue.
         queue: bool,
     },
@@ -146,6 +130,7 @@ pub enum Reply {
 pub(crate) struct WholeValue<'a> {
     pub(crate) version: Version,
     pub(crate) expires_at: u64,
+    pub(crate) modified_at: u64,
     pub(crate) value: &'a [u8],
     pub(crate) crc: u32,
 }
@@ -153,19 +138,21 @@ pub(crate) struct WholeValue<'a> {
 impl WholeValue<'_> {
     /// Appends the frame that [`Reply::Value`] would make.
     pub(crate) fn put(&self, request_id: u64, epoch: u32, buffer: &mut BytesMut) {
-        let Self { version, expires_at, value, crc } = *self;
+        let Self { version, expires_at, modified_at, value, crc } = *self;
         let size = (value.len() as u64).into();
-        let fields = body::Value {
+        let known = body::Value {
             version: version.0.into(),
             size,
             offset: 0.into(),
             expires_at: expires_at.into(),
         };
+        let mut fields = [0; size_of::<body::Value>() + size_of::<body::Modified>()];
+        let fields = grown(&mut fields, known.as_bytes(), modified_at);
         let payload_len = u32::try_from(value.len()).expect("at most a block");
         let fixed =
             FixedHead { opcode: VALUE, payload_len, request_id, epoch, ..FixedHead::default() };
-        buffer.reserve(FRAME_HEAD_BYTES + size_of::<body::Value>() + value.len() + 4);
-        fixed.put(fields.as_bytes(), &[], buffer);
+        buffer.reserve(FRAME_HEAD_BYTES + fields.len() + value.len() + 4);
+        fixed.put(fields, &[], buffer);
         buffer.extend_from_slice(value);
         Sums::single(crc, value.len()).put_table(buffer);
     }
@@ -193,23 +180,23 @@ impl Reply {
         let part = |opcode, body| Part { opcode, body, ..Part::default() };
         match self {
             Self::Pong => part(PONG, Bytes::new()),
-            Self::Value { version, size, offset, expires_at, value, sums } => {
-                let fields = value_out(*version, *size, *offset, *expires_at);
+            Self::Value { version, size, offset, expires_at, modified_at, value, sums } => {
+                let fields = value_out(*version, *size, *offset, (*expires_at, *modified_at));
                 let phase = u16::try_from(offset % crate::checksum::BLOCK_BYTES as u64)
                     .expect("less than a block");
                 Part { phase, payload: value.clone(), sums: sums.clone(), ..part(VALUE, fields) }
             }
             Self::NotModified { version } => Part {
                 status: Status::NotModified.code(),
-                ..part(VALUE, value_out(*version, 0, 0, 0))
+                ..part(VALUE, value_out(*version, 0, 0, (0, 0)))
             },
             Self::Deferred { version, size } => Part {
                 status: Status::Deferred.code(),
-                ..part(VALUE, value_out(*version, *size, 0, 0))
+                ..part(VALUE, value_out(*version, *size, 0, (0, 0)))
             },
             Self::Written { version } => part(WRITTEN, written_out(*version)),
             Self::Deleted { version } => part(DELETED, written_out(*version)),
-            Self::Stat { version, size, expires_at, queue } => {
+            Self::Stat { version, size, expires_at, modified_at, queue } => {
                 let fields = body::Stat {
                     version: version.0.into(),
                     size: (*size).into(),
@@ -218,7 +205,11 @@ impl Reply {
                     reserved: 0.into(),
                     reserved2: 0.into(),
                 };
-                part(STAT, body::bytes(&fields))
+                let mut body = [0; size_of::<body::Stat>() + size_of::<body::Modified>()];
+                part(
+                    STAT,
+                    Bytes::copy_from_slice(grown(&mut body, fields.as_bytes(), *modified_at)),
+                )
             }
             Self::Batch(items) => {
                 let mut payload = BytesMut::new();
@@ -337,6 +328,7 @@ impl Reply {
                         size,
                         offset: fields.offset.get(),
                         expires_at: fields.expires_at.get(),
+                        modified_at: modified_in(part.body, size_of::<body::Value>())?,
                         value: part.payload,
                         sums: part.sums,
                     },
@@ -350,10 +342,11 @@ impl Reply {
                     version: Version(fields.version.get()),
                     size: fields.size.get(),
                     expires_at: fields.expires_at.get(),
+                    modified_at: modified_in(part.body, size_of::<body::Stat>())?,
                     queue: fields.kind.get() != 0,
                 }
             }
-            PAGE => Self::Page(Page::read(&part)?),
+            PAGE => Self::Page(Page::read(part.body, part.payload)?),
             ADDED => {
                 let fields: body::Added = body::read(part.body)?;
                 Self::Added { version: Version(fields.version.get()), value: fields.value.get() }
@@ -380,70 +373,39 @@ impl Reply {
     }
 }
 
-impl Page {
-    fn to_part(&self) -> Part {
-        let mut payload = BytesMut::new();
-        for item in &self.items {
-            let fixed = body::PageItem {
-                version: item.version.0.into(),
-                size: item.size.into(),
-                key_len: u16::try_from(item.key.as_bytes().len()).expect("keys are short").into(),
-                kind: u16::from(item.queue).into(),
-                reserved: 0.into(),
-            };
-            payload.extend_from_slice(fixed.as_bytes());
-            payload.extend_from_slice(item.key.as_bytes());
-        }
-        let payload = payload.freeze();
-        let items = u32::try_from(self.items.len()).expect("pages are short");
-        let fields = body::Page {
-            hash: self.next.1.into(),
-            slot: u32::from(self.next.0).into(),
-            items: items.into(),
-        };
-        Part {
-            opcode: PAGE,
-            body: body::bytes(&fields),
-            sums: Sums::of(0, &payload),
-            payload,
-            ..Part::default()
-        }
-    }
-
-    fn read(part: &Arrived<'_>) -> Result<Self> {
-        let malformed = || Error::new(Kind::Protocol, "a page that ends inside a name");
-        let fields: body::Page = body::read(part.body)?;
-        let count = fields.items.get();
-        let mut rest = part.payload.clone();
-        let mut items = Vec::new();
-        for _ in 0..count {
-            let fixed: body::PageItem = body::read(&rest).map_err(|_| malformed())?;
-            let name = size_of::<body::PageItem>()..;
-            let len = usize::from(fixed.key_len.get());
-            let rest_len = rest.len() - name.start;
-            if rest_len < len {
-                return Err(malformed());
-            }
-            let _ = rest.split_to(name.start);
-            items.push(PageItem {
-                key: Key::new(rest.split_to(len))?,
-                version: Version(fixed.version.get()),
-                size: fixed.size.get(),
-                queue: fixed.kind.get() != 0,
-            });
-        }
-        let slot = u16::try_from(fields.slot.get()).map_err(|_| malformed())?;
-        Ok(Self { items, next: (slot, fields.hash.get()) })
-    }
-}
-
-fn value_out(version: Version, size: u64, offset: u64, expires_at: u64) -> Bytes {
-    body::bytes(&body::Value {
+fn value_out(
+    version: Version,
+    size: u64,
+    offset: u64,
+    (expires_at, modified_at): (u64, u64),
+) -> Bytes {
+    let fields = body::Value {
         version: version.0.into(),
         size: size.into(),
         offset: offset.into(),
         expires_at: expires_at.into(),
-    })
+    };
+    let mut body = [0; size_of::<body::Value>() + size_of::<body::Modified>()];
+    Bytes::copy_from_slice(grown(&mut body, fields.as_bytes(), modified_at))
+}
+
+/// The fields, and behind them the time of the last write where there is one to say.
+fn grown<'b>(body: &'b mut [u8], fields: &[u8], modified_at: u64) -> &'b [u8] {
+    body[..fields.len()].copy_from_slice(fields);
+    if modified_at == UNSAID {
+        return &body[..fields.len()];
+    }
+    let modified = body::Modified { at: modified_at.into() };
+    body[fields.len()..].copy_from_slice(modified.as_bytes());
+    body
+}
+
+/// The time of the last write behind the first `known` bytes of a body, if the node says it.
+fn modified_in(body: &[u8], known: usize) -> Result<u64> {
+    match body.get(known..) {
+        None | Some([]) => Ok(UNSAID),
+        Some(more) => body::read::<body::Modified>(more).map(|fields| fields.at.get()),
+    }
 }
 
 fn written_out(version: Version) -> Bytes {
@@ -489,11 +451,14 @@ mod tests {
         assert!(!Reply::Pong.put_short(77, 5, &mut short) && short.is_empty());
         for value in [&b""[..], b"v", &[7; 16_384]] {
             let (size, expires_at, sums) = (value.len() as u64, 11, Sums::of(0, value));
-            let whole = WholeValue { version, expires_at, value, crc: sums.first() };
+            let modified_at = 1_800_000_000_000;
+            let whole = WholeValue { version, expires_at, modified_at, value, crc: sums.first() };
             let mut short = BytesMut::new();
             whole.put(77, 5, &mut short);
             let value = Bytes::copy_from_slice(value);
-            let reply = Reply::Value { version, size, offset: 0, expires_at, value, sums };
+            let offset = 0;
+            let reply =
+                Reply::Value { version, size, offset, expires_at, modified_at, value, sums };
             assert_eq!(short, frame(&reply));
         }
     }

@@ -112,7 +112,7 @@ fn a_small_get_or_put_allocates_nothing() {
         }
         sent
     };
-    let (written, got) = (16 * (32 + 8), 16 * (32 + 32 + 1000 + 4));
+    let (written, got) = (16 * (32 + 8), 16 * (32 + 40 + 1000 + 4));
     // Buffers and rings grow to their size first.
     for _ in 0..200 {
         exchange(&mut stream, &frames(true), written);

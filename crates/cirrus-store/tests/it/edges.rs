@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules of cirrus-store and what each may import beside itself. `view` is data like an object;
 /// `ByteSize` comes from cirrus-units.
-const MODULES: [(&str, &[&str]); 15] = [
+const MODULES: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("key", &["error"]),
     ("checksum", &["error"]),
@@ -23,6 +23,7 @@ const MODULES: [(&str, &[&str]); 15] = [
     ("cache", &["client", "error", "key", "object", "set"]),
     ("set", &["error", "key"]),
     ("iter", &["cache", "error", "object", "set"]),
+    ("objects", &["client", "error", "key", "object"]),
     ("lib", &["checksum", "client", "error", "key", "object", "token"]),
 ];
 
@@ -107,7 +108,7 @@ fn imports(code: &str, depth: usize) -> BTreeSet<String> {
 /// Where the names that lib.rs re-exports come from.
 fn home(name: &str) -> &str {
     match name {
-        "BLOCK_BYTES" | "Sums" => "checksum",
+        "BLOCK_BYTES" | "Sums" | "checksum_of" => "checksum",
         "ByteSize" => "units",
         "BlockingClient" | "Client" | "ClientOptions" | "Condition" | "PutOptions" => "client",
         "Error" | "Kind" | "Result" => "error",

@@ -112,6 +112,7 @@ fn requests() -> Vec<(&'static str, Request)> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of frames")]
 fn replies() -> Vec<(String, Reply)> {
     let version = Version((3 << 40) + 5);
     let whole = Bytes::from_static(b"the value");
@@ -122,6 +123,7 @@ fn replies() -> Vec<(String, Reply)> {
         size: 9,
         offset: 0,
         expires_at: 0,
+        modified_at: 0,
         sums: Sums::of(0, &whole),
         value: whole.clone(),
     };
@@ -130,13 +132,33 @@ fn replies() -> Vec<(String, Reply)> {
         size: 65_540,
         offset: 65_000,
         expires_at: 1_800_000_000_000,
+        modified_at: 0,
         sums: Sums::of(65_000, &range),
         value: range,
     };
     let popped = Reply::Popped { version, items: 2, sums: Sums::of(0, &whole), value: whole };
-    let stat = Reply::Stat { version, size: 9, expires_at: 7, queue: false };
-    let item = |name, queue| PageItem { key: key(name), version, size: 9, queue };
-    let items = vec![item("run/a", false), item("run/b", true)];
+    let stat = |expires_at, modified_at, queue| Reply::Stat {
+        version,
+        size: 9,
+        expires_at,
+        modified_at,
+        queue,
+    };
+    let item = |name, modified_at, queue| PageItem {
+        key: key(name),
+        version,
+        size: 9,
+        modified_at,
+        queue,
+    };
+    let items = vec![item("run/a", 0, false), item("run/b", 0, true)];
+    // As of a node that says when objects were last written.
+    let written_at = 1_790_000_000_123;
+    let timed = vec![item("run/a", written_at, false), item("run/b", written_at + 1, true)];
+    let mut timed_value = value.clone();
+    if let Reply::Value { modified_at, .. } = &mut timed_value {
+        *modified_at = written_at;
+    }
     let fault = Reply::Failed(Fault { kind: Kind::OutOfMemory, detail: 4096 });
     let deferred = Reply::Deferred { version, size: 1 << 20 };
     let batch = vec![value.clone(), fault, deferred.clone(), Reply::Written { version }];
@@ -148,14 +170,17 @@ fn replies() -> Vec<(String, Reply)> {
         ("deferred", deferred),
         ("written", Reply::Written { version }),
         ("deleted", Reply::Deleted { version }),
-        ("stat", stat),
-        ("stat-queue", Reply::Stat { version, size: 9, expires_at: 0, queue: true }),
+        ("stat", stat(7, 0, false)),
+        ("stat-queue", stat(0, 0, true)),
         ("batch", Reply::Batch(batch)),
         ("page", Reply::Page(Page { items, next: (77, 1 << 60) })),
         ("page-last", Reply::Page(Page { items: Vec::new(), next: (16_384, 0) })),
         ("added", Reply::Added { version, value: -12 }),
         ("pushed", Reply::Pushed { version, items: 3 }),
         ("popped", popped),
+        ("stat-modified", stat(7, written_at, false)),
+        ("value-modified", timed_value),
+        ("page-modified", Reply::Page(Page { items: timed, next: (77, 1 << 60) })),
         ("stats", Reply::Stats(Bytes::from_static(b"{\"objects\":1}"))),
     ]
     .into_iter()

@@ -13,6 +13,7 @@ mod linearizable;
 mod model;
 mod moved;
 mod mutations;
+mod objects;
 mod peers;
 mod pool;
 mod raw;

@@ -195,7 +195,8 @@ impl Place<'_> {
     ) -> Result<Version, Fault> {
         let (slabs, key) = (&self.space.slabs, self.key.bytes());
         let version = Version(0);
-        let mut view = View { version, expires_at, kind, word, key, value };
+        let modified_at = self.now_ms;
+        let mut view = View { version, expires_at, modified_at, kind, word, key, value };
         let len = view.len();
         let Shard { index, versions, others, object_bytes, .. } = &mut *self.shard;
         match index.find_mut(slabs, self.tag, key) {
@@ -251,7 +252,7 @@ impl Place<'_> {
         let version = self.shard.versions.next(self.key.slot(), epoch);
         let slabs = &self.space.slabs;
         if let Some(found) = self.shard.index.find_mut(slabs, self.tag, self.key.bytes()) {
-            record::set_version(slabs.bytes_mut(found), version);
+            record::set_version(slabs.bytes_mut(found), version, self.now_ms);
         }
         version
     }

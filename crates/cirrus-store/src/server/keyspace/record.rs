@@ -9,15 +9,19 @@
 //! | 8 | 4 | crc32c of a small value; number of a large value or queue in its shard |
 //! | 12 | 2 | bytes of a small value |
 //! | 14 | 2 | bytes of the key (bits 0 to 10), kind (bits 11 and 12), whether it has an end (bit 13) |
-//! | 16 | … | key, then value, then when it ends (8, if it does) |
+//! | 16 | 6 | when it was last written, Unix ms |
+//! | 22 | … | key, then value, then when it ends (8, if it does) |
 
 use crate::key::{KEY_BYTES_MAX, Version};
 use crate::server::arena::RECORD_BYTES_MAX;
 use crate::server::keyspace::value::SMALL_BYTES_MAX;
 use crate::wire::NEVER;
 
-const HEAD_BYTES: usize = 16;
+const HEAD_BYTES: usize = 22;
 const END_BYTES: usize = 8;
+
+/// The latest time that a record can say, in the year 10889.
+const MODIFIED_AT_MAX: u64 = (1 << 48) - 1;
 
 const KEY_MASK: u16 = 0x07FF;
 const KIND_SHIFT: u32 = 11;
@@ -41,6 +45,8 @@ pub(super) enum Kind {
 pub(super) struct View<'a> {
     pub(super) version: Version,
     pub(super) expires_at: u64,
+    /// When the object was last written, in Unix ms.
+    pub(super) modified_at: u64,
     pub(super) kind: Kind,
     /// The crc32c of a small value; where the shard keeps any other.
     pub(super) word: u32,
@@ -66,6 +72,7 @@ impl<'a> View<'a> {
                 0 => NEVER,
                 _ => u64::from_le_bytes(field(slot, value_end)),
             },
+            modified_at: modified_at(slot),
             kind: match flags >> KIND_SHIFT & 3 {
                 0 => Kind::Small,
                 1 => Kind::Large,
@@ -90,7 +97,8 @@ impl<'a> View<'a> {
         head[..8].copy_from_slice(&self.version.0.to_le_bytes());
         head[8..12].copy_from_slice(&self.word.to_le_bytes());
         head[12..14].copy_from_slice(&len_u16(self.value.len()).to_le_bytes());
-        head[14..].copy_from_slice(&flags.to_le_bytes());
+        head[14..16].copy_from_slice(&flags.to_le_bytes());
+        head[16..].copy_from_slice(&six_bytes(self.modified_at));
         let (key, rest) = rest.split_at_mut(self.key.len());
         key.copy_from_slice(self.key);
         let (value, rest) = rest.split_at_mut(self.value.len());
@@ -111,9 +119,10 @@ pub(super) fn is_of(slot: &[u8], key: &[u8]) -> bool {
     len == key.len() && &slot[HEAD_BYTES..HEAD_BYTES + len] == key
 }
 
-/// Gives the record in `slot` another version.
-pub(super) fn set_version(slot: &mut [u8], version: Version) {
+/// Gives the record in `slot` another version, which was written at `modified_at`.
+pub(super) fn set_version(slot: &mut [u8], version: Version, modified_at: u64) {
     slot[..8].copy_from_slice(&version.0.to_le_bytes());
+    slot[16..HEAD_BYTES].copy_from_slice(&six_bytes(modified_at));
 }
 
 /// Gives the record in `slot`, which has room for it, another end.
@@ -132,6 +141,16 @@ fn flags(slot: &[u8]) -> u16 {
     u16::from_le_bytes(field(slot, 14))
 }
 
+fn modified_at(slot: &[u8]) -> u64 {
+    let [a, b, c, d, e, f] = field(slot, 16);
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+fn six_bytes(modified_at: u64) -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = modified_at.min(MODIFIED_AT_MAX).to_le_bytes();
+    [a, b, c, d, e, f]
+}
+
 fn field<const LEN: usize>(slot: &[u8], at: usize) -> [u8; LEN] {
     *slot[at..].first_chunk().expect("a slot is as long as its record")
 }
@@ -145,28 +164,32 @@ mod tests {
         #[test]
         fn a_record_is_read_as_it_was_written(
             version: u64, word: u32, end in prop_oneof![Just(NEVER), 1_u64..], other: u64,
+            at in 0..=MODIFIED_AT_MAX, later: u64,
             kind in prop_oneof![Just(Kind::Small), Just(Kind::Large), Just(Kind::Queue)],
             key in prop::collection::vec(any::<u8>(), 1..=1024),
             value in prop::collection::vec(any::<u8>(), 0..=SMALL_BYTES_MAX),
         ) {
             let written = View {
-                version: Version(version), expires_at: end, kind, word, key: &key, value: &value,
+                version: Version(version), expires_at: end, modified_at: at,
+                kind, word, key: &key, value: &value,
             };
             let mut slot = vec![0xAA; RECORD_BYTES_MAX];
             written.write(&mut slot);
-            let same = |slot: &[u8], version, expires_at| {
+            let same = |slot: &[u8], version, expires_at, modified_at| {
                 let read = View::read(slot);
                 assert_eq!((read.version, read.expires_at), (Version(version), expires_at));
+                assert_eq!(read.modified_at, modified_at);
                 assert_eq!((read.kind, read.word), (kind, word));
                 assert!(read.key == key && read.value == value && is_of(slot, &key));
             };
-            same(&slot, version, end);
+            same(&slot, version, end, at);
             prop_assert!(slot[written.len()..].iter().all(|byte| *byte == 0xAA));
-            set_version(&mut slot, Version(other));
+            let later_at = later.min(MODIFIED_AT_MAX);
+            set_version(&mut slot, Version(other), later);
             set_expires_at(&mut slot, other);
-            same(&slot, other, other);
+            same(&slot, other, other, later_at);
             set_expires_at(&mut slot, NEVER);
-            same(&slot, other, NEVER);
+            same(&slot, other, NEVER, later_at);
             prop_assert!(!is_of(&slot, &key[1..]));
         }
     }

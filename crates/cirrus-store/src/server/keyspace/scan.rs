@@ -61,6 +61,7 @@ impl Keyspace {
                     key,
                     version: found.version,
                     size: found.size(),
+                    modified_at: found.modified_at,
                     queue: found.is_queue(),
                 });
             }

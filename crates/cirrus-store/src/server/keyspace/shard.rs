@@ -32,6 +32,8 @@ pub(super) const SLOTS_PER_SHARD: u16 = 16;
 pub(in crate::server) struct Found<'a> {
     pub(in crate::server) version: Version,
     pub(in crate::server) expires_at: u64,
+    /// When it was last written, in Unix ms.
+    pub(in crate::server) modified_at: u64,
     pub(in crate::server) content: Contents<'a>,
 }
 
@@ -187,7 +189,8 @@ impl Shard {
                 Contents::Value(Stored::Small { bytes: view.value, crc: view.word })
             }
         };
-        Found { version: view.version, expires_at: view.expires_at, content }
+        let View { version, expires_at, modified_at, .. } = view;
+        Found { version, expires_at, modified_at, content }
     }
 
     /// Lets go of what a record stands for; what was beside it is the caller's to drop, when no
