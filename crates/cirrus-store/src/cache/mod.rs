@@ -91,7 +91,7 @@ impl Default for CacheOptions {
 
 /// Objects of `S`, held up to a capacity in bytes. Cloning makes another handle of the same cache.
 ///
-/// Each entry costs its value, its key and 320 bytes. An object is fetched once for however many
+/// Each entry costs its value, its key and 352 bytes. An object is fetched once for however many
 /// callers. When the last handle is dropped, fetches stop; [`Cache::close`] waits for that.
 #[derive(Debug)]
 pub struct Cache<S> {

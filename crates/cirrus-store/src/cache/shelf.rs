@@ -14,7 +14,7 @@ use crate::object::Object;
 
 /// What an entry costs beside its value and key, in bytes: its slot, its share of a table that is
 /// half full, a policy's links, and 96 for the headers of two reference counts and the allocator.
-pub(super) const ENTRY_OVERHEAD_BYTES: u64 = 320;
+pub(super) const ENTRY_OVERHEAD_BYTES: u64 = 352;
 
 /// A guess that nobody read within this many gets was wrong, and makes room for other guesses.
 const GUESS_ACCESSES_MAX: u64 = 1024;
