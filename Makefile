@@ -3,7 +3,8 @@
 CARGO ?= cargo
 # One profile for everything, so that the heavy crates are built once.
 PROFILE = --release
-APT ?= $(if $(filter 0,$(shell id -u)),apt-get,sudo apt-get)
+# RUNLEVEL=1 keeps a package from starting its service.
+APT = $(if $(filter 0,$(shell id -u)),,sudo) env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq
 # Where the tests find redis-py.
 REDIS_PY = .tools/redis-py
 
@@ -41,18 +42,21 @@ bench: bench-tools
 accept: tools
 	$(CARGO) nextest run $(PROFILE) --workspace --profile accept --run-ignored all
 
-# Tools that the toolchain lacks. The tests need nextest, redis-server (which is not started as a
-# service: RUNLEVEL=1 keeps the package from it), redis-tools and redis-py; they say so where they
-# are missing. The rest is skipped.
+# Tools that the toolchain lacks. The tests need nextest, redis-server, redis-tools and redis-py (and
+# Debian's venv module to install it): what cannot be had stops here. cargo-deny is skipped.
 tools:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny || true
-	@command -v redis-server >/dev/null && command -v redis-cli >/dev/null || ( \
-		echo "installing redis-server and redis-tools, which the tests of RESP run"; \
-		$(APT) update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
-		$(APT) install -y -qq --no-install-recommends redis-server redis-tools >/dev/null ) || true
-	@$(REDIS_PY)/bin/python -c 'import redis' 2>/dev/null || ( \
-		python3 -m venv $(REDIS_PY) && $(REDIS_PY)/bin/pip install -q redis ) || true
+	@command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	command -v redis-cli >/dev/null || missing="$$missing redis-tools"; \
+	test -x $(REDIS_PY)/bin/pip || python3 -c 'import ensurepip' 2>/dev/null || \
+		missing="$$missing python3-venv"; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing, which the tests run"; \
+		$(APT) update && $(APT) install -y --no-install-recommends $$missing; \
+	fi
+	@$(REDIS_PY)/bin/python -c 'import redis' 2>/dev/null || \
+		{ python3 -m venv $(REDIS_PY) && $(REDIS_PY)/bin/pip install -q redis; }
 
 # The systems that are compared with, installed where they are missing; none of them is started as
 # a service.
@@ -61,10 +65,7 @@ bench-tools:
 		command -v $$program >/dev/null 2>&1 || missing="$$missing $$program"; \
 	done; \
 	if [ -n "$$missing" ]; then \
-		if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
-		$$sudo apt-get update -q && \
-		$$sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
-			apt-get install -y -q --no-install-recommends $$missing; \
+		$(APT) update && $(APT) install -y --no-install-recommends $$missing; \
 	fi
 
 fmt:
