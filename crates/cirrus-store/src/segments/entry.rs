@@ -16,7 +16,7 @@ use crate::segments::record::{Head, RecordKind, eight, four, record_bytes};
 const FRONT_BYTES: usize = 11;
 const OBJECTS: u8 = 0;
 const ITEMS: u8 = 1;
-const ENTRY_BYTES: usize = 41;
+const ENTRY_BYTES: usize = 45;
 
 /// The name of a row of the index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,9 +116,9 @@ pub(super) struct Entry {
     pub(super) place: Place,
     pub(super) key_len: u16,
     pub(super) value_len: u32,
-    pub(super) epoch: u32,
     pub(super) version: u64,
     pub(super) expires_at: u64,
+    pub(super) modified_at: u64,
     /// No segment before this one has a record of the row.
     pub(super) oldest: u32,
 }
@@ -130,9 +130,9 @@ impl Entry {
             place,
             key_len: head.key_len,
             value_len: head.value_len,
-            epoch: head.epoch,
             version: head.version,
             expires_at: head.expires_at,
+            modified_at: head.modified_at,
             oldest,
         }
     }
@@ -150,9 +150,9 @@ impl Entry {
         // 48 bits of an offset are 256 TiB.
         out.put_slice(&self.place.offset.to_le_bytes()[..6]);
         out.put_u32_le(self.value_len);
-        out.put_u32_le(self.epoch);
         out.put_u64_le(self.version);
         out.put_u64_le(self.expires_at);
+        out.put_u64_le(self.modified_at);
         out.put_u32_le(self.oldest);
         let mut bytes = [0; ENTRY_BYTES];
         bytes.copy_from_slice(&out);
@@ -172,10 +172,10 @@ impl Entry {
                 offset: u64::from_le_bytes(offset),
             },
             value_len: u32::from_le_bytes(four(bytes, 13)),
-            epoch: u32::from_le_bytes(four(bytes, 17)),
-            version: u64::from_le_bytes(eight(bytes, 21)),
-            expires_at: u64::from_le_bytes(eight(bytes, 29)),
-            oldest: u32::from_le_bytes(four(bytes, 37)),
+            version: u64::from_le_bytes(eight(bytes, 17)),
+            expires_at: u64::from_le_bytes(eight(bytes, 25)),
+            modified_at: u64::from_le_bytes(eight(bytes, 33)),
+            oldest: u32::from_le_bytes(four(bytes, 41)),
         })
     }
 }
@@ -191,9 +191,9 @@ mod tests {
             place: Place { segment: 7, offset: (1 << 47) + 5 },
             key_len: 1024,
             value_len: 1 << 30,
-            epoch: 3,
             version: u64::MAX,
             expires_at: 9,
+            modified_at: 11,
             oldest: 2,
         };
         assert_eq!(Entry::decode(&entry.encode()), Some(entry));

@@ -1,17 +1,15 @@
-//! What was used of late: entries of the index, and small values.
+//! What was used of late: entries of the index.
 //!
 //! Owns a clock of lines, bounded in bytes. Knows nothing of disks. Invariant: a line says what the
 //! newest record of its row says, because whoever changes a row changes or removes its line.
 
 use std::hash::RandomState;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::checksum::Sums;
 use crate::segments::entry::{Entry, Row};
 
-/// What a line costs beside its row and value: the row twice, the entry, the map at its mean load.
+/// What a line costs beside its row: the row twice, the entry, the map at its mean load.
 const LINE_BYTES: usize = 256;
 
 #[derive(Debug)]
@@ -28,14 +26,12 @@ pub(super) struct Hot {
 struct Line {
     row: Row,
     entry: Entry,
-    value: Option<(Bytes, Sums)>,
     used: bool,
 }
 
 impl Line {
     fn bytes(&self) -> usize {
-        let value = self.value.as_ref().map_or(0, |(value, sums)| value.len() + 4 * sums.len());
-        LINE_BYTES + 2 * self.row.as_bytes().len() + value
+        LINE_BYTES + 2 * self.row.as_bytes().len()
     }
 }
 
@@ -51,22 +47,16 @@ impl Hot {
         }
     }
 
-    /// The longest value that is kept: a few large ones would push everything else out.
-    pub(super) fn value_bytes_max(&self) -> usize {
-        self.capacity / 16
-    }
-
-    pub(super) fn get(&mut self, row: &Row) -> Option<(Entry, Option<(Bytes, Sums)>)> {
+    pub(super) fn get(&mut self, row: &Row) -> Option<Entry> {
         let line = self.lines[*self.places.get(row)?].as_mut()?;
         line.used = true;
-        Some((line.entry, line.value.clone()))
+        Some(line.entry)
     }
 
     /// Sets the row's line; what has not been used for longest makes room.
-    pub(super) fn insert(&mut self, row: &Row, entry: Entry, value: Option<(Bytes, Sums)>) {
+    pub(super) fn insert(&mut self, row: &Row, entry: Entry) {
         self.remove(row);
-        let value = value.filter(|(value, _)| value.len() <= self.value_bytes_max());
-        let line = Line { row: row.clone(), entry, value, used: false };
+        let line = Line { row: row.clone(), entry, used: false };
         let bytes = line.bytes();
         if bytes > self.capacity {
             return;
@@ -132,22 +122,18 @@ mod tests {
             place: Place::default(),
             key_len: 1,
             value_len: 1000,
-            epoch: 0,
+            modified_at: 0,
             version: 1,
             expires_at: 0,
             oldest: 1,
         };
         let row = |n: u32| Row::object(1, &n.to_le_bytes());
-        let value = Bytes::from(vec![1; 1000]);
         for n in 0..1000 {
-            hot.insert(&row(n), entry, Some((value.clone(), Sums::of(0, &value))));
+            hot.insert(&row(n), entry);
             assert!(hot.used <= hot.capacity);
             assert!(hot.get(&row(0)).is_some(), "row 0 was used before insert {n}");
         }
         assert!(hot.get(&row(1)).is_none());
-        let large = Bytes::from(vec![1; 50_000]);
-        hot.insert(&row(0), entry, Some((large.clone(), Sums::of(0, &large))));
-        assert_eq!(hot.get(&row(0)).unwrap().1, None);
         for n in 0..1000 {
             hot.remove(&row(n));
         }

@@ -1,9 +1,10 @@
 //! Where writers wait for the next group.
 //!
-//! Owns what is queued and not yet durable, and each slot's largest submitted version. Knows no
-//! disk. Invariant: what is admitted is written in the order of admission, or fails.
+//! Owns what is queued and not yet durable, its positions, and each slot's largest submitted version.
+//! Knows no disk. Invariant: what is admitted is written in the order of admission; when one write
+//! fails, so does everything behind it, and nothing is admitted until [`Inbox::halted`] is cleared.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::checksum::{Sums, blocks};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Key, SLOTS, Slot};
+use crate::key::{Key, SLOTS};
 use crate::segments::entry::{Place, Row};
 use crate::segments::record::{RecordKind, VALUE_BYTES_MAX, record_bytes};
 
@@ -31,10 +32,10 @@ pub struct Record {
     pub item: u64,
     /// The version that the caller gave; larger than any before it in its slot.
     pub version: u64,
-    /// The epoch in which it was given.
-    pub epoch: u32,
     /// When the object ends, in milliseconds since 1970-01-01 UTC; 0 never.
     pub expires_at: u64,
+    /// When it was written, in the same unit; the engine only keeps it.
+    pub modified_at: u64,
     /// The value, or nothing for deletes.
     pub value: Bytes,
     /// The value's block checksums, by whoever wrote it.
@@ -46,7 +47,7 @@ impl Record {
     pub fn put(key: Key, version: u64, value: Bytes) -> Self {
         let sums = Sums::of(0, &value);
         let kind = RecordKind::Value;
-        Self { kind, key, item: 0, version, epoch: 0, expires_at: 0, value, sums }
+        Self { kind, key, item: 0, version, expires_at: 0, modified_at: 0, value, sums }
     }
 
     /// An object's delete.
@@ -62,7 +63,14 @@ impl Record {
         u16::try_from(self.key.as_bytes().len()).unwrap_or(u16::MAX)
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    /// Bytes on disk of a record with a key and a value of these lengths.
+    pub fn bytes_of(key_len: usize, value_len: usize) -> u64 {
+        let key_len = u16::try_from(key_len).unwrap_or(u16::MAX);
+        record_bytes(key_len, u32::try_from(value_len).unwrap_or(u32::MAX))
+    }
+
+    /// Bytes on disk, with its header.
+    pub fn bytes(&self) -> u64 {
         record_bytes(self.key_len(), self.value_len())
     }
 
@@ -123,15 +131,14 @@ pub(super) struct Queued {
     /// For what compaction moves: where each record lies now.
     pub(super) from: Option<Vec<Place>>,
     pub(super) bytes: u64,
-    pub(super) done: oneshot::Sender<Result<()>>,
+    /// Where it stands in the order of writes; none for what compaction moves.
+    pub(super) position: Option<u64>,
+    /// Who waits for this one alone.
+    pub(super) done: Option<oneshot::Sender<Result<()>>>,
 }
 
 impl Queued {
-    pub(super) fn new(
-        store: u128,
-        records: Vec<Record>,
-        from: Option<Vec<Place>>,
-    ) -> Result<(Self, Durable)> {
+    pub(super) fn new(store: u128, records: Vec<Record>, from: Option<Vec<Place>>) -> Result<Self> {
         if records.is_empty() || records.len() > WRITE_RECORDS_MAX {
             let text = format!("a write of {} records; 1 to {WRITE_RECORDS_MAX}", records.len());
             return Err(Error::new(Kind::Invalid, text));
@@ -147,8 +154,14 @@ impl Queued {
             return Err(Error::new(Kind::Invalid, "a write with two records of one row"));
         }
         let bytes = records.iter().map(Record::bytes).sum();
+        Ok(Self { records, rows, from, bytes, position: None, done: None })
+    }
+
+    /// When this one is settled.
+    pub(super) fn durable(&mut self) -> Durable {
         let (done, receiver) = oneshot::channel();
-        Ok((Self { records, rows, from, bytes, done }, Durable(receiver)))
+        self.done = Some(done);
+        Durable(receiver)
     }
 
     pub(super) fn is_delete(&self) -> bool {
@@ -170,17 +183,26 @@ impl Failure {
     }
 }
 
+/// The error again, for another of those whom it concerns.
+pub(super) fn again(error: &Error) -> Error {
+    Error::new(error.kind(), error.to_string()).with_detail(error.detail())
+}
+
 #[derive(Debug)]
 pub(super) struct Inbox {
     pub(super) writes: VecDeque<Queued>,
     pub(super) moves: VecDeque<Queued>,
     /// Bytes of writes that are queued or being written.
     pub(super) bytes: u64,
-    /// The newest record of each row that is not durable yet.
-    pub(super) pending: HashMap<Row, Record>,
+    /// Bytes of writes that were admitted and are not queued yet.
+    pub(super) reserved: u64,
+    /// The position of the last write that was queued.
+    pub(super) submitted: u64,
     pub(super) slots: Vec<u64>,
     pub(super) closing: bool,
     pub(super) failure: Option<Failure>,
+    /// A write failed and its owner has not taken note of it.
+    pub(super) halted: Option<Error>,
     /// Compaction found nothing to free while a write waited for room.
     pub(super) is_stuck: bool,
 }
@@ -191,27 +213,30 @@ impl Inbox {
             writes: VecDeque::new(),
             moves: VecDeque::new(),
             bytes: 0,
-            pending: HashMap::new(),
+            reserved: 0,
+            submitted: 0,
             slots: vec![0; usize::from(SLOTS)],
             closing: false,
             failure: None,
+            halted: None,
             is_stuck: false,
         }
     }
 
     /// Whether anything can be queued.
     pub(super) fn check_open(&self) -> Result<()> {
-        match (&self.failure, self.closing) {
-            (Some(failure), _) => Err(failure.error()),
-            (None, true) => Err(closed()),
-            (None, false) => Ok(()),
+        match (&self.failure, self.closing, &self.halted) {
+            (Some(failure), ..) => Err(failure.error()),
+            (None, true, _) => Err(closed()),
+            (None, false, Some(error)) => Err(again(error)),
+            (None, false, None) => Ok(()),
         }
     }
 
     /// Every record has a version that its slot has not seen.
     pub(super) fn check_versions(&self, records: &[Record]) -> Result<()> {
         for record in records {
-            let slot = Slot::of(record.key.as_bytes());
+            let slot = record.key.slot();
             let last = self.slots[usize::from(slot.number())];
             if record.version <= last {
                 let text = format!(
@@ -226,26 +251,23 @@ impl Inbox {
         Ok(())
     }
 
-    pub(super) fn queue(&mut self, queued: Queued) {
-        for (record, row) in queued.records.iter().zip(&queued.rows) {
-            let slot = &mut self.slots[usize::from(Slot::of(record.key.as_bytes()).number())];
+    /// Queues a write; its position.
+    pub(super) fn queue(&mut self, mut queued: Queued) -> u64 {
+        for record in &queued.records {
+            let slot = &mut self.slots[usize::from(record.key.slot().number())];
             *slot = (*slot).max(record.version);
-            self.pending.insert(row.clone(), record.clone());
         }
+        self.submitted += 1;
+        queued.position = Some(self.submitted);
         self.bytes += queued.bytes;
         self.writes.push_back(queued);
+        self.submitted
     }
 
     /// The write is settled: readers see it now, or never will.
     pub(super) fn settle(&mut self, queued: &Queued) {
-        if queued.from.is_some() {
-            return;
-        }
-        self.bytes -= queued.bytes;
-        for (record, row) in queued.records.iter().zip(&queued.rows) {
-            if self.pending.get(row).is_some_and(|pending| pending.version == record.version) {
-                self.pending.remove(row);
-            }
+        if queued.position.is_some() {
+            self.bytes -= queued.bytes;
         }
     }
 }

@@ -235,8 +235,8 @@ impl Shared {
             key: Key::new(step.key.clone())?,
             item: step.head.item,
             version: step.head.version,
-            epoch: step.head.epoch,
             expires_at: step.head.expires_at,
+            modified_at: step.head.modified_at,
             value: step.value.clone(),
             sums: step.sums.clone(),
         });
@@ -248,7 +248,8 @@ impl Shared {
         if batch.records.is_empty() {
             return Ok(!self.is_closing());
         }
-        let (queued, durable) = Queued::new(self.store, batch.records, Some(batch.from))?;
+        let mut queued = Queued::new(self.store, batch.records, Some(batch.from))?;
+        let durable = queued.durable();
         {
             let mut inbox = self.inbox.lock();
             if inbox.closing {

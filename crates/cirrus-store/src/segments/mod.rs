@@ -19,6 +19,7 @@ mod index;
 mod keeper;
 mod log;
 mod options;
+mod progress;
 mod queue;
 mod read;
 mod record;
@@ -36,12 +37,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
 
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, Slot, Version};
 use crate::segments::entry::{Place, Row};
-use crate::segments::inbox::{Failure, Inbox, Queued};
+use crate::segments::inbox::{Failure, Inbox, Queued, again};
 use crate::segments::index::Index;
+use crate::segments::progress::Teller;
 use crate::segments::state::State;
 
 pub use check::{Damage, Report};
@@ -49,15 +52,16 @@ pub use disk::{Disk, DiskFile};
 pub use folder::Folder;
 pub use inbox::{Durable, Record, WRITE_RECORDS_MAX};
 pub use options::{Options, Stats};
-pub use queue::{Popped, Pushed};
-pub use read::{Found, Latest, Name, Page, Range};
+pub use progress::Progress;
+pub use queue::QueueHead;
+pub use read::{Found, Name, Page, Range};
 pub use record::{RecordKind, VALUE_BYTES_MAX};
 
 /// A store that is open. Dropping it closes it; [`Engine::close`] says whether that went well.
 #[derive(Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What the engine's threads share. Locks: `checkpointing`, `inbox`, then `state`.
@@ -78,6 +82,7 @@ struct Shared {
     keeper_called: Condvar,
     closing: AtomicBool,
     counters: Counters,
+    progress: Teller,
 }
 
 #[derive(Debug, Default)]
@@ -90,8 +95,7 @@ struct Counters {
     compactions: AtomicU64,
     moved_bytes: AtomicU64,
     index_bytes: AtomicU64,
-    hits: AtomicU64,
-    misses: AtomicU64,
+    reads: AtomicU64,
     pause_us_max: AtomicU64,
     commit_us_max: AtomicU64,
 }
@@ -104,7 +108,7 @@ impl Engine {
         let options = options.fitted();
         let (shared, log) = recovery::recover(disk, options)?;
         let shared = Arc::new(shared);
-        let mut engine = Self { shared: Arc::clone(&shared), threads: Vec::new() };
+        let engine = Self { shared: Arc::clone(&shared), threads: Mutex::default() };
         let writer = Arc::clone(&shared);
         engine.spawn("store-writer", move || writer::run(&writer, log))?;
         if shared.options.background {
@@ -127,9 +131,11 @@ impl Engine {
         check::check(disk)
     }
 
-    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
-        self.threads.push(thread.map_err(|error| Error::io("cannot start a thread", error))?);
+        self.threads
+            .lock()
+            .push(thread.map_err(|error| Error::io("cannot start a thread", error))?);
         Ok(())
     }
 
@@ -139,9 +145,61 @@ impl Engine {
     /// [`Kind::TooLarge`], [`Kind::Io`] (only reads go on) or [`Kind::Closed`], and nothing changed.
     ///
     /// What is returned fails with [`Kind::Unknown`] where a sync failed: the write may or may not
-    /// be there after a restart.
+    /// be there after a restart. When one write fails, so do all behind it, and writes are refused
+    /// until [`Engine::resume`].
     pub fn write(&self, records: Vec<Record>) -> Result<Durable> {
         self.shared.write(records)
+    }
+
+    /// Admits a write of `bytes`, as [`Record::bytes`] counts them, that [`Engine::submit`] will
+    /// queue soon. Fails as [`Engine::write`] does.
+    pub fn reserve(&self, bytes: u64, is_delete: bool) -> Result<()> {
+        let mut inbox = self.shared.inbox.lock();
+        self.shared.admit(&inbox, bytes, is_delete)?;
+        inbox.reserved += bytes;
+        Ok(())
+    }
+
+    /// Gives back what was reserved for a write that is not to be.
+    pub fn release(&self, reserved: u64) {
+        self.shared.inbox.lock().reserved -= reserved;
+    }
+
+    /// Queues records for which `reserved` bytes were reserved; the position of the write. Where it
+    /// can be queued no more, or its records are wrong, the position is lost at once.
+    pub fn submit(&self, records: Vec<Record>, reserved: u64) -> u64 {
+        self.shared.submit(records, reserved)
+    }
+
+    /// How far the writes have come that were submitted.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.shared.progress.listen()
+    }
+
+    /// The position of the last write that was submitted.
+    pub fn submitted(&self) -> u64 {
+        self.shared.inbox.lock().submitted
+    }
+
+    /// Why writes are refused, if they are.
+    pub fn refusal(&self) -> Option<Error> {
+        self.shared.inbox.lock().check_open().err()
+    }
+
+    /// Takes writes again after one has failed; what was lost is known to whoever calls this. After
+    /// a failed sync nothing is taken until the store is opened again.
+    pub fn resume(&self) {
+        self.shared.inbox.lock().halted = None;
+    }
+
+    /// Bytes that wait to be written.
+    pub fn queued_bytes(&self) -> u64 {
+        self.shared.inbox.lock().bytes
+    }
+
+    /// What the caller decided.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
     }
 
     /// Queues one put.
@@ -174,20 +232,26 @@ impl Engine {
         self.shared.stats()
     }
 
-    /// Writes everything that is queued, a last checkpoint and a mark, and joins the threads.
-    pub fn close(mut self) -> Result<()> {
+    /// Finishes and lets go of the files.
+    pub fn close(self) -> Result<()> {
+        self.finish()
+    }
+
+    /// Writes everything that is queued, a last checkpoint and a mark, and joins the threads. Reads
+    /// go on.
+    pub fn finish(&self) -> Result<()> {
         self.stop();
         self.shared.inbox.lock().failure.as_ref().map_or(Ok(()), |failure| Err(failure.error()))
     }
 
-    fn stop(&mut self) {
+    fn stop(&self) {
         {
             self.shared.inbox.lock().closing = true;
             self.shared.closing.store(true, Ordering::Release);
             self.shared.changed.notify_all();
         }
         self.shared.call_keeper(|_| ());
-        for thread in self.threads.drain(..) {
+        for thread in std::mem::take(&mut *self.threads.lock()) {
             if thread.join().is_err() {
                 // Its panic has been printed; waiters were answered Closed when it unwound.
                 self.shared.fail("a thread of the engine panicked".to_owned());
@@ -204,24 +268,75 @@ impl Drop for Engine {
 
 impl Shared {
     fn write(&self, records: Vec<Record>) -> Result<Durable> {
-        let (queued, durable) = Queued::new(self.store, records, None)?;
+        let mut queued = Queued::new(self.store, records, None)?;
+        let durable = queued.durable();
         let mut inbox = self.inbox.lock();
-        inbox.check_open()?;
-        inbox.check_versions(&queued.records)?;
-        if inbox.bytes + queued.bytes > self.options.queued_bytes_max && inbox.bytes > 0 {
-            let text = format!("{} bytes wait to be written", inbox.bytes);
-            return Err(Error::new(Kind::Busy, text));
-        }
-        let taken = self.state.lock().live_bytes + inbox.bytes;
-        let limit = self.live_bytes_max(queued.is_delete());
-        if taken + queued.bytes > limit {
-            let free = limit.saturating_sub(taken);
-            let text = format!("a write of {} bytes, {free} are free", queued.bytes);
-            return Err(Error::new(Kind::OutOfMemory, text).with_detail(free));
-        }
+        self.admit(&inbox, queued.bytes, queued.is_delete())?;
+        self.check_versions(&inbox, &queued)?;
         inbox.queue(queued);
         self.changed.notify_all();
         Ok(durable)
+    }
+
+    fn submit(&self, records: Vec<Record>, reserved: u64) -> u64 {
+        let queued = Queued::new(self.store, records, None);
+        let mut inbox = self.inbox.lock();
+        inbox.reserved -= reserved;
+        let queued = queued.and_then(|queued| {
+            self.check_versions(&inbox, &queued)?;
+            inbox.check_open().map(|()| queued)
+        });
+        match queued {
+            Ok(queued) => {
+                let position = inbox.queue(queued);
+                self.changed.notify_all();
+                position
+            }
+            Err(error) => {
+                inbox.submitted += 1;
+                let position = inbox.submitted;
+                self.halt(&mut inbox, position, error);
+                position
+            }
+        }
+    }
+
+    /// Whether a write may be queued.
+    fn admit(&self, inbox: &Inbox, bytes: u64, is_delete: bool) -> Result<()> {
+        inbox.check_open()?;
+        let waiting = inbox.bytes + inbox.reserved;
+        if waiting + bytes > self.options.queued_bytes_max && waiting > 0 {
+            let text = format!("{waiting} bytes wait to be written");
+            return Err(Error::new(Kind::Busy, text));
+        }
+        let taken = self.state.lock().live_bytes + waiting;
+        let limit = self.live_bytes_max(is_delete);
+        if taken + bytes > limit {
+            let free = limit.saturating_sub(taken);
+            let text = format!("a write of {bytes} bytes, {free} are free");
+            return Err(Error::new(Kind::OutOfMemory, text).with_detail(free));
+        }
+        Ok(())
+    }
+
+    /// Without syncs nothing is read back after a restart, and the order within a slot is free.
+    fn check_versions(&self, inbox: &Inbox, queued: &Queued) -> Result<()> {
+        if self.options.durable { inbox.check_versions(&queued.records) } else { Ok(()) }
+    }
+
+    /// From `first` on every write is lost, because of `why`; none is taken until the owner has
+    /// taken note.
+    fn halt(&self, inbox: &mut Inbox, first: u64, why: Error) {
+        for queued in std::mem::take(&mut inbox.writes) {
+            inbox.settle(&queued);
+            if let Some(done) = queued.done {
+                // Nobody may wait for the answer.
+                let _ = done.send(Err(again(&why)));
+            }
+        }
+        self.progress.lose(first, inbox.submitted, &why);
+        inbox.halted = Some(why);
+        self.changed.notify_all();
     }
 
     /// What may be live: the rest of the capacity is for the index, for the segment that is written
@@ -263,8 +378,7 @@ impl Shared {
             checkpoints: get(&counters.checkpoints),
             compactions: get(&counters.compactions),
             moved_bytes: get(&counters.moved_bytes),
-            hits: get(&counters.hits),
-            misses: get(&counters.misses),
+            reads: get(&counters.reads),
             pause_us_max: get(&counters.pause_us_max),
             commit_us_max: get(&counters.commit_us_max),
         })

@@ -11,7 +11,7 @@ pub struct Options {
     pub capacity: u64,
     /// Bytes of a segment; at most a 16th of the capacity. A longer write has one of its own.
     pub segment_bytes: u64,
-    /// Memory for hot values and entries of the index.
+    /// Memory for hot entries of the index.
     pub hot_bytes: usize,
     /// Memory for pages of the index.
     pub index_cache_bytes: usize,
@@ -36,7 +36,7 @@ impl Default for Options {
         Self {
             capacity: 64 << 30,
             segment_bytes: 256 << 20,
-            hot_bytes: 64 << 20,
+            hot_bytes: 16 << 20,
             index_cache_bytes: 64 << 20,
             checkpoint_rows: 128 << 10,
             checkpoint_bytes: 256 << 20,
@@ -114,10 +114,8 @@ pub struct Stats {
     pub compactions: u64,
     /// Bytes that compaction wrote.
     pub moved_bytes: u64,
-    /// Reads answered from memory.
-    pub hits: u64,
-    /// Reads of the disk.
-    pub misses: u64,
+    /// Reads of segments.
+    pub reads: u64,
     /// The longest time that writers waited for room, a checkpoint or a new segment.
     pub pause_us_max: u64,
     /// The longest time from taking a group to acknowledging it.

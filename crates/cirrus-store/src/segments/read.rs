@@ -16,6 +16,7 @@ use crate::key::{Key, SLOTS, Version};
 use crate::segments::disk::DiskFile;
 use crate::segments::entry::{Entry, Row};
 use crate::segments::log::segment_name;
+use crate::segments::queue::QueueHead;
 use crate::segments::record::{Head, RecordKind, check_front, split};
 use crate::segments::state::Known;
 use crate::segments::{Engine, Shared, damaged, row_of};
@@ -33,11 +34,11 @@ pub struct Found {
     pub kind: RecordKind,
     /// The version of its put.
     pub version: Version,
-    /// The epoch of its put.
-    pub epoch: u32,
     /// When it ends, in milliseconds since 1970-01-01 UTC; 0 never. The engine does not look at
     /// it: an object that has ended is there until it is deleted.
     pub expires_at: u64,
+    /// When it was written, in milliseconds since 1970-01-01 UTC, as its writer said.
+    pub modified_at: u64,
     /// The value's length.
     pub size: u64,
     /// The value; empty for a stat.
@@ -55,16 +56,6 @@ pub struct Range {
     pub offset: u64,
 }
 
-/// What the next write of a key will find.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Latest {
-    /// The object, if there is one.
-    pub found: Option<Found>,
-    /// Whether that is not durable yet, so that nobody may be told before a write that is queued
-    /// now has been acknowledged.
-    pub is_pending: bool,
-}
-
 /// An object's name in a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
@@ -78,6 +69,8 @@ pub struct Name {
     pub size: u64,
     /// When it ends; 0 never.
     pub expires_at: u64,
+    /// When it was written.
+    pub modified_at: u64,
 }
 
 /// Names in the order of (slot, hash).
@@ -100,6 +93,11 @@ impl Engine {
         self.shared.read(&Row::item(self.shared.store, key.as_bytes(), item))
     }
 
+    /// The items of a queue that has this head; `None` when one of them has gone meanwhile.
+    pub fn read_items(&self, key: &Key, head: &QueueHead) -> Result<Option<Vec<Found>>> {
+        (head.first..head.end).map(|item| self.read_item(key, item)).collect()
+    }
+
     /// What is known of the object without reading its value.
     pub fn stat(&self, key: &Key) -> Result<Option<Found>> {
         let entry = self.shared.entry(&row_of(self.shared.store, key))?;
@@ -113,12 +111,6 @@ impl Engine {
         self.shared.read_range(&row_of(self.shared.store, key), offset, len)
     }
 
-    /// What the next write of the key will find, writes that are not durable yet included. For
-    /// conditions and sums only; see [`Latest::is_pending`].
-    pub fn latest(&self, key: &Key) -> Result<Latest> {
-        self.shared.latest(&row_of(self.shared.store, key))
-    }
-
     /// Names with `prefix` from `cursor` (slot, hash) on, at least `limit` unless they end or too
     /// many others lie between. A name that is there for the whole scan comes exactly once.
     pub fn scan(&self, prefix: &[u8], cursor: (u16, u64), limit: usize) -> Result<Page> {
@@ -130,18 +122,12 @@ fn found(entry: &Entry, value: Bytes, sums: Sums) -> Found {
     Found {
         kind: entry.kind,
         version: Version(entry.version),
-        epoch: entry.epoch,
         expires_at: entry.expires_at,
+        modified_at: entry.modified_at,
         size: u64::from(entry.value_len),
         value,
         sums,
     }
-}
-
-/// Where a row's value is.
-enum Source {
-    Memory(Entry, Bytes, Sums),
-    Disk(Entry, Arc<dyn DiskFile>, u64),
 }
 
 impl Shared {
@@ -149,32 +135,30 @@ impl Shared {
     pub(super) fn entry(&self, row: &Row) -> Result<Option<Entry>> {
         let known = self.state.lock().known(row);
         match known {
-            Known::Yes(entry, _) => Ok(entry),
+            Known::Yes(entry) => Ok(entry),
             Known::No => self.index.get(row),
         }
     }
 
-    fn source(&self, row: &Row) -> Result<Option<Source>> {
+    /// Where the row's value lies.
+    fn source(&self, row: &Row) -> Result<Option<(Entry, Arc<dyn DiskFile>)>> {
         for _ in 0..LOOKS_MAX {
             let (known, generation) = {
                 let mut state = self.state.lock();
                 (state.known(row), state.generation)
             };
-            let (entry, value) = match known {
-                Known::Yes(entry, value) => (entry, value),
-                Known::No => (self.index.get(row)?, None),
+            let entry = match known {
+                Known::Yes(entry) => entry,
+                Known::No => self.index.get(row)?,
             };
             let Some(entry) = entry.filter(|entry| !entry.kind.is_delete()) else {
                 return Ok(None);
             };
-            if let Some((value, sums)) = value {
-                self.counters.hits.fetch_add(1, Ordering::Relaxed);
-                return Ok(Some(Source::Memory(entry, value, sums)));
-            }
-            let state = self.state.lock();
+            let mut state = self.state.lock();
             if let Some(segment) = state.segments.get(&entry.place.segment) {
                 let file = Arc::clone(&segment.file);
-                return Ok(Some(Source::Disk(entry, file, generation)));
+                state.keep(row, entry, generation);
+                return Ok(Some((entry, file)));
             }
             // Compaction moved it between the two looks.
         }
@@ -182,36 +166,23 @@ impl Shared {
     }
 
     pub(super) fn read(&self, row: &Row) -> Result<Option<Found>> {
-        let Some(source) = self.source(row)? else { return Ok(None) };
-        let (entry, file, generation) = match source {
-            Source::Memory(entry, value, sums) => return Ok(Some(found(&entry, value, sums))),
-            Source::Disk(entry, file, generation) => (entry, file, generation),
-        };
-        self.counters.misses.fetch_add(1, Ordering::Relaxed);
+        let Some((entry, file)) = self.source(row)? else { return Ok(None) };
+        self.counters.reads.fetch_add(1, Ordering::Relaxed);
         let bytes = usize::try_from(entry.record_bytes()).unwrap_or(usize::MAX);
         let record = read_bytes(&*file, &entry, 0, bytes)?;
         let place = (entry.place.segment, entry.place.offset);
         let head = self.head(row, &entry, &record)?;
         let whole = split(place, &head, &record).map_err(|flaw| damaged(entry.place, &flaw.0))?;
         let (_, sums, value) = whole;
-        self.state.lock().keep(row, entry, Some((value.clone(), sums.clone())), generation);
         Ok(Some(found(&entry, value, sums)))
     }
 
     fn read_range(&self, row: &Row, offset: u64, len: u64) -> Result<Option<Range>> {
-        let Some(source) = self.source(row)? else { return Ok(None) };
-        let entry = match &source {
-            Source::Memory(entry, ..) | Source::Disk(entry, ..) => *entry,
-        };
+        let Some((entry, file)) = self.source(row)? else { return Ok(None) };
         let start = usize::try_from(offset.min(u64::from(entry.value_len))).unwrap_or(0);
         let left = entry.value_len as usize - start;
         let len = left.min(usize::try_from(len).unwrap_or(usize::MAX));
-        let (value, sums) = match source {
-            Source::Memory(_, value, sums) => {
-                (value.slice(start..start + len), sums.slice(&value, start, len)?)
-            }
-            Source::Disk(entry, file, _) => self.read_blocks(row, &entry, &*file, start, len)?,
-        };
+        let (value, sums) = self.read_blocks(row, &entry, &*file, start, len)?;
         Ok(Some(Range { found: found(&entry, value, sums), offset: start as u64 }))
     }
 
@@ -224,7 +195,7 @@ impl Shared {
         start: usize,
         len: usize,
     ) -> Result<(Bytes, Sums)> {
-        self.counters.misses.fetch_add(1, Ordering::Relaxed);
+        self.counters.reads.fetch_add(1, Ordering::Relaxed);
         let front_bytes = crate::segments::record::HEADER_BYTES
             + usize::from(entry.key_len)
             + crate::segments::record::table_bytes(entry.value_len);
@@ -262,22 +233,6 @@ impl Shared {
         }
     }
 
-    pub(super) fn latest(&self, row: &Row) -> Result<Latest> {
-        if let Some(record) = self.inbox.lock().pending.get(row) {
-            let found = (!record.kind.is_delete()).then(|| Found {
-                kind: record.kind,
-                version: Version(record.version),
-                epoch: record.epoch,
-                expires_at: record.expires_at,
-                size: record.value.len() as u64,
-                value: record.value.clone(),
-                sums: record.sums.clone(),
-            });
-            return Ok(Latest { found, is_pending: true });
-        }
-        Ok(Latest { found: self.read(row)?, is_pending: false })
-    }
-
     fn scan(&self, prefix: &[u8], cursor: (u16, u64), limit: usize) -> Result<Page> {
         let (mut names, mut from) = (Vec::new(), Row::from_cursor(cursor));
         let mut place: Option<(u16, u64)> = None;
@@ -298,6 +253,7 @@ impl Shared {
                         version: Version(entry.version),
                         size: u64::from(entry.value_len),
                         expires_at: entry.expires_at,
+                        modified_at: entry.modified_at,
                     });
                 }
             }

@@ -15,6 +15,8 @@ pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
 pub(super) const RECORDS_AT: u64 = SEGMENT_HEADER_BYTES as u64;
 /// Bytes of a record's header.
 pub(super) const HEADER_BYTES: usize = 56;
+/// Where a record's header has its crc32c.
+const SUM_AT: usize = 12;
 /// Where records begin: multiples of this.
 pub(super) const ALIGN: u64 = 8;
 /// The longest value.
@@ -94,9 +96,9 @@ pub(super) struct Head {
     pub(super) more: bool,
     pub(super) key_len: u16,
     pub(super) value_len: u32,
-    pub(super) epoch: u32,
     pub(super) version: u64,
     pub(super) expires_at: u64,
+    pub(super) modified_at: u64,
     pub(super) item: u64,
     /// How far this segment was synced when the record was written.
     pub(super) synced: u64,
@@ -142,18 +144,16 @@ impl Head {
         out.put_u8(if self.more { MORE } else { 0 });
         out.put_u16_le(self.key_len);
         out.put_u32_le(self.value_len);
-        out.put_u32_le(self.epoch);
+        out.put_u32_le(0);
         out.put_u64_le(self.version);
         out.put_u64_le(self.expires_at);
         out.put_u64_le(self.item);
         out.put_u64_le(self.synced);
-        out.put_u32_le(0);
-        let sum_at = out.len();
-        out.put_u32_le(0);
+        out.put_u64_le(self.modified_at);
         out.put_slice(key);
         sums.put_table(out);
         let sum = front_sum(place, &out[start..]);
-        out[sum_at..sum_at + 4].copy_from_slice(&sum.to_le_bytes());
+        out[start + SUM_AT..start + SUM_AT + 4].copy_from_slice(&sum.to_le_bytes());
     }
 
     /// The header in the first [`HEADER_BYTES`], its limits checked and its crc32c not yet.
@@ -185,18 +185,18 @@ impl Head {
             more: flags & MORE != 0,
             key_len,
             value_len,
-            epoch: u32_at(12),
             version: u64_at(16),
             expires_at: u64_at(24),
             item: u64_at(32),
             synced: u64_at(40),
+            modified_at: u64_at(48),
         })
     }
 }
 
 /// Checks header, key and table of the record at `place`.
 pub(super) fn check_front(place: (u32, u64), front: &[u8]) -> Result<(), Flaw> {
-    let stored = u32::from_le_bytes(four(front, HEADER_BYTES - 4));
+    let stored = u32::from_le_bytes(four(front, SUM_AT));
     let actual = front_sum(place, front);
     match stored == actual {
         true => Ok(()),
@@ -206,12 +206,8 @@ pub(super) fn check_front(place: (u32, u64), front: &[u8]) -> Result<(), Flaw> {
 
 /// The place is a part of the sum, so that a record that was written elsewhere is none here.
 fn front_sum((segment, offset): (u32, u64), front: &[u8]) -> u32 {
-    let parts = [
-        &segment.to_le_bytes()[..],
-        &offset.to_le_bytes(),
-        &front[..HEADER_BYTES - 4],
-        &front[HEADER_BYTES..],
-    ];
+    let parts =
+        [&segment.to_le_bytes()[..], &offset.to_le_bytes(), &front[..SUM_AT], &front[SUM_AT + 4..]];
     crc32c(parts)
 }
 

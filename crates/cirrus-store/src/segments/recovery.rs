@@ -23,6 +23,7 @@ use crate::segments::index::{Checkpoint, INDEX, Index, Usage};
 use crate::segments::keeper::{Wanted, stop_error};
 use crate::segments::log::{Log, UNFINISHED, segment_id, segment_name};
 use crate::segments::options::{Bug, Options};
+use crate::segments::progress::Teller;
 use crate::segments::record::{
     RECORDS_AT, RecordKind, SEGMENT_HEADER_BYTES, SegmentHeader, merge_slots,
 };
@@ -73,6 +74,7 @@ pub(super) fn recover(disk: Arc<dyn Disk>, options: Options) -> Result<(Shared, 
         keeper_called: Condvar::new(),
         closing: AtomicBool::new(false),
         counters,
+        progress: Teller::new(),
     };
     Ok((shared, log))
 }
@@ -310,7 +312,7 @@ impl Replay<'_> {
                         Some(entry) => entry,
                         None => self.index.get(&row)?,
                     };
-                    state.apply(row, &step.key, &step.head, place, old, None);
+                    state.apply(row, &step.key, &step.head, place, old);
                 }
             }
         }

@@ -7,9 +7,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::checksum::Sums;
 use crate::key::{SLOTS, Slot};
 use crate::segments::disk::DiskFile;
 use crate::segments::entry::{Entry, Place, Row};
@@ -50,7 +47,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) enum Known {
     /// Everything.
-    Yes(Option<Entry>, Option<(Bytes, Sums)>),
+    Yes(Option<Entry>),
     /// Nothing: the index knows.
     No,
 }
@@ -74,11 +71,11 @@ impl State {
     }
 
     pub(super) fn known(&mut self, row: &Row) -> Known {
-        if let Some((entry, value)) = self.hot.get(row) {
-            return Known::Yes(Some(entry), value);
+        if let Some(entry) = self.hot.get(row) {
+            return Known::Yes(Some(entry));
         }
         match self.changed(row) {
-            Some(entry) => Known::Yes(entry, None),
+            Some(entry) => Known::Yes(entry),
             None => Known::No,
         }
     }
@@ -91,19 +88,13 @@ impl State {
 
     /// Keeps what a reader found, unless it has changed since: `generation` is from before the
     /// reader asked the index.
-    pub(super) fn keep(
-        &mut self,
-        row: &Row,
-        entry: Entry,
-        value: Option<(Bytes, Sums)>,
-        generation: u64,
-    ) {
+    pub(super) fn keep(&mut self, row: &Row, entry: Entry, generation: u64) {
         let is_newest = match self.changed(row) {
             Some(newest) => newest == Some(entry),
             None => generation == self.generation,
         };
         if is_newest {
-            self.hot.insert(row, entry, value);
+            self.hot.insert(row, entry);
         }
     }
 
@@ -116,7 +107,6 @@ impl State {
         head: &Head,
         place: Place,
         old: Option<Entry>,
-        value: Option<(Bytes, Sums)>,
     ) -> bool {
         let slot = &mut self.slots[usize::from(Slot::of(key).number())];
         *slot = (*slot).max(head.version);
@@ -138,10 +128,9 @@ impl State {
             }
         }
         let moved = old.is_some_and(|old| old.version == entry.version && old.kind == entry.kind);
-        match (moved, entry.kind.is_delete(), value) {
-            (true, _, _) => self.hot.relocate(&row, entry),
-            (false, false, value @ Some(_)) => self.hot.insert(&row, entry, value),
-            (false, _, _) => self.hot.remove(&row),
+        match moved {
+            true => self.hot.relocate(&row, entry),
+            false => self.hot.remove(&row),
         }
         self.active.insert(row, Some(entry));
         true

@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::segments::Shared;
 use crate::segments::entry::{Entry, Place};
-use crate::segments::inbox::{Inbox, Queued, closed};
+use crate::segments::inbox::{Inbox, Queued, again, closed};
 use crate::segments::index::Usage;
 use crate::segments::log::{Group, Log};
 use crate::segments::options::Bug;
@@ -55,9 +55,11 @@ impl Shared {
         loop {
             if let Some(failure) = inbox.failure.clone() {
                 self.refuse_all(&mut inbox, &|| failure.error());
-                if inbox.closing {
-                    return None;
-                }
+            }
+            // Moves need no order, but the same disk.
+            if let Some(error) = &inbox.halted {
+                let error = again(error);
+                Self::refuse_moves(&mut inbox, &|| again(&error));
             }
             let moves = std::mem::take(&mut inbox.moves);
             let mut group: Vec<Queued> = moves.into();
@@ -83,26 +85,27 @@ impl Shared {
         let max = GROUP_BYTES_MAX.min(self.options.segment_bytes / 2);
         let mut bytes: u64 = group.iter().map(|queued| queued.bytes).sum();
         while let Some(next) = inbox.writes.front() {
-            let is_first = bytes == 0;
-            if !is_first && (bytes + next.bytes > max || group.len() >= GROUP_WRITES_MAX) {
+            let (is_first, wanted, position) = (bytes == 0, bytes + next.bytes, next.position);
+            if !is_first && (wanted > max || group.len() >= GROUP_WRITES_MAX) {
                 return true;
             }
-            if !self.has_room(bytes + next.bytes) {
+            if !self.has_room(wanted) {
                 let is_stuck = inbox.is_stuck || !self.options.background;
                 if !is_stuck {
                     self.call_keeper(|wanted| wanted.room = true);
                     return false;
                 }
                 inbox.is_stuck = false;
-                let Some(queued) = inbox.writes.pop_front() else { return true };
-                inbox.settle(&queued);
+                if !group.is_empty() {
+                    return true;
+                }
+                let Some(first) = position else { return true };
                 let text = "no room until compaction has made some";
-                // Nobody may wait for the answer.
-                let _ = queued.done.send(Err(Error::new(Kind::OutOfMemory, text)));
-                continue;
+                self.halt(inbox, first, Error::new(Kind::OutOfMemory, text));
+                return true;
             }
             let Some(queued) = inbox.writes.pop_front() else { return true };
-            bytes += queued.bytes;
+            bytes = wanted;
             group.push(queued);
         }
         true
@@ -223,10 +226,7 @@ impl Shared {
             let mut state = self.state.lock();
             let zipped = queued.records.iter().zip(&queued.rows).zip(olds);
             for (((record, row), old), (place, head)) in zipped.zip(places.by_ref()) {
-                let value =
-                    (!record.kind.is_delete()).then(|| (record.value.clone(), record.sums.clone()));
-                let key = record.key.as_bytes();
-                state.apply(row.clone(), key, head, *place, old, value);
+                state.apply(row.clone(), record.key.as_bytes(), head, *place, old);
                 let end = Place { segment, offset: place.offset + head.record_bytes() };
                 state.advance(end);
             }
@@ -242,37 +242,46 @@ impl Shared {
     }
 
     fn answer(&self, group: Vec<Queued>, result: Result<()>) {
-        let mut inbox = self.inbox.lock();
-        for queued in &group {
-            inbox.settle(queued);
+        let mut positions = group.iter().filter_map(|queued| queued.position);
+        let (first, last) = (positions.next(), positions.next_back());
+        {
+            let mut inbox = self.inbox.lock();
+            for queued in &group {
+                inbox.settle(queued);
+            }
+            match (first, &result) {
+                (Some(first), Ok(())) => self.progress.settle(last.unwrap_or(first)),
+                (Some(first), Err(error)) => self.halt(&mut inbox, first, again(error)),
+                (None, _) => {}
+            }
         }
-        drop(inbox);
-        let failure = result.err();
         for queued in group {
-            let answer = match &failure {
-                None => {
-                    if queued.from.is_none() {
-                        self.counters.writes.fetch_add(1, Ordering::Relaxed);
-                        let records = queued.records.len() as u64;
-                        self.counters.records.fetch_add(records, Ordering::Relaxed);
-                    }
-                    Ok(())
-                }
-                Some(error) => {
-                    Err(Error::new(error.kind(), error.to_string()).with_detail(error.detail()))
-                }
-            };
-            // Nobody may wait for the answer.
-            let _ = queued.done.send(answer);
+            if result.is_ok() && queued.position.is_some() {
+                self.counters.writes.fetch_add(1, Ordering::Relaxed);
+                let records = queued.records.len() as u64;
+                self.counters.records.fetch_add(records, Ordering::Relaxed);
+            }
+            let answer = result.as_ref().map(|()| ()).map_err(again);
+            if let Some(done) = queued.done {
+                // Nobody may wait for the answer.
+                let _ = done.send(answer);
+            }
         }
     }
 
     fn refuse_all(&self, inbox: &mut Inbox, why: &dyn Fn() -> Error) {
-        let writes = std::mem::take(&mut inbox.writes);
-        let moves = std::mem::take(&mut inbox.moves);
-        for queued in writes.into_iter().chain(moves) {
-            inbox.settle(&queued);
-            let _ = queued.done.send(Err(why()));
+        if let Some(first) = inbox.writes.front().and_then(|queued| queued.position) {
+            self.halt(inbox, first, why());
+        }
+        Self::refuse_moves(inbox, why);
+    }
+
+    fn refuse_moves(inbox: &mut Inbox, why: &dyn Fn() -> Error) {
+        for queued in std::mem::take(&mut inbox.moves) {
+            if let Some(done) = queued.done {
+                // Nobody may wait for the answer.
+                let _ = done.send(Err(why()));
+            }
         }
     }
 

@@ -15,6 +15,9 @@ use tracing::debug;
 
 use crate::checksum::Sums;
 use crate::error::{Error, Kind};
+use crate::key::Key;
+use crate::server::disk::Pin;
+use crate::server::keyspace::{AHEAD_MAX, Seen};
 use crate::server::memory::Owed;
 use crate::server::node::{Admitted, Node, Paid, Parked, unix_ms};
 use crate::server::session::Session;
@@ -45,6 +48,9 @@ pub(super) struct Connection {
     writer: FrameWriter<LinkWriter>,
     /// What the replies in `writer` hold.
     owed: Owed,
+    /// What they must wait for, on a node with a disk, and to which requests they are.
+    seen: Seen,
+    unsent: Vec<u64>,
     /// Requests whose answer comes later; they end with the connection.
     waits: JoinSet<(u64, Reply)>,
 }
@@ -72,8 +78,9 @@ impl Connection {
         within(HELLO_TIMEOUT, writer.flush()).await?;
         let session = welcome
             .map_err(|kind| Error::new(kind, format!("a client was turned away: {kind:?}")))?;
-        let (owed, waits) = (Owed::default(), JoinSet::new());
-        Ok(Self { node, session, reader, writer, owed, waits })
+        let (owed, seen, unsent, waits) =
+            (Owed::default(), Seen::default(), Vec::new(), JoinSet::new());
+        Ok(Self { node, session, reader, writer, owed, seen, unsent, waits })
     }
 
     /// Answers until the client leaves, breaks the protocol, or `cancel` is called.
@@ -93,7 +100,7 @@ impl Connection {
         loop {
             let mut requests = 0;
             loop {
-                self.node.look_ahead(requests, self.reader.keys_ahead());
+                self.look_ahead(requests).await?;
                 let Some(head) = self.reader.buffered_head()? else { break };
                 requests += 1;
                 frame_began = None;
@@ -123,21 +130,43 @@ impl Connection {
         }
     }
 
+    async fn look_ahead(&mut self, answered: u64) -> Result<()> {
+        self.node.look_ahead(answered, self.reader.keys_ahead());
+        if self.node.has_disk() && answered.is_multiple_of(AHEAD_MAX as u64) {
+            let cold = self.node.cold(self.reader.keys_ahead().take(AHEAD_MAX));
+            drop(self.bring(cold).await?);
+        }
+        Ok(())
+    }
+
+    async fn bring(&mut self, cold: Vec<Key>) -> Result<Vec<Pin>> {
+        if cold.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.flush().await?;
+        Ok(self.node.bring(cold).await)
+    }
+
     async fn request(&mut self, head: Head) -> Result<()> {
         let request_id = head.request_id;
         let patience = transfer_timeout(head.tail_bytes());
+        if self.node.has_disk() {
+            self.node.room(head.tail_bytes()).await;
+        }
         match self.node.admit(&head) {
             Ok(Admitted::Large(mut filling)) => {
                 let tail = self.reader.tail_into(&head, filling.bytes_mut());
                 let sums = within(patience, tail).await?;
                 let large = filling.finish(sums);
                 let (payload, sums) = (large.bytes().clone(), large.sums().clone());
-                self.execute(request_id, head, payload, sums, Paid::Large(large));
+                let part = Part::of(head, payload, sums);
+                self.execute(request_id, part, Paid::Large(large)).await?;
             }
             Ok(Admitted::Small(paid)) => {
                 let tail = self.reader.tail_in_place(&head);
                 let (payload, sums) = within(patience, tail).await?;
-                self.execute(request_id, head, payload, sums, Paid::Transit(paid));
+                let part = Part::of(head, payload, sums);
+                self.execute(request_id, part, Paid::Transit(paid)).await?;
             }
             Err(fault) => {
                 within(patience, self.reader.discard(&head)).await?;
@@ -153,15 +182,30 @@ impl Connection {
     }
 
     async fn flush(&mut self) -> Result<()> {
+        if let Err(fault) = self.node.settled(self.seen.take()).await {
+            // What they would say did not happen.
+            self.writer.discard();
+            for request_id in std::mem::take(&mut self.unsent) {
+                self.answer(request_id, &fault.into());
+            }
+        }
+        self.unsent.clear();
         within(transfer_timeout(self.writer.queued_bytes()), self.writer.flush()).await?;
         self.owed = Owed::default();
         Ok(())
     }
 
-    fn execute(&mut self, request_id: u64, head: Head, payload: Bytes, sums: Sums, paid: Paid) {
-        let request = match Request::from_part(Part::of(head, payload, sums)) {
+    async fn execute(&mut self, request_id: u64, part: Part, paid: Paid) -> Result<()> {
+        let request = match Request::from_part(part) {
             Ok(request) => request,
-            Err(error) => return self.answer(request_id, &Fault::from(&error).into()),
+            Err(error) => {
+                self.answer(request_id, &Fault::from(&error).into());
+                return Ok(());
+            }
+        };
+        let _held = match self.node.has_disk() {
+            true => self.bring(self.node.cold_of(&request)).await?,
+            false => Vec::new(),
         };
         let (node, writer) = (&self.node, &mut self.writer);
         if matches!(request, Request::Get { .. }) {
@@ -169,18 +213,27 @@ impl Connection {
             let copy = |whole: WholeValue<'_>| {
                 writer.push_bytes(|bytes| whole.put(request_id, epoch, bytes));
             };
-            if let Some(reply) = node.get_to(request, copy) {
-                self.answer(request_id, &reply);
+            match node.get_to(request, &self.seen, copy) {
+                Some(reply) => self.answer(request_id, &reply),
+                None => self.note_unsent(request_id),
             }
-            return;
+            return Ok(());
         }
-        match node.execute(&self.session, request, paid, &mut self.owed) {
+        match node.execute(&self.session, request, paid, &self.seen, &mut self.owed) {
             Ok(reply) => self.answer(request_id, &reply),
             Err(parked) => self.park(request_id, parked),
+        }
+        Ok(())
+    }
+
+    fn note_unsent(&mut self, request_id: u64) {
+        if self.node.has_disk() {
+            self.unsent.push(request_id);
         }
     }
 
     fn answer(&mut self, request_id: u64, reply: &Reply) {
+        self.note_unsent(request_id);
         let epoch = self.node.epoch();
         let mut is_short = false;
         self.writer.push_bytes(|bytes| is_short = reply.put_short(request_id, epoch, bytes));
@@ -204,8 +257,12 @@ async fn await_answer(node: &Node, mut parked: Parked) -> Reply {
         loop {
             // A signal that was dropped says as much as one that came: look again.
             let _ = parked.signal.await;
-            match node.wait(parked.key, parked.newer_than, parked.timeout_ms) {
-                Ok(reply) => return reply,
+            let seen = Seen::default();
+            match node.wait(parked.key, parked.newer_than, parked.timeout_ms, &seen) {
+                Ok(reply) => match node.settled(seen.take()).await {
+                    Ok(()) => return reply,
+                    Err(fault) => return fault.into(),
+                },
                 Err(again) => parked = again,
             }
         }

@@ -6,6 +6,7 @@
 
 mod arena;
 mod connection;
+mod disk;
 mod keyspace;
 mod loops;
 mod memory;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::error::{Error, Kind, Result};
+use crate::segments::Engine;
 use crate::server::connection::{Connection, HELLO_TIMEOUT};
 use crate::server::loops::{Loops, Serve};
 use crate::server::node::Node;
@@ -62,6 +64,10 @@ pub struct NodeOptions {
     pub cluster: bool,
     /// The name of this life; by default the time of its start.
     pub incarnation: Option<u64>,
+    /// The disk behind the node's memory: with a durable engine it is a storage node, whose writes
+    /// are answered when they are on the disk; with one that is not, a memory node that puts on the
+    /// disk what does not fit into its capacity. Default none.
+    pub engine: Option<Arc<Engine>>,
 }
 
 impl NodeOptions {
@@ -77,11 +83,12 @@ impl NodeOptions {
             sweep_interval: Duration::from_secs(1),
             cluster: false,
             incarnation: None,
+            engine: None,
         }
     }
 }
 
-/// A memory node: it holds objects in this process's memory and forgets them when it ends.
+/// A node: it holds objects in this process's memory, and on a disk if it was given one.
 #[derive(Debug)]
 pub struct Server {
     node: Arc<Node>,
@@ -99,15 +106,19 @@ impl Server {
             let text = "cannot reserve addresses for the node's memory; lower its capacity";
             Error::new(Kind::OutOfMemory, text).with_source(error)
         })?;
+        node.keyspace.open()?;
         Ok(Self { node: Arc::new(node), listener: Listener::Tcp(listener) })
     }
 
     /// A node that is reached through `listener`.
     ///
     /// # Panics
-    /// When the addresses for its memory cannot be reserved; [`Server::bind`] returns an error.
+    /// When the addresses for its memory cannot be reserved, or its disk cannot be read;
+    /// [`Server::bind`] returns an error.
     pub fn on(listener: Listener, options: NodeOptions) -> Self {
-        Self { node: Arc::new(Node::new(options).expect("addresses for its memory")), listener }
+        let node = Node::new(options).expect("addresses for its memory");
+        node.keyspace.open().expect("names from the disk");
+        Self { node: Arc::new(node), listener }
     }
 
     /// Where it listens; `None` in a simulated network.
@@ -120,8 +131,8 @@ impl Server {
         NodeHandle(self.node.clone())
     }
 
-    /// Serves until `cancel` is called; then closes every connection and returns. An error means
-    /// that it could not begin.
+    /// Serves until `cancel` is called; then closes every connection, and its disk, and returns. An
+    /// error means that it could not begin, or that the disk could not be closed.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<()> {
         // A simulated network lives in the caller's runtime, whose time it shares.
         let threads = match self.listener {
@@ -146,11 +157,15 @@ impl Server {
                 },
                 () = loops.ended() => {}
                 _ = sweep.tick() => self.node.sweep(),
+                () = self.node.mended() => {}
                 () = cancel.cancelled() => break,
             }
         }
         loops.join().await;
-        Ok(())
+        match &self.node.options.engine {
+            Some(engine) => engine.finish(),
+            None => Ok(()),
+        }
     }
 }
 

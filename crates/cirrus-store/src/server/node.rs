@@ -23,7 +23,8 @@ use crate::error::Kind;
 use crate::key::{Key, Version};
 use crate::server::NodeOptions;
 use crate::server::keyspace::{
-    AHEAD_MAX, Contents, Filling, Found, Keyspace, Large, Place, SMALL_BYTES_MAX, Stored, Value,
+    AHEAD_MAX, Contents, Filling, Found, Keyspace, Large, Place, SMALL_BYTES_MAX, Seen, Stored,
+    Turn, Value,
 };
 use crate::server::memory::{Memory, Owed, Reservation};
 use crate::server::operations::{add, check, check_version, pop, push, stat};
@@ -85,7 +86,7 @@ impl Node {
             incarnation,
             sessions: Sessions::default(),
             connections: AtomicU64::new(0),
-            keyspace: Keyspace::new(capacity)?,
+            keyspace: Keyspace::new(capacity, options.engine.clone())?,
             transit: Memory::new((capacity / TRANSIT_SHARE).max(TRANSIT_BYTES_MIN)),
             replies: Memory::new((capacity / REPLIES_SHARE).max(REPLIES_BYTES_MIN)),
             resp: Shared::default(),
@@ -142,7 +143,7 @@ impl Node {
         let write = request.writes_mut().first().map(|write| **write);
         let answer = match (write, request.key()) {
             (Some(write), Some(key)) => {
-                self.write(session, write, key, unix_ms(), |_, _| Err(fault))
+                self.write(session, write, key, unix_ms().into(), |_, _| Err(fault))
             }
             (None, _) | (_, None) => Err(fault),
         };
@@ -157,18 +158,20 @@ impl Node {
         session: &Session,
         request: Request,
         paid: Paid,
+        seen: &Seen,
         owed: &mut Owed,
     ) -> Result<Reply, Parked> {
-        let now_ms = unix_ms();
+        let turn = Turn::new(unix_ms(), seen);
         match request {
             Request::Wait { key, newer_than, timeout_ms } => {
                 self.count();
-                self.wait(key, newer_than, timeout_ms)
+                self.wait(key, newer_than, timeout_ms, seen)
             }
             // `paid`, out of the purse of batches, is held until all items are done.
-            Request::Batch(items) => Ok(self.batch(session, items, now_ms, owed)),
+            Request::Batch(items) => Ok(self.batch(session, items, turn, owed)),
             Request::Scan { prefix, slot, hash, limit } => {
                 self.count();
+                self.see_all(seen);
                 Ok(Reply::Page(self.scan(&prefix, (slot, hash), limit, owed)))
             }
             Request::Ping
@@ -184,7 +187,7 @@ impl Node {
                     Paid::Large(large) => Some(large),
                     Paid::Transit(_) => None,
                 };
-                let reply = self.single(session, request, large, u32::MAX, now_ms);
+                let reply = self.single(session, request, large, u32::MAX, turn);
                 Ok(reply.unwrap_or_else(Reply::from))
             }
         }
@@ -196,8 +199,9 @@ impl Node {
         key: Key,
         newer_than: Version,
         timeout_ms: u32,
+        seen: &Seen,
     ) -> Result<Reply, Parked> {
-        let signal = self.keyspace.at(&key, unix_ms(), |place| {
+        let signal = self.keyspace.at(&key, Turn::new(unix_ms(), seen), |place| {
             if let Err(fault) = place.held() {
                 return Ok(fault.into());
             }
@@ -212,12 +216,18 @@ impl Node {
 
     /// Answers the items in turn. Values beyond the reply's share of memory are deferred, and items
     /// of queues refused: who wants them asks for them one by one.
-    fn batch(&self, session: &Session, items: Vec<Request>, now_ms: u64, owed: &mut Owed) -> Reply {
+    fn batch(
+        &self,
+        session: &Session,
+        items: Vec<Request>,
+        turn: Turn<'_>,
+        owed: &mut Owed,
+    ) -> Reply {
         let mut left = BATCH_REPLY_BYTES_MAX;
         let replies = items.into_iter().map(|item| {
             let is_full = self.replies.free() < SMALL_BYTES_MAX as u64;
             let room = if is_full { 0 } else { left };
-            let reply = self.single(session, item, None, room, now_ms).unwrap_or_else(Reply::from);
+            let reply = self.single(session, item, None, room, turn).unwrap_or_else(Reply::from);
             if let Reply::Value { value, .. } | Reply::Popped { value, .. } = &reply {
                 left -= u32::try_from(value.len()).unwrap_or(u32::MAX).min(left);
                 if value.len() <= SMALL_BYTES_MAX {
@@ -244,47 +254,47 @@ impl Node {
         request: Request,
         large: Option<Large>,
         room: u32,
-        now_ms: u64,
+        turn: Turn<'_>,
     ) -> Result<Reply, Fault> {
         self.count();
         match request {
             Request::Ping => Ok(Reply::Pong),
             Request::Stats => Ok(Reply::Stats(self.stats_json())),
-            Request::Stat { key } => self.keyspace.at(&key, now_ms, |place| {
+            Request::Stat { key } => self.keyspace.at(&key, turn, |place| {
                 place.held()?;
                 place.found().map(|found| stat(&found)).ok_or_else(|| Kind::NotFound.into())
             }),
             Request::Get { .. } => {
-                let reply = self.get(request, room, now_ms, None::<fn(WholeValue<'_>)>)?;
+                let reply = self.get(request, room, turn, None::<fn(WholeValue<'_>)>)?;
                 reply.ok_or_else(|| Kind::Protocol.into())
             }
             Request::Put { key, write, condition, expires_at, value, sums } => {
                 let value = self.value(&value, &sums, large);
-                self.write(session, write, &key, now_ms, |place, epoch| {
+                self.write(session, write, &key, turn, |place, epoch| {
                     check(place, condition)?;
                     let version = place.put(value?, expires_at, epoch)?;
                     Ok(Reply::Written { version })
                 })
             }
             Request::Delete { key, write, condition } => {
-                self.write(session, write, &key, now_ms, |place, epoch| {
+                self.write(session, write, &key, turn, |place, epoch| {
                     let found = place.found().ok_or(Kind::NotFound)?;
                     check_version(found.version, condition)?;
-                    let version = place.remove(epoch).ok_or(Kind::NotFound)?;
+                    let version = place.remove(epoch)?.ok_or(Kind::NotFound)?;
                     Ok(Reply::Deleted { version })
                 })
             }
             Request::Add { key, write, delta } => {
-                self.write(session, write, &key, now_ms, |place, epoch| add(place, delta, epoch))
+                self.write(session, write, &key, turn, |place, epoch| add(place, delta, epoch))
             }
             Request::Push { key, write, queue_bytes_max, value, sums } => {
                 let item = self.value(&value, &sums, large);
-                self.write(session, write, &key, now_ms, |place, epoch| {
+                self.write(session, write, &key, turn, |place, epoch| {
                     push(place, item?, queue_bytes_max, epoch)
                 })
             }
             Request::Pop { key, write } => {
-                self.write(session, write, &key, now_ms, |place, epoch| pop(place, room, epoch))
+                self.write(session, write, &key, turn, |place, epoch| pop(place, room, epoch))
             }
             // None may stand in a batch, and alone they do not come here.
             Request::Batch(_) | Request::Scan { .. } | Request::Wait { .. } => {
@@ -319,10 +329,11 @@ impl Node {
     pub(super) fn get_to(
         &self,
         request: Request,
+        seen: &Seen,
         copy: impl FnOnce(WholeValue<'_>),
     ) -> Option<Reply> {
         self.count();
-        match self.get(request, u32::MAX, unix_ms(), Some(copy)) {
+        match self.get(request, u32::MAX, Turn::new(unix_ms(), seen), Some(copy)) {
             Ok(reply) => reply,
             Err(fault) => Some(fault.into()),
         }
@@ -333,18 +344,21 @@ impl Node {
         &self,
         request: Request,
         room: u32,
-        now_ms: u64,
+        turn: Turn<'_>,
         copy: Option<C>,
     ) -> Result<Option<Reply>, Fault> {
         let Request::Get { key, offset, len, newer_than, inline_bytes_max } = request else {
             return Err(Kind::Protocol.into());
         };
-        let (reply, range) = self.keyspace.at(&key, now_ms, |place| {
+        let (reply, range) = self.keyspace.at(&key, turn, |place| {
             place.held()?;
+            place.warm()?;
             let found = place.found().ok_or(Kind::NotFound)?;
             let Found { version, expires_at, modified_at, .. } = found;
-            let Contents::Value(stored) = found.content else {
-                return Err(Fault::from(Kind::WrongType));
+            let stored = match found.content {
+                Contents::Value(stored) => stored,
+                Contents::Queue(_) => return Err(Fault::from(Kind::WrongType)),
+                Contents::Cold(_) => return Err(Kind::Busy.into()),
             };
             if newer_than >= version {
                 return Ok((Some(Reply::NotModified { version }), 0..0));
@@ -395,10 +409,10 @@ impl Node {
         session: &Session,
         write: Write,
         key: &Key,
-        now_ms: u64,
+        turn: Turn<'_>,
         apply: impl FnOnce(&mut Place<'_>, u32) -> Result<Reply, Fault>,
     ) -> Result<Reply, Fault> {
-        self.keyspace.at(key, now_ms, |place| {
+        self.keyspace.at(key, turn, |place| {
             if let Some(reply) = place.results().find(session.life, write.sequence) {
                 return Ok(reply);
             }
@@ -411,6 +425,7 @@ impl Node {
             if !place.results().may_record(session.life, session.acknowledged()) {
                 return Err(Kind::Busy.into());
             }
+            place.written_by(session.life, write.sequence);
             let answer = apply(place, epoch);
             let is_final = match &answer {
                 Ok(_) => true,

@@ -36,6 +36,7 @@ pub(super) fn check_version(version: Version, condition: Condition) -> Result<()
 
 /// Adds to an integer, whose end stays.
 pub(super) fn add(place: &mut Place<'_>, delta: i64, epoch: u32) -> Result<Reply, Fault> {
+    place.warm()?;
     let (before, expires_at) = match place.found() {
         Some(Found { content: Contents::Value(stored), expires_at, .. }) => {
             let text = std::str::from_utf8(stored.bytes()).map_err(|_| Kind::WrongType)?;
@@ -55,6 +56,7 @@ pub(super) fn push(
     bytes_max: u64,
     epoch: u32,
 ) -> Result<Reply, Fault> {
+    place.warm()?;
     let before = match place.found() {
         Some(Found { content: Contents::Queue(queue), .. }) => queue.bytes(),
         Some(_) => return Err(Kind::WrongType.into()),
@@ -74,6 +76,7 @@ pub(super) fn pop(
     inline_bytes_max: u32,
     epoch: u32,
 ) -> Result<Reply, Fault> {
+    place.warm()?;
     if let Some(Found { content: Contents::Queue(queue), .. }) = place.found() {
         let is_too_long = |item: Stored<'_>| item.len() > inline_bytes_max as usize;
         if queue.get(0).is_some_and(is_too_long) {

@@ -67,6 +67,13 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.push_bytes(|small| part.sums.put_table(small));
     }
 
+    /// Takes back what was queued since the last [`FrameWriter::flush`].
+    pub(crate) fn discard(&mut self) {
+        self.small.clear();
+        self.pieces.clear();
+        self.queued_bytes = 0;
+    }
+
     /// Writes out what is queued.
     pub(crate) async fn flush(&mut self) -> Result<()> {
         if !self.small.is_empty() {

@@ -18,7 +18,7 @@ const MODULES: [(&str, &[&str]); 16] = [
     ("wire", &["checksum", "error", "key", "token"]),
     ("transport", &["checksum", "error", "wire"]),
     ("segments", &["checksum", "error", "key"]),
-    ("server", &["checksum", "error", "key", "token", "transport", "view", "wire"]),
+    ("server", &["checksum", "error", "key", "segments", "token", "transport", "view", "wire"]),
     ("client", &["checksum", "error", "key", "object", "token", "transport", "view", "wire"]),
     ("cache", &["client", "error", "key", "object", "set"]),
     ("set", &["error", "key"]),
@@ -28,7 +28,7 @@ const MODULES: [(&str, &[&str]); 16] = [
 ];
 
 /// Rooms of the server and which others of it each may import beside itself.
-const SERVER: [(&str, &[&str]); 11] = [
+const SERVER: [(&str, &[&str]); 12] = [
     ("loops", &[]),
     ("memory", &[]),
     ("session", &[]),
@@ -37,8 +37,9 @@ const SERVER: [(&str, &[&str]); 11] = [
     ("operations", &["keyspace"]),
     ("node", &["keyspace", "memory", "operations", "resp", "session", "NodeOptions"]),
     ("stats", &["node"]),
-    ("connection", &["memory", "node", "session"]),
-    ("resp", &["connection", "keyspace", "memory", "node", "session"]),
+    ("disk", &["keyspace", "node"]),
+    ("connection", &["disk", "keyspace", "memory", "node", "session"]),
+    ("resp", &["connection", "disk", "keyspace", "memory", "node", "session"]),
     ("mod", &["connection", "loops", "node", "resp", "stats"]),
 ];
 

@@ -1,7 +1,10 @@
 //! Nodes and clients for the tests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use cirrus_store::segments::Engine;
+use cirrus_store::segments::sim::SimDisk;
 use cirrus_store::server::{NodeHandle, NodeOptions, Server};
 use cirrus_store::transport::{Endpoint, Listener, SimFaults, SimNetwork};
 use cirrus_store::{ByteSize, Client, ClientOptions, Key};
@@ -88,6 +91,21 @@ pub(crate) fn quiet() -> SimNetwork {
 
 pub(crate) fn options(capacity: ByteSize) -> NodeOptions {
     NodeOptions::new(capacity)
+}
+
+/// A node with a simulated disk behind its memory; `durable` makes it a storage node.
+pub(crate) fn with_disk(options: NodeOptions, durable: bool) -> NodeOptions {
+    on_disk(options, durable, &SimDisk::default())
+}
+
+pub(crate) fn on_disk(mut options: NodeOptions, durable: bool, disk: &SimDisk) -> NodeOptions {
+    let mut engine = cirrus_store::segments::Options::default();
+    engine.capacity = 4 << 30;
+    engine.segment_bytes = 64 << 20;
+    engine.durable = durable;
+    let engine = Engine::open(Arc::new(disk.clone()), engine).unwrap();
+    options.engine = Some(Arc::new(engine));
+    options
 }
 
 pub(crate) fn key(text: impl Into<String>) -> Key {

@@ -1,4 +1,5 @@
-//! What every store does: the same checks over TCP and over the simulated link.
+//! What every store does: the same checks over TCP and over the simulated link, in memory and on a
+//! disk.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use cirrus_store::{
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
-use crate::rig::{Node, bytes, key, options, quiet};
+use crate::rig::{Node, bytes, key, options, quiet, with_disk};
 
 macro_rules! over_every_link {
     ($($check:ident),* $(,)?) => {
@@ -30,6 +31,25 @@ macro_rules! over_every_link {
                 let mut options = options(ByteSize::mib(256));
                 options.threads = 3;
                 let node = Node::tcp(options).await;
+                super::$check(node.client()).await;
+                node.stop().await;
+            })*
+        }
+        mod storage {
+            use super::*;
+            $(#[tokio::test]
+            async fn $check() {
+                // Less memory than what is stored, so that values come and go.
+                let node = Node::tcp(with_disk(options(ByteSize::mib(48)), true)).await;
+                super::$check(node.client()).await;
+                node.stop().await;
+            })*
+        }
+        mod spill {
+            use super::*;
+            $(#[tokio::test]
+            async fn $check() {
+                let node = Node::tcp(with_disk(options(ByteSize::mib(48)), false)).await;
                 super::$check(node.client()).await;
                 node.stop().await;
             })*

@@ -29,6 +29,9 @@ fn run(disk: &SimDisk, options: &Options, plan: Plan) -> Option<Vec<Kind>> {
                 if error.kind() == Kind::Unknown {
                     doubt.insert(number, version);
                 }
+                // Nothing is taken before that was noted.
+                assert!(engine.refusal().is_some());
+                engine.resume();
             }
         }
         if version % 10 == 0 {

@@ -39,7 +39,7 @@ fn golden() -> Vec<u8> {
             more: number % 2 == 1,
             key_len: u16::try_from(key.len()).unwrap(),
             value_len: u32::try_from(value.len()).unwrap(),
-            epoch: 3 + number,
+            modified_at: 1_700_000_000_000 + u64::from(number),
             version: (3 << 40) + u64::from(number),
             expires_at: 1_800_000_000_000,
             item: u64::from(number) * 11,

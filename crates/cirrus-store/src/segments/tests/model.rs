@@ -81,15 +81,29 @@ fn a_write_is_refused_whose_version_its_slot_has_seen() {
 }
 
 #[test]
-fn what_waits_for_its_sync_is_latest_and_not_read() {
+fn what_waits_for_its_sync_is_not_read_and_settles_in_order() {
     let disk = SimDisk::default();
     let engine = open(&disk, &small()).unwrap();
     engine.put(key(1), 1, value(1)).unwrap().wait().unwrap();
-    assert!(!engine.latest(&key(1)).unwrap().is_pending);
-    let durable = engine.put(key(1), 2, value(2)).unwrap();
-    let latest = engine.latest(&key(1)).unwrap();
-    assert_eq!(latest.found.unwrap().version.0, 2);
-    durable.wait().unwrap();
+    let record = put(1, 2);
+    engine.reserve(record.bytes(), false).unwrap();
+    let position = engine.submit(vec![record.clone()], record.bytes());
+    assert_eq!(position, 2);
+    let progress = engine.progress();
+    while progress.borrow().of(position).is_none() {
+        let version = engine.read(&key(1)).unwrap().unwrap().version.0;
+        assert!(version == 1 || version == 2, "it is one or the other");
+        std::thread::yield_now();
+    }
+    progress.borrow().of(position).unwrap().unwrap();
     assert_eq!(engine.read(&key(1)).unwrap().unwrap().version.0, 2);
     assert_eq!(engine.stat(&key(1)).unwrap().unwrap().size, value(2).len() as u64);
+    // A version that its slot has seen is found out at submission: the position is lost.
+    engine.reserve(record.bytes(), false).unwrap();
+    let lost = engine.submit(vec![record.clone()], record.bytes());
+    let error = progress.borrow().of(lost).unwrap().unwrap_err();
+    assert_eq!(error.kind(), crate::error::Kind::Invalid);
+    assert!(engine.put(key(2), 1, value(1)).is_err(), "nothing is taken until it was noted");
+    engine.resume();
+    engine.put(key(2), 1, value(1)).unwrap().wait().unwrap();
 }

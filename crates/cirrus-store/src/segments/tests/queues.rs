@@ -1,67 +1,65 @@
-//! Queues on rows: first in, first out, over restarts.
+//! Queues on rows: a head and its items change together.
 
-use std::collections::VecDeque;
-
-use super::{Dice, check, key, open, put, small, value};
-use crate::error::Kind;
-use crate::segments::RecordKind;
+use super::{check, key, open, put, small, value};
+use crate::key::Key;
 use crate::segments::sim::SimDisk;
+use crate::segments::{QueueHead, Record, RecordKind};
+
+fn head(version: u64, head: QueueHead) -> Record {
+    let record = Record::put(key(1), version, head.encode());
+    Record { kind: RecordKind::Queue, ..record }
+}
+
+fn item(version: u64, number: u64) -> Record {
+    Record { kind: RecordKind::Item, item: number, ..put(1, version) }
+}
+
+fn gone(key: Key, version: u64, number: u64) -> Record {
+    Record { kind: RecordKind::DeleteItem, item: number, ..Record::delete(key, version) }
+}
 
 #[test]
-fn items_come_in_order_over_restarts_and_compactions() {
+fn items_are_those_that_the_head_names_over_restarts_and_compactions() {
     let disk = SimDisk::default();
     let mut engine = open(&disk, &small()).unwrap();
-    let mut dice = Dice(5);
-    let mut model = VecDeque::new();
-    for version in 1..2000 {
-        match dice.roll(100) {
-            0 => {
+    let middle = 1 << 62;
+    let mut now = QueueHead { first: middle, end: middle, bytes: 0 };
+    for version in 1..600 {
+        match version % 50 {
+            7 => {
                 engine.close().unwrap();
                 engine = open(&disk, &small()).unwrap();
             }
-            1 => drop(engine.compact().unwrap()),
-            2..=50 => {
-                let pushed = engine.push(put(1, version), u64::MAX).unwrap();
-                model.push_back(version);
-                assert_eq!(pushed.items, model.len() as u64);
-                // Not awaited: the next one builds on it.
-                if dice.roll(2) == 0 {
-                    pushed.durable.wait().unwrap();
-                }
-            }
-            _ => match (engine.pop(&key(1), version, 0, u64::MAX), model.pop_front()) {
-                (Ok(popped), Some(wanted)) => {
-                    assert_eq!(popped.value, value(wanted));
-                    assert_eq!(popped.items, model.len() as u64);
-                    popped.durable.wait().unwrap();
-                }
-                (Err(error), None) => assert_eq!(error.kind(), Kind::NotFound),
-                (popped, wanted) => panic!("{popped:?}, expected {wanted:?}"),
-            },
+            9 => drop(engine.compact().unwrap()),
+            _ => {}
         }
+        let records = if version % 3 == 0 && now.len() > 4 {
+            let first = now.first;
+            now.first += 1;
+            vec![gone(key(1), version, first), head(version, now)]
+        } else {
+            now.end += 1;
+            vec![item(version, now.end - 1), head(version, now)]
+        };
+        engine.write(records).unwrap().wait().unwrap();
     }
+    let found = engine.read(&key(1)).unwrap().unwrap();
+    assert_eq!(found.kind, RecordKind::Queue);
+    assert_eq!(QueueHead::decode(&found.value).unwrap(), now);
+    let items = engine.read_items(&key(1), &now).unwrap().unwrap();
+    assert_eq!(items.len() as u64, now.len());
+    assert!(items.iter().all(|item| item.value == value(item.version.0)));
+    let before = QueueHead { first: now.first - 1, ..now };
+    assert_eq!(engine.read_items(&key(1), &before).unwrap(), None);
     engine.close().unwrap();
     check(&disk).unwrap();
 }
 
 #[test]
-fn a_bound_in_bytes_a_wrong_type_and_a_removal() {
-    let disk = SimDisk::default();
-    let engine = open(&disk, &small()).unwrap();
-    let first = engine.push(put(1, 1), 10).unwrap();
-    assert_eq!(first.items, 1);
-    assert_eq!(engine.push(put(1, 2), 10).unwrap_err().kind(), Kind::Busy);
-    engine.push(put(1, 2), 1 << 20).unwrap().durable.wait().unwrap();
-    engine.write(vec![put(2, 3)]).unwrap().wait().unwrap();
-    assert_eq!(engine.push(put(2, 4), 10).unwrap_err().kind(), Kind::WrongType);
-    assert_eq!(engine.pop(&key(1), 5, 0, 1).unwrap_err().kind(), Kind::Busy);
-    let head = engine.read(&key(1)).unwrap().unwrap();
-    assert_eq!(head.kind, RecordKind::Queue);
-    let bytes = (value(1).len() + value(2).len()) as u64;
-    assert_eq!(engine.queue_size(&head).unwrap(), (2, bytes));
-    let removal = engine.removal(&key(1), 6, 0).unwrap().unwrap();
-    assert_eq!(removal.len(), 3);
-    engine.write(removal).unwrap().wait().unwrap();
-    assert_eq!(engine.read_item(&key(1), 1).unwrap(), None);
-    assert_eq!(engine.stats().unwrap().objects, 1);
+fn a_head_of_other_bytes_is_refused() {
+    let head = QueueHead { first: 3, end: 9, bytes: 77 };
+    assert_eq!(QueueHead::decode(&head.encode()).unwrap(), head);
+    assert!(QueueHead::decode(&head.encode()[1..]).is_err());
+    let backwards = QueueHead { first: 9, end: 3, bytes: 0 };
+    assert!(QueueHead::decode(&backwards.encode()).is_err());
 }

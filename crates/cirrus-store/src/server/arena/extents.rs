@@ -12,6 +12,8 @@ use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tracing::warn;
 
 use crate::error::Kind;
@@ -35,6 +37,8 @@ struct Room {
     mapping: Mapping,
     memory: Memory,
     free: Mutex<Free>,
+    /// Pages became free.
+    freed: Notify,
 }
 
 #[derive(Debug)]
@@ -77,7 +81,7 @@ impl Extents {
             kept_pages_min: 0,
         };
         free.holes.add(0, pages);
-        Ok(Self(Arc::new(Room { mapping, memory, free: Mutex::new(free) })))
+        Ok(Self(Arc::new(Room { mapping, memory, free: Mutex::new(free), freed: Notify::new() })))
     }
 
     /// Room for `len` bytes, whatever is in them.
@@ -91,6 +95,16 @@ impl Extents {
         free.used_pages += pages;
         free.kept_pages_min = free.kept_pages_min.min(free.kept.pages);
         Ok(Extent { room: self.0.clone(), start, pages, len })
+    }
+
+    /// Signals when pages become free.
+    pub(in crate::server) fn freed(&self) -> Notified<'_> {
+        self.0.freed.notified()
+    }
+
+    /// Has whoever waits for pages look again.
+    pub(in crate::server) fn signal(&self) {
+        self.0.freed.notify_waiters();
     }
 
     /// Bytes of the pages that `len` bytes take.
@@ -229,5 +243,7 @@ impl Drop for Extent {
         let max = (KEPT_BYTES_MIN / PAGE_BYTES).max(free.used_pages / KEPT_SHARE);
         let beyond = free.kept.pages.saturating_sub(max);
         self.room.release(&mut free, beyond);
+        drop(free);
+        self.room.freed.notify_waiters();
     }
 }

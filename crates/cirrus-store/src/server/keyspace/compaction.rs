@@ -126,6 +126,13 @@ impl Keyspace {
         if is_enough() || self.extents.release(missing) >= missing {
             return true;
         }
+        if self.backing.is_some() {
+            let missing = wanted.saturating_sub(self.memory.free());
+            self.chill_until(missing, || self.memory.free() >= wanted);
+            if is_enough() {
+                return true;
+            }
+        }
         let missing = wanted.saturating_sub(self.memory.free());
         let holes = self.slabs.hole_bytes();
         let is_under_way = self.compaction.is_under_way.load(Ordering::Relaxed);
@@ -142,6 +149,12 @@ impl Keyspace {
             }
         }
         is_enough()
+    }
+
+    /// Whether there is room for `bytes` beside a part of the margin, after having looked for some.
+    pub(in crate::server) fn has_room(&self, bytes: u64) -> bool {
+        let wanted = bytes + self.margin() / 2;
+        self.memory.free() >= wanted || self.make_room(wanted)
     }
 
     /// Housekeeping's share.
@@ -173,7 +186,12 @@ impl Keyspace {
     }
 
     fn margin(&self) -> u64 {
-        MARGIN_BYTES.min(self.memory.capacity() / 16)
+        let (most, share) = match self.backing {
+            // What makes room there takes time of its own, so it begins earlier.
+            Some(_) => (64 << 20, 8),
+            None => (MARGIN_BYTES, 16),
+        };
+        most.min(self.memory.capacity() / share)
     }
 
     /// Visits the next shard of the round, or begins one; bytes moved. `None` if there is nothing

@@ -98,14 +98,6 @@ impl Index {
         self.table.iter_mut()
     }
 
-    /// Takes out the records that `leaves` says.
-    pub(super) fn extract(
-        &mut self,
-        mut leaves: impl FnMut(&Record) -> bool,
-    ) -> impl Iterator<Item = Record> {
-        self.table.extract_if(move |record| leaves(record))
-    }
-
     /// Charges what the table is now, where `taken` was taken for it already.
     fn settle(&mut self, memory: &Memory, taken: u64) {
         let bytes = self.table.allocation_size() as u64;

@@ -5,6 +5,8 @@
 //! it knows which slots are the node's.
 //! Invariant: locks are taken in ascending order of shards, each once, and never nest.
 
+mod backing;
+mod cold;
 mod compaction;
 mod index;
 mod place;
@@ -16,6 +18,7 @@ mod value;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
@@ -23,7 +26,11 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Kind;
 use crate::key::{KeyRef, SLOTS, Slot};
-use crate::server::arena::{Extents, LINE_BYTES, Slabs, prefetch};
+use crate::segments::Engine;
+use crate::server::arena::{Extent, Extents, LINE_BYTES, Slabs, prefetch};
+use crate::server::keyspace::backing::Changes;
+pub(super) use crate::server::keyspace::backing::{Backing, Seen, Turn};
+use crate::server::keyspace::cold::Hand;
 use crate::server::keyspace::compaction::{Compaction, Pauses};
 use crate::server::keyspace::index::tag_of;
 pub(super) use crate::server::keyspace::place::Place;
@@ -32,7 +39,7 @@ use crate::server::keyspace::shard::{Holding, Other, SLOTS_PER_SHARD, Shard};
 pub(super) use crate::server::keyspace::value::{
     End, Filling, Item, Large, Queue, SMALL_BYTES_MAX, Stored, Value,
 };
-use crate::server::memory::Memory;
+use crate::server::memory::{Memory, Reservation};
 use crate::server::session::Census;
 use crate::wire::Fault;
 
@@ -56,6 +63,9 @@ pub(super) struct Keyspace {
     under_way: Memory,
     compaction: Compaction,
     pauses: Pauses,
+    /// The disk behind it, of a node that has one.
+    backing: Option<Backing>,
+    hand: Hand,
 }
 
 /// What a keyspace holds, and what that costs.
@@ -85,11 +95,12 @@ pub(super) struct Places<'a> {
     space: &'a Keyspace,
     now_ms: u64,
     retired: Vec<Other>,
+    changes: Changes,
 }
 
 impl Keyspace {
     /// Fails when the addresses for so much memory cannot be had.
-    pub(super) fn new(capacity: u64) -> io::Result<Self> {
+    pub(super) fn new(capacity: u64, engine: Option<Arc<Engine>>) -> io::Result<Self> {
         let memory = Memory::new(capacity);
         let shards = std::iter::repeat_with(|| Mutex::new(Shard::new(memory.clone())));
         let shards = shards.take(usize::from(SLOTS / SLOTS_PER_SHARD)).collect();
@@ -102,26 +113,63 @@ impl Keyspace {
             under_way: Memory::new(capacity / UNDER_WAY_SHARE),
             compaction: Compaction::default(),
             pauses: Pauses::default(),
+            backing: engine.map(Backing::new),
+            hand: Hand::default(),
             memory,
         })
     }
 
     /// Locks the key's shard and hands `apply` its place. Must not be called inside itself.
     /// Objects that ended at `now_ms` or before are absent.
-    pub(super) fn at<'k, R>(
+    pub(super) fn at<'k, 't, R>(
         &self,
         key: impl Into<KeyRef<'k>>,
-        now_ms: u64,
+        turn: impl Into<Turn<'t>>,
         apply: impl FnOnce(&mut Place<'_>) -> R,
     ) -> R {
         self.tend();
-        let key = key.into();
+        let (key, turn) = (key.into(), turn.into());
         let tag = tag_of(self.hash(key.bytes()));
         // Declared before the lock, and so dropped after it is released.
         let mut retired = Vec::new();
         let mut shard = self.shards[shard_of(key.slot())].lock();
-        let retired = &mut retired;
-        apply(&mut Place { shard: &mut shard, space: self, key, tag, now_ms, retired })
+        let (retired, mut changes, now_ms) = (&mut retired, Changes::default(), turn.now_ms);
+        let place = &mut Place {
+            shard: &mut shard,
+            space: self,
+            key,
+            tag,
+            now_ms,
+            retired,
+            changes: &mut changes,
+        };
+        let result = apply(place);
+        if let Some(backing) = &self.backing {
+            if changes.is_empty() {
+                backing.forget(&mut changes);
+            } else {
+                shard.pend(backing.submit(&mut changes), &mut changes);
+            }
+            self.observe(backing, &mut shard, tag, key.bytes(), turn);
+        }
+        result
+    }
+
+    /// Notes that an operation has looked at an object, and what its reply must wait for.
+    fn observe(&self, backing: &Backing, shard: &mut Shard, tag: u32, key: &[u8], turn: Turn<'_>) {
+        shard.settle(&self.slabs, backing);
+        if let Some(found) = shard.index.find_mut(&self.slabs, tag, key) {
+            let slot = self.slabs.bytes_mut(found);
+            record::set_used(slot, true);
+            if record::is_clean(slot) {
+                return;
+            }
+        }
+        if backing.is_durable
+            && let Some(position) = shard.pending_of(key)
+        {
+            turn.see(position);
+        }
     }
 
     /// Has the processor fetch the objects of the first few of these keys, all at the same time,
@@ -152,20 +200,26 @@ impl Keyspace {
     }
 
     /// The same for several keys at once: nobody sees a part of what `apply` does.
-    pub(super) fn at_all<R>(
+    pub(super) fn at_all<'t, R>(
         &self,
         keys: &[KeyRef<'_>],
-        now_ms: u64,
+        turn: impl Into<Turn<'t>>,
         apply: impl FnOnce(&mut Places<'_>) -> R,
     ) -> R {
         self.tend();
+        let turn = turn.into();
         let mut numbers: Vec<usize> = keys.iter().map(|key| shard_of(key.slot())).collect();
         numbers.sort_unstable();
         numbers.dedup();
         let shards = numbers.into_iter().map(|number| (number, self.shards[number].lock()));
         let shards = shards.collect();
-        let mut places = Places { keys, shards, space: self, now_ms, retired: Vec::new() };
-        apply(&mut places)
+        let (now_ms, retired, changes) = (turn.now_ms, Vec::new(), Changes::default());
+        let mut places = Places { keys, shards, space: self, now_ms, retired, changes };
+        let result = apply(&mut places);
+        if let Some(backing) = &self.backing {
+            places.finish(backing, turn);
+        }
+        result
     }
 
     /// Room for a large value of `len` bytes that is about to arrive. [`Kind::Busy`] when too much
@@ -173,16 +227,22 @@ impl Keyspace {
     pub(super) fn filling(&self, len: usize) -> Result<Filling, Fault> {
         let turn = (len as u64).min(self.under_way.capacity());
         let turn = self.under_way.reserve(turn).map_err(|_| Kind::Busy)?;
-        let take = || {
-            let extent = self.extents.take(len)?;
-            let overhead = self.memory.reserve(Filling::overhead(len))?;
-            Ok((extent, overhead))
-        };
-        let taken = take().or_else(|fault| {
+        self.filling_with(len, turn)
+    }
+
+    fn filling_with(&self, len: usize, turn: Reservation) -> Result<Filling, Fault> {
+        let taken = self.extent(len).or_else(|fault| {
             let wanted = self.extents.cost(len) + Filling::overhead(len);
-            if self.make_room(wanted) { take() } else { Err(fault) }
+            if self.make_room(wanted) { self.extent(len) } else { Err(fault) }
         });
         taken.map(|(extent, overhead)| Filling::new(extent, overhead, turn))
+    }
+
+    /// Pages for a large value, and what pays for the rest of it; takes no lock of a shard.
+    fn extent(&self, len: usize) -> Result<(Extent, Reservation), Fault> {
+        let extent = self.extents.take(len)?;
+        let overhead = self.memory.reserve(Filling::overhead(len))?;
+        Ok((extent, overhead))
     }
 
     /// Bytes that the node may hold, and holds.
@@ -211,12 +271,16 @@ impl Keyspace {
         self.shards.iter().map(|shard| shard.lock().index.len() as u64).sum()
     }
 
-    /// Removes every object, a shard at a time.
-    pub(super) fn clear(&self, epoch: u32) {
+    /// Removes every object, a shard at a time; those that come meanwhile may stay.
+    pub(super) fn clear(&self, turn: Turn<'_>, epoch: u32) -> Result<(), Fault> {
         for shard in &self.shards {
-            let retired = shard.lock().clear(epoch, &self.slabs, &self.memory);
-            drop(retired);
+            let keys = shard.lock().keys(&self.slabs);
+            for key in &keys {
+                self.at(key, turn, |place| place.remove(epoch))?;
+            }
+            shard.lock().index.shrink(&self.memory);
         }
+        Ok(())
     }
 
     /// From now on the node holds those slots that `holds` says, unless a newer epoch has come, and
@@ -234,10 +298,26 @@ impl Keyspace {
     /// memory that holds nothing.
     pub(super) fn sweep(&self, now_ms: u64, census: &Census) {
         for shard in &self.shards {
-            let retired = shard.lock().sweep(now_ms, census, &self.slabs, &self.memory);
-            drop(retired);
+            let expired = shard.lock().expired(now_ms, &self.slabs);
+            for key in &expired {
+                let epoch = shard.lock().holding.epoch();
+                if self.at(key, now_ms, |place| place.remove(epoch)).is_err() {
+                    // The disk takes nothing now.
+                    shard.lock().note_end(now_ms);
+                }
+            }
+            let mut shard = shard.lock();
+            shard.sweep(census, &self.memory);
+            if let Some(backing) = &self.backing {
+                shard.settle(&self.slabs, backing);
+            }
         }
         self.compact();
+    }
+
+    /// The disk behind it.
+    pub(super) fn backing(&self) -> Option<&Backing> {
+        self.backing.as_ref()
     }
 
     fn hash(&self, key: &[u8]) -> u64 {
@@ -263,6 +343,26 @@ impl Places<'_> {
             tag: tag_of(self.space.hash(key.bytes())),
             now_ms: self.now_ms,
             retired: &mut self.retired,
+            changes: &mut self.changes,
+        }
+    }
+
+    /// Sends what has changed to the disk, all of it or nothing.
+    fn finish(&mut self, backing: &Backing, turn: Turn<'_>) {
+        let mut changes = std::mem::take(&mut self.changes);
+        if changes.is_empty() {
+            backing.forget(&mut changes);
+        } else {
+            let position = backing.submit(&mut changes);
+            for changed in std::mem::take(&mut changes.objects) {
+                let shard = self.shard_at(changed.key.slot());
+                changes.objects.push(changed);
+                self.shards[shard].1.pend(position, &mut changes);
+            }
+        }
+        for key in self.keys {
+            let (tag, shard) = (tag_of(self.space.hash(key.bytes())), self.shard_at(key.slot()));
+            self.space.observe(backing, &mut self.shards[shard].1, tag, key.bytes(), turn);
         }
     }
 

@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 use crate::error::Kind as ErrorKind;
 use crate::key::{KeyRef, Version};
 use crate::server::keyspace::Keyspace;
+use crate::server::keyspace::backing::{Changes, Was};
+use crate::server::keyspace::cold::Cold;
 use crate::server::keyspace::record::{self, Kind, View};
 use crate::server::keyspace::results::Results;
 use crate::server::keyspace::shard::{Found, Other, Shard};
@@ -29,6 +31,7 @@ pub(in crate::server) struct Place<'a> {
     pub(super) now_ms: u64,
     /// What was let go, to be dropped when no lock is held: freeing many pages takes long.
     pub(super) retired: &'a mut Vec<Other>,
+    pub(super) changes: &'a mut Changes,
 }
 
 /// What a pop took, and what it left.
@@ -52,6 +55,21 @@ impl Place<'_> {
         self.view().map(|view| self.shard.found(view))
     }
 
+    /// Brings the object's value into memory, if it lies on the disk only. Whoever uses a value or a
+    /// queue does this before; it seldom has to be done here, as requests have theirs brought
+    /// before they begin.
+    pub(in crate::server) fn warm(&mut self) -> Result<(), Fault> {
+        if self.space.backing.is_none() || self.view().is_none_or(|view| view.kind != Kind::Cold) {
+            return Ok(());
+        }
+        self.space.warm_locked(self.shard, self.key, self.retired)
+    }
+
+    /// The write of a session that this operation carries out.
+    pub(in crate::server) fn written_by(&mut self, life: u64, sequence: u64) {
+        self.changes.writer = Some((life, sequence));
+    }
+
     /// Makes a value the object, whatever was there. `expires_at` is Unix time in milliseconds, or
     /// [`NEVER`]. [`ErrorKind::OutOfMemory`] leaves what was there.
     pub(in crate::server) fn put(
@@ -60,16 +78,23 @@ impl Place<'_> {
         expires_at: u64,
         epoch: u32,
     ) -> Result<Version, Fault> {
-        match value {
+        let was = self.before(value.len().max(1))?;
+        let version = match value {
             Value::Small { bytes, crc } => self.write(Kind::Small, crc, bytes, expires_at, epoch),
             Value::Large(large) => {
                 self.write_other(Kind::Large, Other::Large(large), expires_at, epoch)
             }
-        }
+        }?;
+        self.after(was);
+        Ok(version)
     }
 
-    /// Changes when the object ends, and not its version; false if there is no object.
-    pub(in crate::server) fn set_expires_at(&mut self, at: u64) -> Result<bool, Fault> {
+    /// Changes when the object ends, which gives it a version; false if there is no object.
+    pub(in crate::server) fn set_expires_at(&mut self, at: u64, epoch: u32) -> Result<bool, Fault> {
+        self.warm()?;
+        let Some(view) = self.view() else { return Ok(false) };
+        let bytes = self.shard.found(view).value_bytes();
+        let was = self.before(bytes.max(1))?;
         let Some(view) = self.view() else { return Ok(false) };
         let (len, slabs) = (View { expires_at: at, ..view }.len(), &self.space.slabs);
         let Some(found) = self.shard.index.find_mut(slabs, self.tag, self.key.bytes()) else {
@@ -83,14 +108,22 @@ impl Place<'_> {
         }
         record::set_expires_at(slabs.bytes_mut(found), at);
         self.shard.note_end(at);
+        self.renew(epoch);
+        self.after(was);
         Ok(true)
     }
 
     /// Removes the object; the version of the deletion, `None` if there was no object.
-    pub(in crate::server) fn remove(&mut self, epoch: u32) -> Option<Version> {
+    pub(in crate::server) fn remove(&mut self, epoch: u32) -> Result<Option<Version>, Fault> {
         let is_there = self.view().is_some();
+        if self.shard.index.find(&self.space.slabs, self.tag, self.key.bytes()).is_none() {
+            return Ok(None);
+        }
+        let was = self.before(0)?;
         self.discard();
-        is_there.then(|| self.shard.versions.next(self.key.slot(), epoch))
+        let version = self.shard.versions.next(self.key.slot(), epoch);
+        self.after(was);
+        Ok(is_there.then_some(version))
     }
 
     /// Adds an item to a queue, which begins with it if there is no object; its new version, and
@@ -101,12 +134,15 @@ impl Place<'_> {
         item: Value<'_>,
         epoch: u32,
     ) -> Result<(Version, u64), Fault> {
+        self.warm()?;
         let (len, cost) = (item.len() as u64, item.queued_cost());
+        let was = self.before(item.len().max(1))?;
         let Some(View { kind, word, .. }) = self.view() else {
             let paid = self.space.memory.reserve(Queue::COST + cost)?;
             let mut queue = Queue::default();
             queue.push(end, Item::of(item));
             let version = self.write_other(Kind::Queue, Other::Queue(queue, paid), NEVER, epoch)?;
+            self.after(was);
             return Ok((version, 1));
         };
         if kind != Kind::Queue {
@@ -122,6 +158,7 @@ impl Place<'_> {
         self.shard.object_bytes += len;
         let version = self.renew(epoch);
         self.shard.wake(self.key.bytes());
+        self.after(was);
         Ok((version, items))
     }
 
@@ -131,10 +168,12 @@ impl Place<'_> {
         end: End,
         epoch: u32,
     ) -> Result<Option<Popped>, Fault> {
+        self.warm()?;
         let Some(View { kind, word, .. }) = self.view() else { return Ok(None) };
         if kind != Kind::Queue {
             return Err(ErrorKind::WrongType.into());
         }
+        let was = self.before(0)?;
         let Some(Other::Queue(queue, paid)) = self.shard.others.get_mut(word) else {
             return Err(ErrorKind::WrongType.into());
         };
@@ -146,6 +185,7 @@ impl Place<'_> {
         if items == 0 {
             self.discard();
         }
+        self.after(was);
         Ok(Some(Popped { version, item, items }))
     }
 
@@ -157,6 +197,22 @@ impl Place<'_> {
     /// The answers of recent writes.
     pub(in crate::server) fn results(&mut self) -> &mut Results {
         &mut self.shard.results
+    }
+
+    /// Before a change whose record has a value of `len` bytes, 0 for what takes away: whether the
+    /// disk will take it.
+    fn before(&mut self, len: usize) -> Result<Was, Fault> {
+        let Some(backing) = &self.space.backing else { return Ok(Was::default()) };
+        backing.admit(self.changes, self.key.bytes(), len)?;
+        Ok(backing.was(self.shard, &self.space.slabs, self.tag, self.key.bytes()))
+    }
+
+    /// After it: what the disk is to have.
+    fn after(&mut self, was: Was) {
+        if let Some(backing) = &self.space.backing {
+            let (slabs, key) = (&self.space.slabs, &self.key.to_key());
+            backing.note(self.changes, was, self.shard, slabs, self.tag, key);
+        }
     }
 
     /// The record of an object whose time is not over.
@@ -206,12 +262,16 @@ impl Place<'_> {
                     false => Some(std::mem::replace(found, slabs.take(len, self.tag)?)),
                 };
                 let before = View::read(slabs.bytes(old.as_ref().unwrap_or(found)));
-                *object_bytes -= (key.len() + before.value.len()) as u64;
-                if before.kind != Kind::Small
-                    && let Some(other) = others.remove(before.word)
-                {
-                    *object_bytes -= other.bytes();
-                    self.retired.push(other);
+                *object_bytes -= key.len() as u64;
+                match before.kind {
+                    Kind::Small => *object_bytes -= before.value.len() as u64,
+                    Kind::Cold => *object_bytes -= Cold::read(before.value).size(),
+                    Kind::Large | Kind::Queue => {
+                        if let Some(other) = others.remove(before.word) {
+                            *object_bytes -= other.bytes();
+                            self.retired.push(other);
+                        }
+                    }
                 }
                 view.version = versions.next(self.key.slot(), epoch);
                 view.write(slabs.bytes_mut(found));

@@ -6,11 +6,11 @@
 //! | offset | size | |
 //! |---|---|---|
 //! | 0 | 8 | version |
-//! | 8 | 4 | crc32c of a small value; number of a large value or queue in its shard |
+//! | 8 | 4 | crc32c of a small value; number of a large value or queue in its shard; 0 of a cold one |
 //! | 12 | 2 | bytes of a small value |
-//! | 14 | 2 | bytes of the key (bits 0 to 10), kind (bits 11 and 12), whether it has an end (bit 13) |
+//! | 14 | 2 | bytes of the key (bits 0 to 10), kind (bits 11 and 12), whether it has an end (bit 13), was used of late (bit 14), lies on the disk as it is here (bit 15) |
 //! | 16 | 6 | when it was last written, Unix ms |
-//! | 22 | … | key, then value, then when it ends (8, if it does) |
+//! | 22 | … | key, then value (of a cold one: what `cold` says of it), then when it ends (8, if it does) |
 
 use crate::key::{KEY_BYTES_MAX, Version};
 use crate::server::arena::RECORD_BYTES_MAX;
@@ -26,6 +26,8 @@ const MODIFIED_AT_MAX: u64 = (1 << 48) - 1;
 const KEY_MASK: u16 = 0x07FF;
 const KIND_SHIFT: u32 = 11;
 const HAS_END: u16 = 1 << 13;
+const IS_USED: u16 = 1 << 14;
+const IS_CLEAN: u16 = 1 << 15;
 
 const _: () = assert!(
     HEAD_BYTES + KEY_BYTES_MAX + SMALL_BYTES_MAX + END_BYTES <= RECORD_BYTES_MAX,
@@ -38,6 +40,8 @@ pub(super) enum Kind {
     Small,
     Large,
     Queue,
+    /// Its value or items lie on the disk only.
+    Cold,
 }
 
 /// An object as its record has it.
@@ -76,7 +80,8 @@ impl<'a> View<'a> {
             kind: match flags >> KIND_SHIFT & 3 {
                 0 => Kind::Small,
                 1 => Kind::Large,
-                _ => Kind::Queue,
+                2 => Kind::Queue,
+                _ => Kind::Cold,
             },
             word: u32::from_le_bytes(field(slot, 8)),
             key: &slot[HEAD_BYTES..key_end],
@@ -90,6 +95,7 @@ impl<'a> View<'a> {
             Kind::Small => 0,
             Kind::Large => 1,
             Kind::Queue => 2,
+            Kind::Cold => 3,
         };
         let len_u16 = |len: usize| u16::try_from(len).expect("keys and small values are short");
         let flags = len_u16(self.key.len()) | kind << KIND_SHIFT | has_end;
@@ -119,8 +125,30 @@ pub(super) fn is_of(slot: &[u8], key: &[u8]) -> bool {
     len == key.len() && &slot[HEAD_BYTES..HEAD_BYTES + len] == key
 }
 
+/// Whether what the disk has of the object is what is here.
+pub(super) fn is_clean(slot: &[u8]) -> bool {
+    flags(slot) & IS_CLEAN != 0
+}
+
+pub(super) fn set_clean(slot: &mut [u8], is_clean: bool) {
+    set_flag(slot, IS_CLEAN, is_clean);
+}
+
+/// Notes a use of the object, or forgets it; whether it had been noted.
+pub(super) fn set_used(slot: &mut [u8], is_used: bool) -> bool {
+    let was_used = flags(slot) & IS_USED != 0;
+    set_flag(slot, IS_USED, is_used);
+    was_used
+}
+
+fn set_flag(slot: &mut [u8], flag: u16, is_set: bool) {
+    let flags = if is_set { flags(slot) | flag } else { flags(slot) & !flag };
+    slot[14..16].copy_from_slice(&flags.to_le_bytes());
+}
+
 /// Gives the record in `slot` another version, which was written at `modified_at`.
 pub(super) fn set_version(slot: &mut [u8], version: Version, modified_at: u64) {
+    set_clean(slot, false);
     slot[..8].copy_from_slice(&version.0.to_le_bytes());
     slot[16..HEAD_BYTES].copy_from_slice(&six_bytes(modified_at));
 }
@@ -165,7 +193,9 @@ mod tests {
         fn a_record_is_read_as_it_was_written(
             version: u64, word: u32, end in prop_oneof![Just(NEVER), 1_u64..], other: u64,
             at in 0..=MODIFIED_AT_MAX, later: u64,
-            kind in prop_oneof![Just(Kind::Small), Just(Kind::Large), Just(Kind::Queue)],
+            kind in prop_oneof![
+                Just(Kind::Small), Just(Kind::Large), Just(Kind::Queue), Just(Kind::Cold)
+            ],
             key in prop::collection::vec(any::<u8>(), 1..=1024),
             value in prop::collection::vec(any::<u8>(), 0..=SMALL_BYTES_MAX),
         ) {
@@ -185,7 +215,12 @@ mod tests {
             same(&slot, version, end, at);
             prop_assert!(slot[written.len()..].iter().all(|byte| *byte == 0xAA));
             let later_at = later.min(MODIFIED_AT_MAX);
+            prop_assert!(!is_clean(&slot) && !set_used(&mut slot, true));
+            set_clean(&mut slot, true);
+            prop_assert!(is_clean(&slot) && set_used(&mut slot, true));
+            same(&slot, version, end, at);
             set_version(&mut slot, Version(other), later);
+            prop_assert!(!is_clean(&slot) && set_used(&mut slot, false));
             set_expires_at(&mut slot, other);
             same(&slot, other, other, later_at);
             set_expires_at(&mut slot, NEVER);

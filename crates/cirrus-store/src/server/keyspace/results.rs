@@ -73,6 +73,17 @@ impl Results {
         ring.outcomes.len() < RESULTS_MAX
     }
 
+    /// Forgets the reply to a write that was lost: it may be tried again.
+    pub(super) fn forget(&mut self, life: u64, sequence: u64) {
+        let Some(ring) = self.rings.get_mut(&life) else { return };
+        if let Ok(at) = ring.outcomes.binary_search_by_key(&sequence, |(number, _)| *number)
+            && let Some((_, outcome)) = ring.outcomes.remove(at)
+        {
+            ring.beside -= outcome.beside();
+            ring.settle(&self.memory);
+        }
+    }
+
     /// Keeps a reply until the session acknowledges it.
     pub(in crate::server) fn record(&mut self, life: u64, sequence: u64, reply: &Reply) {
         let ring = self.rings.entry(life).or_default();

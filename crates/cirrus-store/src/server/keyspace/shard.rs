@@ -5,15 +5,19 @@
 //! version of a slot only grows; a record of a large value or queue has its entry in `others`, and
 //! nothing else has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::error::Kind as ErrorKind;
 use crate::key::{Key, Slot, Version};
-use crate::server::arena::{Record, Slabs};
+use crate::segments::{Progress, QueueHead};
+use crate::server::arena::Slabs;
+use crate::server::keyspace::backing::{Backing, Changes, Pending};
+use crate::server::keyspace::cold::Cold;
 use crate::server::keyspace::index::Index;
-use crate::server::keyspace::record::{Kind, View};
+use crate::server::keyspace::record::{self, Kind, View};
 use crate::server::keyspace::results::Results;
 use crate::server::keyspace::value::{Large, Queue, Stored};
 use crate::server::memory::{Memory, Reservation};
@@ -42,6 +46,8 @@ pub(in crate::server) struct Found<'a> {
 pub(in crate::server) enum Contents<'a> {
     Value(Stored<'a>),
     Queue(&'a Queue),
+    /// A value or queue that lies on the disk; see `Place::warm`.
+    Cold(Cold),
 }
 
 impl Found<'_> {
@@ -50,11 +56,24 @@ impl Found<'_> {
         match &self.content {
             Contents::Value(stored) => stored.len() as u64,
             Contents::Queue(queue) => queue.bytes(),
+            Contents::Cold(cold) => cold.size(),
+        }
+    }
+
+    /// Bytes of a value, or of what is kept of a queue beside its items.
+    pub(super) fn value_bytes(&self) -> usize {
+        match &self.content {
+            Contents::Value(stored) => stored.len(),
+            Contents::Queue(_) | Contents::Cold(_) => QueueHead::BYTES,
         }
     }
 
     pub(in crate::server) fn is_queue(&self) -> bool {
-        matches!(self.content, Contents::Queue(_))
+        match &self.content {
+            Contents::Value(_) => false,
+            Contents::Queue(_) => true,
+            Contents::Cold(cold) => cold.queue().is_some(),
+        }
     }
 }
 
@@ -123,6 +142,16 @@ impl Versions {
         *last = (*last + 1).max(u64::from(epoch.min(EPOCH_MAX)) << EPOCH_SHIFT);
         Version(*last)
     }
+
+    pub(super) fn last(&self, slot: Slot) -> Version {
+        Version(self.0[usize::from(slot.number() % SLOTS_PER_SHARD)])
+    }
+
+    /// No version of the slot was larger than this.
+    pub(super) fn raise(&mut self, slot: Slot, version: Version) {
+        let last = &mut self.0[usize::from(slot.number() % SLOTS_PER_SHARD)];
+        *last = (*last).max(version.0);
+    }
 }
 
 /// Which of a shard's slots the node holds, as of an epoch. It lies behind the shard's lock, so that
@@ -138,6 +167,10 @@ impl Holding {
     pub(super) fn new(epoch: u32, slots: impl Iterator<Item = bool>) -> Self {
         let bits = slots.zip(0..SLOTS_PER_SHARD);
         Self { epoch, slots: bits.fold(0, |slots, (held, bit)| slots | u16::from(held) << bit) }
+    }
+
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// The epoch in which the node holds `slot`, or `Moved`.
@@ -163,6 +196,8 @@ pub(super) struct Shard {
     /// No object ends before this.
     pub(super) ends_at_min: u64,
     waiters: HashMap<Key, Vec<oneshot::Sender<()>>>,
+    /// What is on its way to the disk, in the order of its log.
+    pub(super) pending: VecDeque<Pending>,
 }
 
 impl Shard {
@@ -176,6 +211,7 @@ impl Shard {
             object_bytes: 0,
             ends_at_min: u64::MAX,
             waiters: HashMap::new(),
+            pending: VecDeque::new(),
         }
     }
 
@@ -184,6 +220,7 @@ impl Shard {
         let content = match (view.kind, self.others.get(view.word)) {
             (Kind::Large, Some(Other::Large(large))) => Contents::Value(Stored::Large(large)),
             (Kind::Queue, Some(Other::Queue(queue, _))) => Contents::Queue(queue),
+            (Kind::Cold, _) => Contents::Cold(Cold::read(view.value)),
             (Kind::Small | Kind::Large | Kind::Queue, _) => {
                 debug_assert_eq!(view.kind, Kind::Small, "an object has its entry");
                 Contents::Value(Stored::Small { bytes: view.value, crc: view.word })
@@ -196,13 +233,62 @@ impl Shard {
     /// Lets go of what a record stands for; what was beside it is the caller's to drop, when no
     /// lock is held.
     pub(super) fn forget(&mut self, view: &View<'_>) -> Option<Other> {
-        let other = match view.kind {
-            Kind::Small => None,
-            Kind::Large | Kind::Queue => self.others.remove(view.word),
+        let (other, bytes) = match view.kind {
+            Kind::Small => (None, view.value.len() as u64),
+            Kind::Large | Kind::Queue => {
+                let other = self.others.remove(view.word);
+                let bytes = other.as_ref().map_or(0, Other::bytes);
+                (other, bytes)
+            }
+            Kind::Cold => (None, Cold::read(view.value).size()),
         };
-        let beside = other.as_ref().map_or(0, Other::bytes);
-        self.object_bytes -= (view.key.len() + view.value.len()) as u64 + beside;
+        self.object_bytes -= view.key.len() as u64 + bytes;
         other
+    }
+
+    /// What an operation changed is on its way to the disk.
+    pub(super) fn pend(&mut self, position: u64, changes: &mut Changes) {
+        let writer = changes.writer.take();
+        let changed = changes.objects.drain(..);
+        self.pending.extend(changed.map(|changed| Pending { position, changed, writer }));
+    }
+
+    /// The last position in the log that says something of the key and was not durable yet.
+    pub(super) fn pending_of(&self, key: &[u8]) -> Option<u64> {
+        let mut pending = self.pending.iter().rev();
+        pending.find(|one| one.changed.key.as_bytes() == key).map(|one| one.position)
+    }
+
+    /// Notes what has become durable.
+    pub(super) fn settle(&mut self, slabs: &Slabs, backing: &Backing) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let progress = backing.progress.borrow();
+        while let Some(Pending { position, changed, .. }) = self.pending.front() {
+            if !matches!(progress.of(*position), Some(Ok(()))) {
+                return;
+            }
+            let found = self.index.find_mut(slabs, changed.tag, changed.key.as_bytes());
+            if let Some(found) = found
+                && View::read(slabs.bytes(found)).version == changed.version
+            {
+                record::set_clean(slabs.bytes_mut(found), true);
+            }
+            self.pending.pop_front();
+        }
+    }
+
+    /// Takes out what was lost on its way.
+    pub(super) fn take_lost(&mut self, progress: &Progress) -> Vec<Pending> {
+        let is_lost = |one: &mut Pending| matches!(progress.of(one.position), Some(Err(_)));
+        let (lost, kept): (Vec<_>, Vec<_>) = self
+            .pending
+            .drain(..)
+            .map(|mut one| (is_lost(&mut one), one))
+            .partition(|(lost, _)| *lost);
+        self.pending = kept.into_iter().map(|(_, one)| one).collect();
+        lost.into_iter().map(|(_, one)| one).collect()
     }
 
     /// An object may end at `at`.
@@ -240,58 +326,38 @@ impl Shard {
         }
     }
 
-    /// Removes what has expired, who has stopped waiting, and the results that nobody will ask
-    /// for again.
-    pub(super) fn sweep(
-        &mut self,
-        now_ms: u64,
-        census: &Census,
-        slabs: &Slabs,
-        memory: &Memory,
-    ) -> Vec<Other> {
-        let mut retired = Vec::new();
-        if self.ends_at_min <= now_ms {
-            self.ends_at_min = u64::MAX;
-            let mut ends_at_min = u64::MAX;
-            let leaves = |record: &Record| {
-                let view = View::read(slabs.bytes(record));
-                let has_expired = view.has_expired(now_ms);
-                if !has_expired && view.expires_at != NEVER {
-                    ends_at_min = ends_at_min.min(view.expires_at);
-                }
-                has_expired
-            };
-            let expired: Vec<Record> = self.index.extract(leaves).collect();
-            self.ends_at_min = ends_at_min;
-            self.give(expired, slabs, &mut retired);
+    /// The keys of what has expired, to be removed now.
+    pub(super) fn expired(&mut self, now_ms: u64, slabs: &Slabs) -> Vec<Key> {
+        if self.ends_at_min > now_ms {
+            return Vec::new();
         }
+        let mut ends_at_min = u64::MAX;
+        let mut expired = Vec::new();
+        for record in self.index.iter() {
+            let view = View::read(slabs.bytes(record));
+            if view.has_expired(now_ms) {
+                expired.extend(Key::new(Bytes::copy_from_slice(view.key)).ok());
+            } else if view.expires_at != NEVER {
+                ends_at_min = ends_at_min.min(view.expires_at);
+            }
+        }
+        self.ends_at_min = ends_at_min;
+        expired
+    }
+
+    /// Removes who has stopped waiting, and the results that nobody will ask for again.
+    pub(super) fn sweep(&mut self, census: &Census, memory: &Memory) {
         self.index.shrink(memory);
         self.waiters.retain(|_, waiters| {
             waiters.retain(|waiter| !waiter.is_closed());
             !waiters.is_empty()
         });
         self.results.sweep(census);
-        retired
     }
 
-    /// Removes every object; each deletion has a version.
-    pub(super) fn clear(&mut self, epoch: u32, slabs: &Slabs, memory: &Memory) -> Vec<Other> {
-        let all: Vec<Record> = self.index.extract(|_| true).collect();
-        for record in &all {
-            let slot = Slot::of(View::read(slabs.bytes(record)).key);
-            self.versions.next(slot, epoch);
-        }
-        let mut retired = Vec::new();
-        self.give(all, slabs, &mut retired);
-        self.index.shrink(memory);
-        self.ends_at_min = u64::MAX;
-        retired
-    }
-
-    fn give(&mut self, records: Vec<Record>, slabs: &Slabs, retired: &mut Vec<Other>) {
-        for record in records {
-            retired.extend(self.forget(&View::read(slabs.bytes(&record))));
-            slabs.give(record);
-        }
+    /// The keys of all objects.
+    pub(super) fn keys(&self, slabs: &Slabs) -> Vec<Key> {
+        let keys = self.index.iter().map(|record| View::read(slabs.bytes(record)).key);
+        keys.filter_map(|key| Key::new(Bytes::copy_from_slice(key)).ok()).collect()
     }
 }

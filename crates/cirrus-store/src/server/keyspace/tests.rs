@@ -52,6 +52,7 @@ fn content(found: &Found<'_>) -> Content {
             let items = (0..queue.len()).filter_map(|index| queue.get(index));
             Content::Queue(items.map(|item| item.bytes().to_vec()).collect())
         }
+        Contents::Cold(cold) => panic!("{cold:?} was not warmed"),
     }
 }
 
@@ -85,12 +86,12 @@ fn play(space: &Keyspace, thread: u64, rounds: u64, sizes: [u64; 3]) {
                 }
             }
             4 => {
-                let removed = space.at(&key, now_ms, |place| place.remove(1));
+                let removed = space.at(&key, now_ms, |place| place.remove(1)).unwrap();
                 assert_eq!(removed.is_some(), model.remove(&key).is_some());
                 removed.into_iter().for_each(|version| grown(version, &mut versions));
             }
             5 => {
-                let changed = space.at(&key, now_ms, |place| place.set_expires_at(ends));
+                let changed = space.at(&key, now_ms, |place| place.set_expires_at(ends, 1));
                 match (changed, model.get_mut(&key)) {
                     (Ok(true), Some((_, expires_at))) => *expires_at = ends,
                     (Ok(false), None) | (Err(_), Some(_)) => {}
@@ -164,9 +165,9 @@ fn play(space: &Keyspace, thread: u64, rounds: u64, sizes: [u64; 3]) {
 
 #[test]
 fn it_does_what_a_map_does() {
-    let space = Keyspace::new(64 << 20).unwrap();
+    let space = Keyspace::new(64 << 20, None).unwrap();
     play(&space, 1, if cfg!(miri) { 200 } else { 30_000 }, [100, 3000, 40_000]);
-    space.clear(1);
+    space.clear(0.into(), 1).unwrap();
     space.sweep(0, &Census::default());
     let holdings = space.holdings();
     assert_eq!((holdings.objects, holdings.object_bytes, holdings.index_bytes), (0, 0, 0));
@@ -176,14 +177,14 @@ fn it_does_what_a_map_does() {
 #[test]
 fn it_does_what_a_map_does_when_it_is_full() {
     // About twice as much is put as there is room for.
-    let space = Keyspace::new(8 << 20).unwrap();
+    let space = Keyspace::new(8 << 20, None).unwrap();
     play(&space, 1, if cfg!(miri) { 200 } else { 60_000 }, [100, 30_000, 60_000]);
     assert!(space.memory.used() <= space.memory.capacity());
 }
 
 #[test]
 fn it_does_what_a_map_does_for_several_threads_at_once() {
-    let space = Keyspace::new(24 << 20).unwrap();
+    let space = Keyspace::new(24 << 20, None).unwrap();
     std::thread::scope(|scope| {
         for thread in 1..=3 {
             let space = &space;
@@ -193,7 +194,7 @@ fn it_does_what_a_map_does_for_several_threads_at_once() {
         }
     });
     let bytes: u64 = space.holdings().object_bytes;
-    space.clear(1);
+    space.clear(0.into(), 1).unwrap();
     space.sweep(0, &Census::default());
     assert!(bytes > 0);
     assert_eq!(space.memory.used(), space.holdings().kept_bytes);
@@ -201,7 +202,7 @@ fn it_does_what_a_map_does_for_several_threads_at_once() {
 
 #[test]
 fn several_places_are_one() {
-    let space = Keyspace::new(8 << 20).unwrap();
+    let space = Keyspace::new(8 << 20, None).unwrap();
     let names: Vec<Key> = (0..40).map(|n| Key::try_from(format!("k{}", n % 30)).unwrap()).collect();
     let keys: Vec<KeyRef<'_>> = names.iter().map(KeyRef::from).collect();
     // Two threads, in opposite orders: they would lock each other out, or see halves.
@@ -233,7 +234,7 @@ fn several_places_are_one() {
 
 #[test]
 fn room_is_made_of_holes_before_a_put_is_refused() {
-    let space = Keyspace::new(32 << 20).unwrap();
+    let space = Keyspace::new(32 << 20, None).unwrap();
     let name = |n: u64| Key::try_from(format!("{n}")).unwrap();
     let value = |n: u64| n.to_le_bytes().repeat(12);
     let mut count = 0;
@@ -242,7 +243,7 @@ fn room_is_made_of_holes_before_a_put_is_refused() {
     }
     let before = space.holdings();
     for n in (0..count).filter(|n| n % 4 != 0) {
-        space.at(&name(n), 0, |place| place.remove(1)).unwrap();
+        space.at(&name(n), 0, |place| place.remove(1)).unwrap().unwrap();
     }
     // Three quarters are free, in holes for other sizes.
     let mut refilled = 0;
@@ -258,14 +259,14 @@ fn room_is_made_of_holes_before_a_put_is_refused() {
     }
     // And for large values.
     for n in 0..refilled {
-        space.at(&name(count + n), 0, |place| place.remove(1)).unwrap();
+        space.at(&name(count + n), 0, |place| place.remove(1)).unwrap().unwrap();
     }
     put(&space, &name(0), &vec![3; 20 << 20], NEVER).unwrap();
 }
 
 #[test]
 fn a_value_is_replaced_where_it_lies() {
-    let space = Keyspace::new(1 << 20).unwrap();
+    let space = Keyspace::new(1 << 20, None).unwrap();
     let key = Key::try_from("k").unwrap();
     put(&space, &key, &[0; 16_000], NEVER).unwrap();
     let used = space.memory.used();
@@ -277,7 +278,7 @@ fn a_value_is_replaced_where_it_lies() {
 
 #[test]
 fn values_under_way_are_bounded() {
-    let space = Keyspace::new(64 << 20).unwrap();
+    let space = Keyspace::new(64 << 20, None).unwrap();
     let first = space.filling(40 << 20).unwrap();
     assert_eq!(space.filling(1 << 20).unwrap_err().kind, Kind::Busy);
     let value = first.finish_summed();
@@ -324,7 +325,7 @@ fn fill(space: &Keyspace, prefix: &str, len: usize, bytes: u64) -> u64 {
 }
 
 fn accounting_is_honest(len: usize) {
-    let space = Keyspace::new(4 * GIB).unwrap();
+    let space = Keyspace::new(4 * GIB, None).unwrap();
     let resident = resident_bytes();
     let objects = fill(&space, "a", len, GIB);
     let (grown, used) = (resident_bytes() - resident, space.memory.used());
@@ -342,7 +343,7 @@ fn accounting_is_honest(len: usize) {
 }
 
 fn memory_follows_what_is_live(before: usize, after: usize) {
-    let space = Keyspace::new(8 * GIB).unwrap();
+    let space = Keyspace::new(8 * GIB, None).unwrap();
     let resident = resident_bytes();
     let objects = fill(&space, "a", before, GIB);
     let per_object = space.memory.used() / objects;
@@ -351,7 +352,7 @@ fn memory_follows_what_is_live(before: usize, after: usize) {
     for n in 0..objects {
         if random.below(2) == 0 {
             let key = Key::try_from(format!("a{n:012}")).unwrap();
-            space.at(&key, 0, |place| place.remove(1)).unwrap();
+            space.at(&key, 0, |place| place.remove(1)).unwrap().unwrap();
             left -= 1;
         }
     }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::checksum::{BLOCK_BYTES, Sums};
+use crate::segments::QueueHead;
 use crate::server::arena::Extent;
 use crate::server::memory::Reservation;
 use crate::transport::COPIED_BYTES_MAX;
@@ -208,18 +209,41 @@ impl Item {
 
 /// What an item of a queue costs beyond its bytes: its entry at a ring's mean load, and the
 /// allocator's bookkeeping.
-const ITEM_OVERHEAD_BYTES: u64 = 2 * size_of::<Item>() as u64 + 16;
+pub(super) const ITEM_OVERHEAD_BYTES: u64 = 2 * size_of::<Item>() as u64 + 16;
 
 /// The items of a queue, first to last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::server) struct Queue {
     items: VecDeque<Item>,
     bytes: u64,
+    /// The number of the first item; a disk has its items by number.
+    first: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        // In the middle, as items come at both ends.
+        Self { items: VecDeque::new(), bytes: 0, first: 1 << 62 }
+    }
 }
 
 impl Queue {
     /// What an empty one costs.
     pub(super) const COST: u64 = 4 * size_of::<Self>() as u64;
+
+    /// The queue that has this head on the disk.
+    pub(super) fn with(items: Vec<Item>, head: QueueHead) -> Self {
+        Self { items: items.into(), bytes: head.bytes, first: head.first }
+    }
+
+    /// What is kept of it on a disk beside its items.
+    pub(super) fn head(&self) -> QueueHead {
+        QueueHead {
+            first: self.first,
+            end: self.first + self.items.len() as u64,
+            bytes: self.bytes,
+        }
+    }
 
     /// How many items there are.
     pub(in crate::server) fn len(&self) -> usize {
@@ -238,7 +262,10 @@ impl Queue {
     pub(super) fn push(&mut self, end: End, item: Item) {
         self.bytes += item.stored().len() as u64;
         match end {
-            End::Front => self.items.push_front(item),
+            End::Front => {
+                self.first -= 1;
+                self.items.push_front(item);
+            }
             End::Back => self.items.push_back(item),
         }
     }
@@ -248,6 +275,7 @@ impl Queue {
             End::Front => self.items.pop_front(),
             End::Back => self.items.pop_back(),
         }?;
+        self.first += u64::from(end == End::Front);
         self.bytes -= item.stored().len() as u64;
         Some(item)
     }

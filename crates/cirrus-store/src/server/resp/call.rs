@@ -7,7 +7,7 @@
 use crate::error::Kind;
 use crate::key::{KeyRef, Slot};
 use crate::server::keyspace::{
-    Contents, Filling, Found, Large, Place, Places, SMALL_BYTES_MAX, Stored, Value,
+    Contents, Filling, Found, Large, Place, Places, SMALL_BYTES_MAX, Seen, Stored, Turn, Value,
 };
 use crate::server::node::Node;
 use crate::server::resp::number::parse_integer;
@@ -43,7 +43,8 @@ pub(super) const TOO_LONG: Failure =
     Failure::Text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 const OUT_OF_MEMORY: Failure =
     Failure::Text("OOM command not allowed when used memory > 'maxmemory'.");
-const BUSY: Failure = Failure::Text("ERR too many large values are on their way; try again");
+pub(super) const BUSY: Failure =
+    Failure::Text("ERR too many large values are on their way; try again");
 const NOT_A_KEY: Failure = Failure::Text("ERR a key has 1 to 1024 bytes here; see docs/resp.md");
 const CROSS_SLOT: Failure = Failure::Text("CROSSSLOT Keys in request don't hash to the same slot");
 
@@ -64,6 +65,7 @@ pub(super) struct Call<'a> {
     pub(super) node: &'a Node,
     pub(super) spec: &'static Spec,
     pub(super) now_ms: u64,
+    pub(super) seen: &'a Seen,
     pub(super) input: &'a Input<Filling>,
     pub(super) large: &'a [Large],
 }
@@ -128,10 +130,21 @@ impl<'a> Call<'a> {
         key: KeyRef<'_>,
         apply: impl FnOnce(&mut Place<'_>, u32) -> Result<R>,
     ) -> Result<R> {
-        self.node.keyspace.at(key, self.now_ms, |place| {
+        self.node.keyspace.at(key, self.turn(), |place| {
             let epoch = place.held().map_err(|_| Failure::Moved(key.slot()))?;
+            if self.needs_values() {
+                place.warm()?;
+            }
             apply(place, epoch)
         })
+    }
+
+    pub(super) fn turn(&self) -> Turn<'a> {
+        Turn::new(self.now_ms, self.seen)
+    }
+
+    fn needs_values(&self) -> bool {
+        self.spec.needs_values(self.len())
     }
 
     /// The same for all keys of the command at once.
@@ -157,7 +170,7 @@ impl<'a> Call<'a> {
             }
             &collected[..]
         };
-        self.node.keyspace.at_all(keys, self.now_ms, |places| {
+        self.node.keyspace.at_all(keys, self.turn(), |places| {
             let held =
                 |index: usize| places.held(index).map_err(|_| Failure::Moved(keys[index].slot()));
             let epoch = held(0)?;
@@ -165,6 +178,9 @@ impl<'a> Call<'a> {
                 if key.slot() != first.slot() {
                     held(index)?;
                 }
+            }
+            if self.needs_values() {
+                (0..keys.len()).try_for_each(|index| places.at(index).warm())?;
             }
             apply(places, epoch)
         })
@@ -185,6 +201,7 @@ pub(super) fn value_of<'a>(found: &Found<'a>) -> Result<Stored<'a>> {
     match found.content {
         Contents::Value(stored) => Ok(stored),
         Contents::Queue(_) => Err(WRONG_TYPE),
+        Contents::Cold(_) => Err(BUSY),
     }
 }
 

@@ -4,7 +4,7 @@
 //! Invariant: a command that fails answers one error and nothing else.
 
 use crate::error::Kind;
-use crate::server::keyspace::{End, Filling, Large};
+use crate::server::keyspace::{End, Filling, Large, Seen};
 use crate::server::node::Node;
 use crate::server::resp::call::{Call, Failure, Result, made};
 use crate::server::resp::connection::Client;
@@ -26,6 +26,7 @@ pub(super) struct Request<'a> {
     pub(super) input: &'a Input<Filling>,
     pub(super) large: &'a [Large],
     pub(super) now_ms: u64,
+    pub(super) seen: &'a Seen,
 }
 
 impl Request<'_> {
@@ -54,6 +55,13 @@ impl Request<'_> {
             crate::server::resp::parse::Argument::Here(bytes) => bytes,
             crate::server::resp::parse::Argument::Large(large) => self.large[large].bytes(),
         }
+    }
+
+    /// The keys whose values the command needs.
+    pub(super) fn keys_of_values(&self) -> impl Iterator<Item = &[u8]> {
+        let count = self.input.argument_count();
+        let spec = self.spec().ok().flatten().filter(|spec| spec.needs_values(count));
+        spec.into_iter().flat_map(move |spec| spec.keys_of(count)).map(|index| self.arg(index))
     }
 
     /// The command, with the right number of arguments; `None` for what HTTP begins with.
@@ -102,8 +110,8 @@ impl Request<'_> {
         client: &mut Client,
         out: &mut Output,
     ) -> Result<Option<Wait>> {
-        let &Self { node, input, large, now_ms } = self;
-        let call = &Call { node, spec, now_ms, input, large };
+        let &Self { node, input, large, now_ms, seen } = self;
+        let call = &Call { node, spec, now_ms, seen, input, large };
         if !client.is_trusted && !spec.has_flag("no_auth") {
             return Err(Failure::Text("NOAUTH Authentication required."));
         }
@@ -263,6 +271,8 @@ pub(super) fn put_failure(
         Failure::Fault(fault) => match fault.kind {
             Kind::TooLarge => out.error(format!("ERR over the limit of {} bytes", fault.detail)),
             Kind::Corrupt => out.error("ERR the stored value is damaged"),
+            Kind::Io => out.error("MISCONF the node's disk failed; see its log"),
+            Kind::Unknown => out.error("ERR whether this was written is known after a restart"),
             kind => out.error(format!("ERR not carried out: {kind:?}")),
         },
     }

@@ -1,4 +1,4 @@
-//! Commands on when objects end. They keep the object's version: its bytes stay the same.
+//! Commands on when objects end. A change of that is a change of the object: it gets a version.
 
 use crate::server::resp::call::{Call, Failure, NOT_INTEGER, Result, made};
 use crate::server::resp::number::parse_integer;
@@ -77,10 +77,10 @@ pub(super) fn expire(
         }
         match u64::try_from(then) {
             Ok(at) if at > call.now_ms => {
-                place.set_expires_at(at)?;
+                place.set_expires_at(at, epoch)?;
             }
             Ok(_) | Err(_) => {
-                place.remove(epoch);
+                place.remove(epoch)?;
             }
         }
         out.integer(1);
@@ -109,10 +109,10 @@ pub(super) fn ttl(
 }
 
 pub(super) fn persist(call: &Call<'_>, out: &mut Output) -> Result {
-    call.at(1, |place, _| {
+    call.at(1, |place, epoch| {
         let ends = place.found().is_some_and(|found| found.expires_at != NEVER);
         if ends {
-            place.set_expires_at(NEVER)?;
+            place.set_expires_at(NEVER, epoch)?;
         }
         out.integer(i64::from(ends));
         Ok(())

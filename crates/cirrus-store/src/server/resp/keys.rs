@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::key::{Key, SLOTS};
 use crate::server::keyspace::{Contents, Stored, Value};
-use crate::server::resp::call::{Call, Failure, Result, SYNTAX};
+use crate::server::resp::call::{Call, Failure, Result, SYNTAX, value_of};
 use crate::server::resp::glob;
 use crate::server::resp::number::{Decimal, parse_integer};
 use crate::server::resp::reply::Output;
@@ -22,15 +22,19 @@ const CURSOR_HASH_BITS: u32 = 49;
 /// DEL and UNLINK.
 pub(super) fn del(call: &Call<'_>, out: &mut Output) -> Result {
     if call.len() == 2 {
-        let removed = call.at(1, |place, epoch| Ok(place.remove(epoch).is_some()))?;
+        let removed = call.at(1, |place, epoch| Ok(place.remove(epoch)?.is_some()))?;
         out.integer(i64::from(removed));
         return Ok(());
     }
     let count = call.len() - 1;
     let removed = call.at_all(|places, epoch| {
-        Ok((0..count).filter(|index| places.at(*index).remove(epoch).is_some()).count())
+        let mut removed = 0_u64;
+        for index in 0..count {
+            removed += u64::from(places.at(index).remove(epoch)?.is_some());
+        }
+        Ok(removed)
     })?;
-    out.count(removed as u64);
+    out.count(removed);
     Ok(())
 }
 
@@ -68,6 +72,9 @@ pub(super) fn rename(call: &Call<'_>, out: &mut Output, if_absent: bool) -> Resu
             }
             return Ok(());
         }
+        if !found.is_queue() {
+            value_of(&found)?;
+        }
         let Contents::Value(stored) = found.content else {
             return Err(Failure::Text("ERR a list cannot be renamed here; see docs/resp.md"));
         };
@@ -82,7 +89,7 @@ pub(super) fn rename(call: &Call<'_>, out: &mut Output, if_absent: bool) -> Resu
         }
         let value = shared.map_or_else(|| Value::small(&copied), Value::Large);
         places.at(1).put(value, expires_at, epoch)?;
-        places.at(0).remove(epoch);
+        places.at(0).remove(epoch)?;
         if if_absent {
             out.integer(1)
         } else {

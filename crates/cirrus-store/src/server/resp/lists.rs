@@ -9,7 +9,7 @@ use crate::key::{Key, KeyRef};
 use crate::server::keyspace::{Contents, End, Found, Place, Queue};
 use crate::server::node::{Node, unix_ms};
 use crate::server::resp::blocking::{Served, Ticket};
-use crate::server::resp::call::{Call, Failure, Result, WRONG_TYPE};
+use crate::server::resp::call::{BUSY, Call, Failure, Result, WRONG_TYPE};
 use crate::server::resp::long_double::LongDouble;
 use crate::server::resp::reply::Output;
 use crate::server::resp::strings::{UNPAID_VALUES_MAX, copied_bytes, put_stored};
@@ -18,6 +18,7 @@ fn queue_of<'a>(found: &Found<'a>) -> Result<&'a Queue> {
     match found.content {
         Contents::Queue(queue) => Ok(queue),
         Contents::Value(_) => Err(WRONG_TYPE),
+        Contents::Cold(_) => Err(BUSY),
     }
 }
 

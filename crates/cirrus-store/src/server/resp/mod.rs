@@ -41,7 +41,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::server::keyspace::{Filling, Large};
+use crate::key::Key;
+use crate::server::disk::Pin;
+use crate::server::keyspace::{Filling, Large, Seen};
 use crate::server::memory::Reservation;
 use crate::server::node::{Node, unix_ms};
 use crate::server::resp::call::{Failure, Result};
@@ -49,7 +51,7 @@ use crate::server::resp::connection::{Client, Replies};
 use crate::server::resp::dispatch::{Request, put_failure};
 use crate::server::resp::lists::{Wait, put_served};
 use crate::server::resp::parse::{Broken, Input, Next, Room};
-use crate::server::resp::reply::Output;
+use crate::server::resp::reply::{Mark, Output};
 use crate::transport::{Link, LinkReader, LinkWriter, read_more, within};
 use crate::wire::Fault;
 
@@ -96,6 +98,9 @@ pub(super) async fn serve(node: Arc<Node>, link: Link, first: BytesMut, cancel: 
         began: None,
         wait: None,
         refusal: None,
+        seen: Seen::default(),
+        unsent: 0,
+        held_up: None,
     };
     let ended = tokio::select! {
         biased;
@@ -112,7 +117,7 @@ pub(super) async fn serve(node: Arc<Node>, link: Link, first: BytesMut, cancel: 
 }
 
 struct Connection<'n> {
-    node: &'n Node,
+    node: &'n Arc<Node>,
     reader: LinkReader,
     writer: LinkWriter,
     input: Input<Filling>,
@@ -126,6 +131,22 @@ struct Connection<'n> {
     wait: Option<Wait>,
     /// Why the command under way was refused.
     refusal: Option<Failure>,
+    /// What the replies in `out` must wait for, on a node with a disk, and how many they are.
+    seen: Seen,
+    unsent: usize,
+    /// What a command is held up for.
+    held_up: Option<HeldUp>,
+}
+
+/// What must be there before a command goes on, on a node with a disk.
+#[derive(Debug)]
+enum HeldUp {
+    /// Values that lie on the disk only: the command is whole.
+    Cold(Vec<Key>),
+    /// They are there, and the large ones stay.
+    Warm(#[expect(dead_code, reason = "held until the command is done")] Vec<Pin>),
+    /// Room for a long argument, which is about to come.
+    Room(usize),
 }
 
 /// Why no more commands are carried out for now.
@@ -139,15 +160,30 @@ enum Pause {
     Wait,
     /// The connection is to end.
     Leave,
+    /// Something must be there first: see `held_up`.
+    HeldUp,
 }
 
 impl Connection<'_> {
     async fn run(&mut self) -> io::Result<()> {
         loop {
+            if self.node.has_disk() {
+                self.node.room(0).await;
+            }
             let pause = self.carry_out();
             self.flush().await?;
             match pause {
                 Pause::Write => {}
+                Pause::HeldUp => match self.held_up.take() {
+                    Some(HeldUp::Cold(keys)) => {
+                        self.held_up = Some(HeldUp::Warm(self.node.bring(keys).await));
+                    }
+                    Some(HeldUp::Room(bytes)) => {
+                        self.node.room(bytes).await;
+                        self.held_up = Some(HeldUp::Room(bytes));
+                    }
+                    Some(HeldUp::Warm(_)) | None => {}
+                },
                 Pause::Leave => return Ok(()),
                 Pause::Wait => self.await_item().await?,
                 Pause::Read => {
@@ -165,6 +201,16 @@ impl Connection<'_> {
         self.out.make_room();
         let mut commands = 0;
         let pause = loop {
+            match self.held_up.take() {
+                None => {}
+                Some(HeldUp::Room(bytes)) => self.admit(bytes),
+                Some(HeldUp::Cold(_) | HeldUp::Warm(_)) => {
+                    commands += 1;
+                    if let Some(pause) = self.command(now_ms) {
+                        break pause;
+                    }
+                }
+            }
             if self.out.queued_bytes() > QUEUED_BYTES_MAX {
                 break Pause::Write;
             }
@@ -175,23 +221,24 @@ impl Connection<'_> {
                     Err(fault) => self.refuse(fault),
                 },
                 Ok(Next::Command) => {
-                    commands += 1;
-                    self.command(now_ms);
-                    if self.wait.is_some() {
-                        break Pause::Wait;
+                    if self.is_cold() {
+                        break Pause::HeldUp;
                     }
-                    if self.client.leaves {
-                        break Pause::Leave;
+                    commands += 1;
+                    if let Some(pause) = self.command(now_ms) {
+                        break pause;
                     }
                 }
-                Ok(Next::Admit(len)) => match self.node.keyspace.filling(len) {
-                    Ok(filling) => self.input.admit(filling),
-                    Err(fault) => self.refuse(fault),
-                },
+                Ok(Next::Admit(len)) if self.node.has_disk() => {
+                    self.held_up = Some(HeldUp::Room(len));
+                    break Pause::HeldUp;
+                }
+                Ok(Next::Admit(len)) => self.admit(len),
                 Ok(Next::Refused) => {
                     self.began = None;
                     let failure = self.refusal.take().unwrap_or(Failure::WrongArity);
                     put_failure(self.node, &self.client, "", failure, &mut self.out);
+                    self.unsent += 1;
                 }
                 Err(broken) => {
                     self.put_broken(&broken);
@@ -206,12 +253,35 @@ impl Connection<'_> {
         pause
     }
 
-    fn command(&mut self, now_ms: u64) {
+    /// Takes a long argument in.
+    fn admit(&mut self, len: usize) {
+        match self.node.keyspace.filling(len) {
+            Ok(filling) => self.input.admit(filling),
+            Err(fault) => self.refuse(fault),
+        }
+    }
+
+    /// Whether the command that is here needs values which lie on the disk only.
+    fn is_cold(&mut self) -> bool {
+        if !self.node.has_disk() || self.input.has_large() {
+            return false;
+        }
+        let (node, input, seen) = (self.node, &self.input, &self.seen);
+        let request = Request { node, input, large: &[], now_ms: 0, seen };
+        let cold = node.cold(request.keys_of_values());
+        let is_cold = !cold.is_empty();
+        self.held_up = is_cold.then_some(HeldUp::Cold(cold));
+        is_cold
+    }
+
+    /// Carries a command out; why no more are for now, if so.
+    fn command(&mut self, now_ms: u64) -> Option<Pause> {
         let large: Vec<Large> = match self.input.has_large() {
             true => self.input.take_large().into_iter().map(Filling::finish_summed).collect(),
             false => Vec::new(),
         };
-        let request = Request { node: self.node, input: &self.input, large: &large, now_ms };
+        let (node, input, seen) = (&**self.node, &self.input, &self.seen);
+        let request = Request { node, input, large: &large, now_ms, seen };
         let (before, mark) = (self.client.replies, self.out.mark());
         self.wait = request.answer(&mut self.client, &mut self.out);
         if self.client.replies == Replies::Off {
@@ -220,11 +290,17 @@ impl Connection<'_> {
             self.client.replies = Replies::On;
             self.out.rewind(mark);
         }
+        self.unsent += usize::from(self.out.mark() != mark);
         self.input.set_trusted(self.client.is_trusted);
         self.began = None;
         if self.held_bytes > 0 {
             self.held = self.node.transit.nothing();
             self.held_bytes = 0;
+        }
+        match (&self.wait, self.client.leaves) {
+            (Some(_), _) => Some(Pause::Wait),
+            (None, true) => Some(Pause::Leave),
+            (None, false) => None,
         }
     }
 
@@ -258,6 +334,14 @@ impl Connection<'_> {
     }
 
     async fn flush(&mut self) -> io::Result<()> {
+        if let Err(fault) = self.node.settled(self.seen.take()).await {
+            // What they would say did not happen.
+            self.out.rewind(Mark::default());
+            for _ in 0..self.unsent {
+                put_failure(self.node, &self.client, "", fault.into(), &mut self.out);
+            }
+        }
+        self.unsent = 0;
         let bytes = self.out.queued_bytes();
         if bytes > 0 {
             within(patience(bytes), self.out.flush(&mut self.writer)).await??;
@@ -285,6 +369,8 @@ impl Connection<'_> {
         match ended {
             Ok(Ok(())) => {
                 let served = wait.end(self.node);
+                self.node.see_all(&self.seen);
+                self.unsent += 1;
                 if self.client.replies != Replies::Off {
                     put_served(&mut self.out, served);
                 }
@@ -292,6 +378,7 @@ impl Connection<'_> {
             }
             Ok(Err(failure)) => {
                 wait.abandon(self.node);
+                self.unsent += 1;
                 put_failure(self.node, &self.client, "", failure, &mut self.out);
                 Ok(())
             }

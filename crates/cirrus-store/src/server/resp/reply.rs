@@ -78,7 +78,7 @@ pub(super) struct Output {
 }
 
 /// A point to which the output can be taken back, before anything is written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     small: usize,
     shared: usize,

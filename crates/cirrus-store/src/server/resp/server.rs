@@ -15,7 +15,7 @@ pub(super) fn flush(call: &Call<'_>, out: &mut Output) -> Result {
     if call.len() > 2 || (call.len() == 2 && !call.is(1, "sync") && !call.is(1, "async")) {
         return Err(SYNTAX);
     }
-    call.node.keyspace.clear(call.node.epoch());
+    call.node.keyspace.clear(call.turn(), call.node.epoch())?;
     out.ok();
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(super) fn get(call: &Call<'_>, out: &mut Output) -> Result {
 pub(super) fn getdel(call: &Call<'_>, out: &mut Output) -> Result {
     call.at(1, |place, epoch| {
         put_found(out, place)?;
-        place.remove(epoch);
+        place.remove(epoch)?;
         Ok(())
     })
 }
@@ -230,10 +230,10 @@ pub(super) fn getex(call: &Call<'_>, out: &mut Output) -> Result {
         put_stored(out, stored);
         match expires_at {
             Some(at) if at != NEVER && at <= call.now_ms => {
-                place.remove(epoch);
+                place.remove(epoch)?;
             }
             Some(at) => {
-                place.set_expires_at(at)?;
+                place.set_expires_at(at, epoch)?;
             }
             None => {}
         }
@@ -247,7 +247,7 @@ pub(super) fn mget(call: &Call<'_>, out: &mut Output) -> Result {
         if count > UNPAID_VALUES_MAX {
             let bytes = (0..count).map(|index| match places.at(index).found().map(|f| f.content) {
                 Some(Contents::Value(stored)) => copied_bytes(stored),
-                Some(Contents::Queue(_)) | None => 0,
+                Some(Contents::Queue(_) | Contents::Cold(_)) | None => 0,
             });
             out.pay(call.node.keyspace.memory().reserve(bytes.sum())?);
         }

@@ -48,6 +48,29 @@ impl Spec {
         (first..end).step_by(usize::from(step.unsigned_abs()).max(1))
     }
 
+    /// Whether it looks at values, and not only at names, versions and ends.
+    pub(super) fn needs_values(&self, arguments: usize) -> bool {
+        match self.id {
+            Name::Set => arguments > 3,
+            Name::Del
+            | Name::Exists
+            | Name::Expiretime
+            | Name::MemoryUsage
+            | Name::Mset
+            | Name::Msetnx
+            | Name::Pexpiretime
+            | Name::Psetex
+            | Name::Pttl
+            | Name::Setex
+            | Name::Setnx
+            | Name::Touch
+            | Name::Ttl
+            | Name::Type
+            | Name::Unlink => false,
+            _ => self.keys.0 != 0,
+        }
+    }
+
     /// Its subcommands.
     pub(super) fn subcommands(&self) -> impl Iterator<Item = &'static Spec> {
         let name = self.name;

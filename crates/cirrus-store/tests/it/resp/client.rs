@@ -16,14 +16,14 @@ trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
 /// A connection on which commands are sent and replies are read as bytes.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
     at: usize,
 }
 
 impl Wire {
-    pub(super) fn tcp(address: &str) -> Self {
+    pub(crate) fn tcp(address: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -59,7 +59,7 @@ impl Wire {
         self.buffer[..self.at].to_vec()
     }
 
-    pub(super) fn call(&mut self, command: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    pub(crate) fn call(&mut self, command: &[impl AsRef<[u8]>]) -> Vec<u8> {
         self.send(command);
         self.reply()
     }

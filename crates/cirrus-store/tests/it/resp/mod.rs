@@ -1,6 +1,6 @@
 //! RESP against a real redis-server, with real clients, and beside the native protocol.
 
-mod client;
+pub(crate) mod client;
 mod clients;
 mod differential;
 mod limits;

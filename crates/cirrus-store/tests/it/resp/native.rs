@@ -84,10 +84,10 @@ async fn every_write_has_a_larger_version() {
     // Deletions count as well.
     resp(&node, |wire| assert_eq!(wire.call(&["del", "k"]), b":1\r\n")).await;
     assert!(client.put(&key("k"), "").await.unwrap().0 > now.0 + 2);
-    // When an object ends is not its content.
+    // When an object ends is a part of it.
     let before = client.stat(&key("k")).await.unwrap().version;
     resp(&node, |wire| assert_eq!(wire.call(&["expire", "k", "100"]), b":1\r\n")).await;
-    assert_eq!(client.stat(&key("k")).await.unwrap().version, before);
+    assert!(client.stat(&key("k")).await.unwrap().version > before);
     client.close().await;
     node.stop().await;
 }

@@ -1,0 +1,521 @@
+//! Objects whose values lie on the disk only.
+//!
+//! Owns what is kept in memory of such an object, how its value comes back, and which objects leave
+//! when memory is short. Knows nothing of requests. Invariant: every object has its record, cold or
+//! not, so that names, versions and ends are never looked for on the disk; a cold object's value is
+//! on the disk as of its record's version.
+//!
+//! Who leaves: a hand goes from shard to shard (CLOCK; Corbató 1968). What was used since it came by
+//! last stays; what is not on the disk yet stays.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::futures::Notified;
+
+use crate::error::{Error, Kind as ErrorKind};
+use crate::key::{Key, KeyRef, SLOTS, Slot, Version};
+use crate::segments::{Found as Stored, QueueHead, RecordKind};
+use crate::server::arena::{Record, Slabs};
+use crate::server::keyspace::backing::{Backing, Changed, Changes, Pending};
+use crate::server::keyspace::record::{self, Kind, View};
+use crate::server::keyspace::shard::{Other, Others, Shard};
+use crate::server::keyspace::value::{
+    Filling, ITEM_OVERHEAD_BYTES, Item, Large, Queue, SMALL_BYTES_MAX, Value,
+};
+use crate::server::keyspace::{Keyspace, shard_of, tag_of};
+use crate::wire::Fault;
+
+/// Times that a value is read again because its object changed meanwhile.
+const READS_MAX: usize = 8;
+
+/// A small value of so many bytes or less takes no more room than what is kept of a cold one.
+const STUB_BYTES: usize = QueueHead::BYTES;
+
+/// Names in a page while a store is opened.
+const NAMES: usize = 4096;
+
+/// Where the next shard is in which objects are looked for that can leave.
+#[derive(Debug, Default)]
+pub(super) struct Hand {
+    next: AtomicUsize,
+    /// Shards in a row where none could leave, and how far the log had come then.
+    in_vain: AtomicUsize,
+    settled: AtomicU64,
+    /// Objects that were brought for a request which is about to use them.
+    pins: Mutex<HashMap<Key, u32>>,
+}
+
+/// What is kept of a value or queue that lies on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) enum Cold {
+    Value { size: u64 },
+    Queue(QueueHead),
+}
+
+impl Cold {
+    pub(super) fn read(value: &[u8]) -> Self {
+        match (value.first_chunk(), QueueHead::decode(value)) {
+            (_, Ok(head)) => Self::Queue(head),
+            (Some(size), Err(_)) => Self::Value { size: u64::from_le_bytes(*size) },
+            (None, Err(_)) => Self::Value { size: 0 },
+        }
+    }
+
+    fn write(self, value: &mut [u8; STUB_BYTES]) -> &[u8] {
+        match self {
+            Self::Value { size } => {
+                value[..8].copy_from_slice(&size.to_le_bytes());
+                &value[..8]
+            }
+            Self::Queue(head) => {
+                value.copy_from_slice(&head.encode());
+                value
+            }
+        }
+    }
+
+    /// Bytes of the value, or of all items.
+    pub(in crate::server) fn size(self) -> u64 {
+        match self {
+            Self::Value { size } => size,
+            Self::Queue(head) => head.bytes,
+        }
+    }
+
+    pub(in crate::server) fn queue(self) -> Option<QueueHead> {
+        match self {
+            Self::Value { .. } => None,
+            Self::Queue(head) => Some(head),
+        }
+    }
+}
+
+/// What was read of a cold object, with memory of its own.
+enum Warm {
+    Small(Stored),
+    Large(Large),
+    Queue(Vec<Item>, QueueHead),
+}
+
+impl Keyspace {
+    /// Takes up the names that the disk behind this keyspace has, and the versions of its slots.
+    /// [`ErrorKind::OutOfMemory`] when there is no room for the names.
+    pub(in crate::server) fn open(&self) -> Result<(), Error> {
+        let Some(backing) = &self.backing else { return Ok(()) };
+        for slot in (0..SLOTS).filter_map(Slot::new) {
+            let version = backing.engine.version(slot);
+            self.shards[shard_of(slot)].lock().versions.raise(slot, version);
+        }
+        let mut cursor = (0, 0);
+        while cursor.0 < SLOTS {
+            let page = backing.engine.scan(b"", cursor, NAMES)?;
+            for name in page.names {
+                let cold = match name.kind {
+                    RecordKind::Queue => {
+                        let found = backing.engine.read(&name.key)?;
+                        let head = found.map(|found| QueueHead::decode(&found.value));
+                        Cold::Queue(head.transpose()?.unwrap_or_default())
+                    }
+                    _ => Cold::Value { size: name.size },
+                };
+                let ends = (name.version, name.expires_at, name.modified_at);
+                let shard = &mut self.shards[shard_of(name.key.slot())].lock();
+                self.insert_cold(shard, &name.key, ends, cold).map_err(|fault| {
+                    let text = format!(
+                        "the names of {} objects do not fit into {} bytes of memory; give more",
+                        backing.engine.stats().map_or(0, |stats| stats.objects),
+                        self.memory.capacity()
+                    );
+                    Error::new(fault.kind, text).with_detail(self.memory.capacity())
+                })?;
+            }
+            cursor = page.next;
+        }
+        Ok(())
+    }
+
+    /// Signals when memory of large values becomes free.
+    pub(in crate::server) fn freed(&self) -> Notified<'_> {
+        self.extents.freed()
+    }
+
+    /// Whether there are large values in memory, here or on their way.
+    pub(in crate::server) fn holds_large(&self) -> bool {
+        self.extents.held_bytes().0 > 0
+    }
+
+    /// Whether the key's value lies on the disk only.
+    pub(in crate::server) fn is_cold(&self, key: KeyRef<'_>) -> bool {
+        let tag = tag_of(self.hash(key.bytes()));
+        let shard = self.shards[shard_of(key.slot())].lock();
+        let found = shard.index.find(&self.slabs, tag, key.bytes());
+        found.is_some_and(|found| View::read(self.slabs.bytes(found)).kind == Kind::Cold)
+    }
+
+    /// Keeps this key's object from leaving, until [`Keyspace::unpin`].
+    pub(in crate::server) fn pin(&self, key: &Key) {
+        *self.hand.pins.lock().entry(key.clone()).or_default() += 1;
+    }
+
+    pub(in crate::server) fn unpin(&self, key: &Key) {
+        let mut pins = self.hand.pins.lock();
+        if let Some(count) = pins.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(key);
+            }
+        }
+        drop(pins);
+        self.look_again();
+    }
+
+    /// More may leave now than when the hand went round in vain.
+    fn look_again(&self) {
+        self.hand.in_vain.store(0, Ordering::Relaxed);
+        self.extents.signal();
+    }
+
+    /// Brings a cold object's value into memory. Blocks; called without any lock.
+    pub(in crate::server) fn warm(&self, key: &Key) -> Result<(), Fault> {
+        let Some(backing) = &self.backing else { return Ok(()) };
+        for _ in 0..READS_MAX {
+            let Some(found) = backing.engine.read(key).map_err(fault)? else { return Ok(()) };
+            let version = found.version;
+            let Some(warm) = self.read_warm(backing, key, found, |found| {
+                let turn = self.under_way.nothing();
+                let mut filling = self.filling_with(found.value.len(), turn)?;
+                filling.bytes_mut().copy_from_slice(&found.value);
+                Ok(filling.finish(found.sums.clone()))
+            })?
+            else {
+                continue;
+            };
+            let mut retired = Vec::new();
+            let mut shard = self.shards[shard_of(key.slot())].lock();
+            if self.install(&mut shard, key, version, warm, &mut retired)? {
+                return Ok(());
+            }
+        }
+        // It changes all the time: then it is not cold for long.
+        Ok(())
+    }
+
+    /// The same with the key's shard locked, when an object became cold again on the way to an
+    /// operation.
+    pub(super) fn warm_locked(
+        &self,
+        shard: &mut Shard,
+        key: KeyRef<'_>,
+        retired: &mut Vec<Other>,
+    ) -> Result<(), Fault> {
+        let Some(backing) = &self.backing else { return Ok(()) };
+        let key = &key.to_key();
+        let Some(found) = backing.engine.read(key).map_err(fault)? else {
+            return Err(ErrorKind::Corrupt.into());
+        };
+        let version = found.version;
+        let warm = self.read_warm(backing, key, found, |found| {
+            let (extent, overhead) = self.extent(found.value.len())?;
+            let mut filling = Filling::new(extent, overhead, self.under_way.nothing());
+            filling.bytes_mut().copy_from_slice(&found.value);
+            Ok(filling.finish(found.sums.clone()))
+        })?;
+        match warm.map(|warm| self.install(shard, key, version, warm, retired)) {
+            Some(Ok(true)) => Ok(()),
+            Some(Err(fault)) => Err(fault),
+            // Nothing is cold that is not on the disk as it is here.
+            Some(Ok(false)) | None => Err(ErrorKind::Corrupt.into()),
+        }
+    }
+
+    /// `None` when the object has changed since.
+    fn read_warm(
+        &self,
+        backing: &Backing,
+        key: &Key,
+        found: Stored,
+        large: impl Fn(&Stored) -> Result<Large, Fault>,
+    ) -> Result<Option<Warm>, Fault> {
+        let is_large = |found: &Stored| found.value.len() > SMALL_BYTES_MAX;
+        if found.kind != RecordKind::Queue {
+            let warm =
+                if is_large(&found) { Warm::Large(large(&found)?) } else { Warm::Small(found) };
+            return Ok(Some(warm));
+        }
+        let head = QueueHead::decode(&found.value).map_err(fault)?;
+        let cost = Queue::COST + head.len() * ITEM_OVERHEAD_BYTES + head.bytes;
+        if cost > self.memory.capacity() {
+            return Err(Fault { kind: ErrorKind::OutOfMemory, detail: self.memory.free() });
+        }
+        let Some(items) = backing.engine.read_items(key, &head).map_err(fault)? else {
+            return Ok(None);
+        };
+        let items = items.iter().map(|item| match is_large(item) {
+            true => Ok(Item::of(Value::Large(large(item)?))),
+            false => Ok(Item::of(Value::Small { bytes: &item.value, crc: item.sums.first() })),
+        });
+        Ok(Some(Warm::Queue(items.collect::<Result<_, Fault>>()?, head)))
+    }
+
+    /// Makes a cold object warm; false if it is not cold any more, or of another version.
+    fn install(
+        &self,
+        shard: &mut Shard,
+        key: &Key,
+        version: Version,
+        warm: Warm,
+        retired: &mut Vec<Other>,
+    ) -> Result<bool, Fault> {
+        let tag = tag_of(self.hash(key.as_bytes()));
+        let slabs = &self.slabs;
+        let Shard { index, others, .. } = shard;
+        let Some(found) = index.find_mut(slabs, tag, key.as_bytes()) else { return Ok(false) };
+        let view = View::read(slabs.bytes(found));
+        if view.kind != Kind::Cold {
+            // Somebody else was here.
+            return Ok(true);
+        }
+        if view.version != version {
+            return Ok(false);
+        }
+        let (kind, word, value) = match warm {
+            Warm::Small(found) => (Kind::Small, found.sums.first(), found.value),
+            Warm::Large(large) => (Kind::Large, others.insert(Other::Large(large)), Bytes::new()),
+            Warm::Queue(items, head) => {
+                let cost = items.iter().map(Item::queued_cost).sum::<u64>();
+                let paid = self.memory.reserve(Queue::COST + cost)?;
+                let queue = Queue::with(items, head);
+                (Kind::Queue, others.insert(Other::Queue(queue, paid)), Bytes::new())
+            }
+        };
+        let written = replace(slabs, found, tag, key.as_bytes(), (kind, word, &value));
+        self.hand.in_vain.store(0, Ordering::Relaxed);
+        if let Err(fault) = written {
+            if kind != Kind::Small {
+                retired.extend(others.remove(word));
+            }
+            return Err(fault);
+        }
+        Ok(true)
+    }
+
+    /// What the disk has, when nothing is known of the key.
+    fn insert_cold(
+        &self,
+        shard: &mut Shard,
+        key: &Key,
+        (version, expires_at, modified_at): (Version, u64, u64),
+        cold: Cold,
+    ) -> Result<(), Fault> {
+        let tag = tag_of(self.hash(key.as_bytes()));
+        let mut stub = [0; STUB_BYTES];
+        let (value, key) = (cold.write(&mut stub), key.as_bytes());
+        let kind = Kind::Cold;
+        let view = View { version, expires_at, modified_at, kind, word: 0, key, value };
+        if shard.index.is_full() {
+            shard.index.grow(&self.memory)?;
+        }
+        let mut new = self.slabs.take(view.len(), tag)?;
+        let slot = self.slabs.bytes_mut(&mut new);
+        view.write(slot);
+        record::set_clean(slot, true);
+        shard.index.insert(new);
+        shard.object_bytes += key.len() as u64 + cold.size();
+        shard.note_end(expires_at);
+        Ok(())
+    }
+
+    /// Has objects leave, shard by shard, until they have freed `missing` bytes, counting the holes
+    /// that small ones leave, or it `is_enough`: those that have not been used since the hand came by
+    /// last and that the disk has. On a node that spills, what it has not is sent there. Called
+    /// without any lock.
+    pub(super) fn chill_until(&self, missing: u64, is_enough: impl Fn() -> bool) {
+        let Some(backing) = &self.backing else { return };
+        let (hand, rounds) = (&self.hand, 2 * self.shards.len());
+        let settled = backing.progress.borrow().settled();
+        if hand.in_vain.load(Ordering::Relaxed) >= rounds {
+            if settled == hand.settled.load(Ordering::Relaxed) {
+                return;
+            }
+            hand.in_vain.store(0, Ordering::Relaxed);
+        }
+        hand.settled.store(settled, Ordering::Relaxed);
+        let mut freed = 0;
+        while freed < missing && !is_enough() && hand.in_vain.load(Ordering::Relaxed) < rounds {
+            let number = hand.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+            let mut retired = Vec::new();
+            let mut shard = self.shards[number].lock();
+            shard.settle(&self.slabs, backing);
+            let here = self.chill_shard(backing, &mut shard, &mut retired);
+            drop(shard);
+            freed += here;
+            match here {
+                0 => hand.in_vain.fetch_add(1, Ordering::Relaxed),
+                _ => hand.in_vain.swap(0, Ordering::Relaxed),
+            };
+        }
+    }
+
+    fn chill_shard(&self, backing: &Backing, shard: &mut Shard, retired: &mut Vec<Other>) -> u64 {
+        let slabs = &self.slabs;
+        let mut freed = 0;
+        let mut dirty = Vec::new();
+        let pins = self.hand.pins.lock();
+        let Shard { index, others, pending, .. } = shard;
+        for found in index.iter_mut() {
+            let slot = slabs.bytes_mut(found);
+            if record::set_used(slot, false) {
+                continue;
+            }
+            let is_clean = record::is_clean(slot);
+            let (tag, view) = (found.tag(), View::read(slabs.bytes(found)));
+            if view.kind == Kind::Cold || view.kind == Kind::Small && view.value.len() <= STUB_BYTES
+            {
+                continue;
+            }
+            if !is_clean {
+                if !backing.is_durable
+                    && pending.iter().all(|one| one.changed.key.as_bytes() != view.key)
+                {
+                    dirty.extend(Key::new(Bytes::copy_from_slice(view.key)).ok());
+                }
+                continue;
+            }
+            if pins.contains_key(view.key) {
+                continue;
+            }
+            let key = view.key.to_vec();
+            match leave(slabs, others, found, tag, &key, retired) {
+                Some(bytes) => freed += bytes,
+                // No room for what is kept of it: what has left makes some.
+                None => break,
+            }
+        }
+        drop(pins);
+        for key in dirty {
+            self.spill(backing, shard, &key);
+        }
+        freed
+    }
+
+    /// Sends an object to the disk that is not there yet.
+    fn spill(&self, backing: &Backing, shard: &mut Shard, key: &Key) {
+        let tag = tag_of(self.hash(key.as_bytes()));
+        let Some(found) = shard.index.find(&self.slabs, tag, key.as_bytes()) else { return };
+        let view = View::read(self.slabs.bytes(found));
+        let mut changes = Changes::default();
+        let version = view.version;
+        changes.object(key, shard, view, None);
+        // A disk that is full or slow takes it another time.
+        if backing.admit_all(&mut changes).is_ok() {
+            changes.objects.push(Changed { key: key.clone(), tag, version });
+            shard.pend(backing.submit(&mut changes), &mut changes);
+        }
+    }
+
+    /// Lets go of what was lost on the way to the disk, everywhere, and has the disk's state count.
+    pub(in crate::server) fn mend(&self) {
+        let Some(backing) = &self.backing else { return };
+        for shard in &self.shards {
+            let mut retired = Vec::new();
+            let mut shard = shard.lock();
+            // Looked up with the shard locked: who was admitted before the loss had the lock before.
+            let lost: Vec<Pending> = shard.take_lost(&backing.progress.borrow());
+            for pending in lost {
+                if let Some((life, sequence)) = pending.writer {
+                    shard.results.forget(life, sequence);
+                }
+                if backing.is_durable
+                    && let Err(error) =
+                        self.restore(backing, &mut shard, &pending.changed.key, &mut retired)
+                {
+                    // The object is on the disk, and a restart finds it.
+                    let key = &pending.changed.key;
+                    tracing::error!(%error, ?key, "an object is not to be seen until a restart");
+                }
+            }
+        }
+        backing.engine.resume();
+    }
+
+    /// Has the key be what the disk says.
+    fn restore(
+        &self,
+        backing: &Backing,
+        shard: &mut Shard,
+        key: &Key,
+        retired: &mut Vec<Other>,
+    ) -> Result<(), Error> {
+        let tag = tag_of(self.hash(key.as_bytes()));
+        if let Some(record) = shard.index.remove(&self.slabs, tag, key.as_bytes()) {
+            retired.extend(shard.forget(&View::read(self.slabs.bytes(&record))));
+            self.slabs.give(record);
+        }
+        shard.wake(key.as_bytes());
+        let Some(found) = backing.engine.stat(key)? else { return Ok(()) };
+        let cold = match found.kind {
+            RecordKind::Queue => match backing.engine.read(key)? {
+                Some(found) => Cold::Queue(QueueHead::decode(&found.value)?),
+                None => return Ok(()),
+            },
+            _ => Cold::Value { size: found.size },
+        };
+        let ends = (found.version, found.expires_at, found.modified_at);
+        self.insert_cold(shard, key, ends, cold)
+            .map_err(|fault| Error::new(fault.kind, "no memory for its name"))
+    }
+}
+
+/// Puts what is kept of a cold object in its record's place; bytes that are free now, `None` when
+/// there is no room for it.
+fn leave(
+    slabs: &Slabs,
+    others: &mut Others,
+    found: &mut Record,
+    tag: u32,
+    key: &[u8],
+    retired: &mut Vec<Other>,
+) -> Option<u64> {
+    let view = View::read(slabs.bytes(found));
+    let (kind, word, before) = (view.kind, view.word, slabs.size(found) as u64);
+    let cold = match others.get(word).filter(|_| kind != Kind::Small) {
+        None => Cold::Value { size: view.value.len() as u64 },
+        Some(Other::Large(large)) => Cold::Value { size: large.bytes().len() as u64 },
+        Some(Other::Queue(queue, _)) => Cold::Queue(queue.head()),
+    };
+    let mut stub = [0; STUB_BYTES];
+    let value = cold.write(&mut stub);
+    replace(slabs, found, tag, key, (Kind::Cold, 0, value)).ok()?;
+    let beside = if kind == Kind::Small { None } else { others.remove(word) };
+    let freed = before + beside.as_ref().map_or(0, Other::bytes);
+    retired.extend(beside);
+    Some(freed.saturating_sub(slabs.size(found) as u64))
+}
+
+/// Writes a clean record over one that is there: the same object in another form.
+fn replace(
+    slabs: &Slabs,
+    found: &mut Record,
+    tag: u32,
+    key: &[u8],
+    (kind, word, value): (Kind, u32, &[u8]),
+) -> Result<(), Fault> {
+    let View { version, expires_at, modified_at, .. } = View::read(slabs.bytes(found));
+    let view = View { version, expires_at, modified_at, kind, word, key, value };
+    if !slabs.fits(found, view.len()) {
+        let new = slabs.take(view.len(), tag)?;
+        slabs.give(std::mem::replace(found, new));
+    }
+    let slot = slabs.bytes_mut(found);
+    view.write(slot);
+    record::set_clean(slot, true);
+    Ok(())
+}
+
+fn fault(error: Error) -> Fault {
+    tracing::warn!(%error, "a value could not be read");
+    Fault::from(&error)
+}
