@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{objects, serve};
+use crate::commands::{objects, serve, store};
 use crate::failure::Failure;
 
 #[global_allocator]
@@ -40,9 +40,12 @@ enum Command {
     Logs(apps::Named),
     /// End the latest run of an application
     Down(apps::Named),
-    /// Serve memory to others
+    /// Serve memory or a disk to others
     #[command(subcommand)]
     Serve(serve::Serve),
+    /// Look after a storage node's folder
+    #[command(subcommand)]
+    Store(store::Store),
     /// Store an object
     Put(objects::Put),
     /// Print an object, or write it to a file
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Logs(named) => named.main("logs"),
         Command::Down(named) => named.main("down"),
         Command::Serve(serve) => serve.run().map(|()| ExitCode::SUCCESS),
+        Command::Store(store) => store.run(),
         Command::Put(put) => put.run().map(|()| ExitCode::SUCCESS),
         Command::Get(get) => get.run().map(|()| ExitCode::SUCCESS),
         Command::Stat(stat) => stat.run().map(|()| ExitCode::SUCCESS),
@@ -98,6 +102,11 @@ fn usage(error: &clap::Error) -> ExitCode {
         say(&format!("cirrus: {}", cirrus::one_line_usage(error)));
     }
     ExitCode::from(1)
+}
+
+/// A line of data. A reader that has gone away, as behind `| head`, wants no more.
+fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// A line for the person at the terminal. Without a terminal to write to there is nobody to tell.

@@ -12,6 +12,7 @@ use cirrus_units::ByteSize;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::print;
 
 /// Which node.
 #[derive(Debug, clap::Args)]
@@ -219,9 +220,4 @@ impl Rm {
         }
         Ok(())
     }
-}
-
-/// A line of data. A reader that has gone away, as behind `| head`, wants no more.
-fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
 }

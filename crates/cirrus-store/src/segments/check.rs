@@ -21,6 +21,9 @@ const DAMAGE_MAX: usize = 100;
 const INDEX_CACHE_BYTES: usize = 64 << 20;
 const ROWS_AT_ONCE: usize = 4096;
 
+/// Records after which it says how far it is.
+const RECORDS_BETWEEN: u64 = 256;
+
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -61,16 +64,28 @@ impl fmt::Display for Damage {
 /// The newest record of a row, as the log has it.
 type Newest = HashMap<Row, (u64, Place, RecordKind)>;
 
-pub(super) fn check(disk: &Arc<dyn Disk>) -> Result<Report> {
+/// `read` is told how many bytes were read, of how many.
+pub(super) fn check(disk: &Arc<dyn Disk>, mut read: impl FnMut(u64, u64)) -> Result<Report> {
     let names = disk.list().map_err(|error| Error::io("cannot list the store", error))?;
     let mut ids: Vec<u32> = names.iter().filter_map(|name| segment_id(name)).collect();
     ids.sort_unstable();
     let mut report = Report::default();
     let mut newest = Newest::new();
     let last = ids.last().copied();
-    for id in ids {
-        check_segment(&**disk, id, Some(id) == last, &mut report, &mut newest)?;
+    let mut sizes = Vec::new();
+    for id in &ids {
+        let name = segment_name(*id);
+        let len = disk.open(&name).and_then(|file| file.len());
+        sizes.push(len.map_err(|error| Error::io(format!("cannot read {name}"), error))?);
     }
+    let (mut done, all) = (0, sizes.iter().sum());
+    for (id, len) in ids.into_iter().zip(sizes) {
+        check_segment(&**disk, id, Some(id) == last, &mut report, &mut newest, |at| {
+            read(done + at, all);
+        })?;
+        done += len;
+    }
+    read(all, all);
     let is_object = |(row, (_, _, kind)): &(&Row, &(u64, Place, RecordKind))| {
         row.is_object() && !kind.is_delete()
     };
@@ -96,6 +111,7 @@ fn check_segment(
     is_last: bool,
     report: &mut Report,
     newest: &mut Newest,
+    mut read: impl FnMut(u64),
 ) -> Result<()> {
     let name = segment_name(id);
     report.segments += 1;
@@ -116,6 +132,9 @@ fn check_segment(
         match walk.next() {
             Ok(Some(step)) => {
                 report.records += 1;
+                if report.records.is_multiple_of(RECORDS_BETWEEN) {
+                    read(step.offset);
+                }
                 let is_end = !step.head.more;
                 if !step.head.kind.is_own() {
                     let row = Row::of(header.store, step.head.kind, &step.key, step.head.item);

@@ -126,9 +126,10 @@ impl Engine {
         Self::open(Arc::new(folder), options)
     }
 
-    /// Reads every record of a store that nobody has open, and compares the index with them.
-    pub fn check(disk: &Arc<dyn Disk>) -> Result<Report> {
-        check::check(disk)
+    /// Reads every record of a store that nobody has open, and compares the index with them. `read`
+    /// is told now and then how many bytes were read, of how many.
+    pub fn check(disk: &Arc<dyn Disk>, read: impl FnMut(u64, u64)) -> Result<Report> {
+        check::check(disk, read)
     }
 
     fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cirrus_store::segments::Engine;
-use cirrus_store::segments::sim::SimDisk;
+use cirrus_store::segments::sim::{Loss, Plan, SimDisk};
 use cirrus_store::server::{NodeHandle, NodeOptions, Server};
 use cirrus_store::transport::{Endpoint, Listener, SimFaults, SimNetwork};
 use cirrus_store::{ByteSize, Client, ClientOptions, Key};
@@ -17,6 +17,7 @@ pub(crate) struct Node {
     pub(crate) address: String,
     pub(crate) endpoint: Endpoint,
     network: Option<SimNetwork>,
+    disk: Option<SimDisk>,
     options: NodeOptions,
     cancel: CancellationToken,
     task: JoinHandle<cirrus_store::Result<()>>,
@@ -50,7 +51,7 @@ impl Node {
     ) -> Self {
         let (handle, cancel) = (server.handle(), CancellationToken::new());
         let task = tokio::spawn(server.run(cancel.clone()));
-        Self { handle, address, endpoint, network, options, cancel, task }
+        Self { handle, address, endpoint, network, disk: None, options, cancel, task }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -69,8 +70,32 @@ impl Node {
         self.task.await.unwrap().unwrap();
     }
 
-    /// Stops it and starts an empty one in its place.
-    pub(crate) async fn restarted(self) -> Self {
+    /// A storage node on a simulated disk.
+    pub(crate) async fn storage(options: NodeOptions, disk: SimDisk) -> Self {
+        Self::storage_at("127.0.0.1:0", options, disk).await
+    }
+
+    async fn storage_at(address: &str, options: NodeOptions, disk: SimDisk) -> Self {
+        let node = Self::tcp_at(address, on_disk(options, true, &disk)).await;
+        Self { disk: Some(disk), ..node }
+    }
+
+    /// The power goes, in the midst of what it does; what is left of its disk starts again.
+    async fn power_cut(self, disk: &SimDisk) -> Self {
+        let (address, mut options) = (self.address.clone(), self.options.clone());
+        disk.set_plan(Plan { cut_at: Some(1), ..Plan::default() });
+        self.cancel.cancel();
+        // It could not close its disk.
+        let _ = self.task.await.unwrap();
+        options.engine = None;
+        Self::storage_at(&address, options, disk.power_cut(Loss::Tail, disk.calls())).await
+    }
+
+    /// Stops it and starts an empty one in its place; one with a disk starts as its disk was.
+    pub(crate) async fn restarted(mut self) -> Self {
+        if let Some(disk) = self.disk.take() {
+            return self.power_cut(&disk).await;
+        }
         let (address, options) = (self.address.clone(), self.options.clone());
         let network = self.network.clone();
         self.stop().await;

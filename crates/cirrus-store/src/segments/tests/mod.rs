@@ -104,7 +104,7 @@ fn names(engine: &Engine, prefix: &[u8]) -> Vec<Key> {
 /// Everything is whole, and the index agrees with the log.
 fn check(disk: &SimDisk) -> Result<(), String> {
     let disk: Arc<dyn crate::segments::Disk> = Arc::new(disk.clone());
-    let report = Engine::check(&disk).map_err(|error| error.to_string())?;
+    let report = Engine::check(&disk, |_, _| ()).map_err(|error| error.to_string())?;
     match report.damage.first() {
         None => Ok(()),
         Some(damage) => Err(format!("check: {damage}")),

@@ -127,11 +127,13 @@ impl Output {
         self.line(b'+', text.as_bytes());
     }
 
-    /// An error: its code, then words. Bytes that end a line become spaces.
+    /// An error: its code, then words. Bytes that end a line become spaces, and nothing at its end.
     pub(super) fn error(&mut self, text: impl AsRef<[u8]>) {
         self.small.push(b'-');
-        let text = text.as_ref().iter();
-        self.small.extend(text.map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }));
+        let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let text = text.as_ref();
+        let len = text.iter().rposition(|byte| !is_end(byte)).map_or(0, |last| last + 1);
+        self.small.extend(text[..len].iter().map(|b| if is_end(b) { b' ' } else { *b }));
         self.small.extend_from_slice(b"\r\n");
     }
 
@@ -383,7 +385,7 @@ mod tests {
     #[test]
     fn an_error_is_one_line() {
         let mut output = Output::default();
-        output.error(b"ERR a\r\nb");
+        output.error(b"ERR a\r\nb\r\r\n");
         output.integer(-7);
         output.simple("PONG");
         assert_eq!(written(output), b"-ERR a  b\r\n:-7\r\n+PONG\r\n");

@@ -3,6 +3,7 @@
 //! docs/resp.md lists what differs and why; `Compared` is that list in code.
 
 use cirrus_store::ByteSize;
+use cirrus_store::segments::sim::SimDisk;
 
 use super::client::{Redis, Wire, encoded};
 use crate::rig::{Node, Random, options};
@@ -430,6 +431,10 @@ fn short(bytes: &[u8]) -> String {
 
 async fn run(seeds: std::ops::Range<u64>, resp3: bool) {
     let node = Node::tcp(options(ByteSize::new(256 << 20))).await;
+    run_on(node, seeds, resp3).await;
+}
+
+async fn run_on(node: Node, seeds: std::ops::Range<u64>, resp3: bool) {
     let address = node.address.clone();
     tokio::task::spawn_blocking(move || {
         let redis = Redis::start(&["--databases", "1"]);
@@ -450,6 +455,13 @@ async fn run(seeds: std::ops::Range<u64>, resp3: bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_commands_are_answered_as_by_redis() {
     run(0..10, false).await;
+}
+
+/// With less memory than the stream's values take, and a disk behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_commands_are_answered_as_by_redis_on_a_storage_node() {
+    let node = Node::storage(options(ByteSize::mib(16)), SimDisk::default()).await;
+    run_on(node, 200..204, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
