@@ -106,7 +106,7 @@ fn text_of(report: &Report, is_json: bool) -> String {
         }
         text += match report.damage.len() {
             0 => "\nevery byte is as it was written",
-            _ => "\nrestore the folder from a copy; `cirrus serve storage` does not start on it",
+            _ => "\nrestore the folder from a copy: what is damaged is an error when it is read",
         };
         text
     }
