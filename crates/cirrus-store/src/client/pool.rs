@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::client::ClientOptions;
 use crate::client::connection::Connection;
+use crate::client::near::Windows;
 use crate::client::session::Session;
 use crate::client::views::Views;
 use crate::error::{Error, Kind, Result};
@@ -42,6 +43,8 @@ pub(super) struct Node {
     pub(super) address: String,
     small: Vec<Place>,
     large: Vec<Place>,
+    /// Its memory, where it is shared.
+    pub(super) windows: Windows,
 }
 
 /// Where a connection stands.
@@ -86,7 +89,7 @@ impl Node {
         let places = |count: usize| std::iter::repeat_with(Place::default).take(count.max(1));
         let small = places(options.small_connections).collect();
         let large = places(options.large_connections).collect();
-        Self { id, address, small, large }
+        Self { id, address, small, large, windows: Windows::default() }
     }
 
     fn lane(&self, lane: Lane) -> &[Place] {
@@ -240,7 +243,7 @@ impl Pool {
         if let Some(open) = place.open() {
             return Ok(open);
         }
-        let connection = Arc::new(Connection::open(&self.endpoint(node), self).await?);
+        let connection = Arc::new(Connection::open(node, self).await?);
         *place.open.lock() = Some(connection.clone());
         Ok(connection)
     }

@@ -11,6 +11,7 @@ mod loops;
 mod memory;
 mod node;
 mod operations;
+mod pins;
 pub mod resp;
 mod session;
 mod stats;
@@ -35,7 +36,7 @@ use crate::server::loops::{Loops, Serve};
 use crate::server::node::Node;
 pub use crate::server::stats::NodeStats;
 use crate::token::Token;
-use crate::transport::{Incoming, Link, Listener};
+use crate::transport::{self, Incoming, Link, Listener};
 use crate::view::{NodeId, View};
 use crate::wire::{Limits, MAGIC};
 
@@ -60,6 +61,12 @@ pub struct NodeOptions {
     /// Whether RESP clients are told of the pool's other nodes, as by Redis Cluster: commands on
     /// keys of several slots are refused then. Default no.
     pub cluster: bool,
+    /// Whether clients of the same host and user may read large values where they lie. Over TCP
+    /// everything stays as it is. Default yes.
+    pub shared_memory: bool,
+    /// Bytes of values that they may hold so; beyond, values are copied. Replaced or removed, such
+    /// a value takes room until its last reader lets it go. Default a quarter of the capacity.
+    pub pinned_bytes_max: Option<ByteSize>,
     /// The name of this life; by default the time of its start.
     pub incarnation: Option<u64>,
 }
@@ -76,6 +83,8 @@ impl NodeOptions {
             session_idle: Duration::from_secs(600),
             sweep_interval: Duration::from_secs(1),
             cluster: false,
+            shared_memory: true,
+            pinned_bytes_max: None,
             incarnation: None,
         }
     }
@@ -86,6 +95,8 @@ impl NodeOptions {
 pub struct Server {
     node: Arc<Node>,
     listener: Listener,
+    /// For clients of this host.
+    beside: Option<Listener>,
 }
 
 impl Server {
@@ -95,11 +106,17 @@ impl Server {
             let text = format!("cannot listen on {address}; choose another address or port");
             Error::new(Kind::Invalid, text).with_source(error)
         })?;
-        let node = Node::new(options).map_err(|error| {
+        let mut node = Node::new(options).map_err(|error| {
             let text = "cannot reserve addresses for the node's memory; lower its capacity";
             Error::new(Kind::OutOfMemory, text).with_source(error)
         })?;
-        Ok(Self { node: Arc::new(node), listener: Listener::Tcp(listener) })
+        let beside = match node.options.shared_memory {
+            true => beside(&mut node, &listener)
+                .inspect_err(|error| warn!("clients of this host use TCP: {error}"))
+                .ok(),
+            false => None,
+        };
+        Ok(Self { node: Arc::new(node), listener: Listener::Tcp(listener), beside })
     }
 
     /// A node that is reached through `listener`.
@@ -107,7 +124,8 @@ impl Server {
     /// # Panics
     /// When the addresses for its memory cannot be reserved; [`Server::bind`] returns an error.
     pub fn on(listener: Listener, options: NodeOptions) -> Self {
-        Self { node: Arc::new(Node::new(options).expect("addresses for its memory")), listener }
+        let node = Node::new(options).expect("addresses for its memory");
+        Self { node: Arc::new(node), listener, beside: None }
     }
 
     /// Where it listens; `None` in a simulated network.
@@ -126,14 +144,14 @@ impl Server {
         // A simulated network lives in the caller's runtime, whose time it shares.
         let threads = match self.listener {
             Listener::Tcp(_) => self.node.options.threads,
-            Listener::Sim(_) => 1,
+            Listener::Shm(_) | Listener::Sim(_) => 1,
         };
         let served = Served { node: self.node.clone(), cancel: cancel.clone() };
         let mut loops = Loops::start(threads, served, &cancel)?;
         let mut sweep = tokio::time::interval(self.node.options.sweep_interval);
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => match accepted {
+                accepted = accept(&mut self.listener, &mut self.beside) => match accepted {
                     Ok(incoming) => loops.hand_out(incoming),
                     Err(error) if cancel.is_cancelled() => debug!("stopped listening: {error}"),
                     // Who came has left already.
@@ -151,6 +169,27 @@ impl Server {
         }
         loops.join().await;
         Ok(())
+    }
+}
+
+/// The socket for clients of this host, beside the one of a node that listens over TCP.
+fn beside(node: &mut Node, listener: &TcpListener) -> std::io::Result<Listener> {
+    let beside = transport::listen(node.incarnation, listener.local_addr()?.port())?;
+    node.share()?;
+    Ok(Listener::Shm(beside))
+}
+
+/// The next peer, wherever it comes in.
+async fn accept(
+    listener: &mut Listener,
+    beside: &mut Option<Listener>,
+) -> std::io::Result<Incoming> {
+    match beside {
+        None => listener.accept().await,
+        Some(beside) => tokio::select! {
+            accepted = listener.accept() => accepted,
+            accepted = beside.accept() => accepted,
+        },
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use cirrus_units::ByteSize;
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
@@ -27,11 +28,14 @@ use crate::server::keyspace::{
 };
 use crate::server::memory::{Memory, Owed, Reservation};
 use crate::server::operations::{add, check, check_version, pop, push, stat};
+use crate::server::pins::Sharing;
 use crate::server::resp::Shared;
 use crate::server::session::{Session, Sessions};
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
-use crate::wire::{BATCH_BYTES_MAX, Fault, Head, Page, Reply, Request, WholeValue, Write};
+use crate::wire::{
+    BATCH_BYTES_MAX, Delivery, Fault, Head, Page, Reply, Request, SHARED_MEMORY, WholeValue, Write,
+};
 
 /// The most bytes of values in the reply to a batch.
 const BATCH_REPLY_BYTES_MAX: u32 = 16 << 20;
@@ -49,6 +53,9 @@ const REPLIES_BYTES_MIN: u64 = BATCH_REPLY_BYTES_MAX as u64;
 /// Names in a page while the replies' room is taken.
 const SCAN_ITEMS_SHORT: u32 = 64;
 
+/// What clients of this host may pin, unless the options say otherwise: a quarter of the capacity.
+const PINNED_SHARE: u64 = 4;
+
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) options: NodeOptions,
@@ -59,6 +66,8 @@ pub(super) struct Node {
     pub(super) transit: Memory,
     replies: Memory,
     pub(super) resp: Shared,
+    /// What clients of this host are let into, if there is a socket for them.
+    pub(super) sharing: Option<Sharing>,
     pub(super) requests: AtomicU64,
     standing: RwLock<Standing>,
     /// That of the view, to be read without a lock.
@@ -89,6 +98,7 @@ impl Node {
             transit: Memory::new((capacity / TRANSIT_SHARE).max(TRANSIT_BYTES_MIN)),
             replies: Memory::new((capacity / REPLIES_SHARE).max(REPLIES_BYTES_MIN)),
             resp: Shared::default(),
+            sharing: None,
             requests: AtomicU64::new(0),
             standing: RwLock::new(Standing { id: NodeId(0), view: View::default() }),
             epoch: AtomicU32::new(0),
@@ -96,6 +106,20 @@ impl Node {
         };
         node.set_view(NodeId(0), View::single(1, ""));
         Ok(node)
+    }
+
+    /// Lets clients of this host into the large values.
+    pub(super) fn share(&mut self) -> io::Result<()> {
+        let file = self.keyspace.extents().reader()?.ok_or(io::ErrorKind::Unsupported)?;
+        let default = self.options.capacity.bytes() / PINNED_SHARE;
+        let max = self.options.pinned_bytes_max.map_or(default, ByteSize::bytes);
+        self.sharing = Some(Sharing::new(file, max));
+        Ok(())
+    }
+
+    /// What this node can do beyond the version.
+    pub(super) fn features(&self) -> u64 {
+        if self.sharing.is_some() { SHARED_MEMORY } else { 0 }
     }
 
     pub(super) fn epoch(&self) -> u32 {
@@ -179,7 +203,8 @@ impl Node {
             | Request::Add { .. }
             | Request::Push { .. }
             | Request::Pop { .. }
-            | Request::Stats => {
+            | Request::Stats
+            | Request::Unpin(_) => {
                 let large = match paid {
                     Paid::Large(large) => Some(large),
                     Paid::Transit(_) => None,
@@ -287,7 +312,7 @@ impl Node {
                 self.write(session, write, &key, now_ms, |place, epoch| pop(place, room, epoch))
             }
             // None may stand in a batch, and alone they do not come here.
-            Request::Batch(_) | Request::Scan { .. } | Request::Wait { .. } => {
+            Request::Batch(_) | Request::Scan { .. } | Request::Wait { .. } | Request::Unpin(_) => {
                 Err(Kind::Protocol.into())
             }
         }
@@ -336,7 +361,8 @@ impl Node {
         now_ms: u64,
         copy: Option<C>,
     ) -> Result<Option<Reply>, Fault> {
-        let Request::Get { key, offset, len, newer_than, inline_bytes_max } = request else {
+        let Request::Get { key, offset, len, newer_than, inline_bytes_max, delivery } = request
+        else {
             return Err(Kind::Protocol.into());
         };
         let (reply, range) = self.keyspace.at(&key, now_ms, |place| {
@@ -352,7 +378,9 @@ impl Node {
             let size = stored.len() as u64;
             let from = offset.min(size);
             let to = offset.saturating_add(len).min(size).max(from);
-            if to - from > u64::from(inline_bytes_max.min(room)) {
+            // Whoever sends the answer defers a large value that cannot go by its place.
+            let may_be_placed = delivery != Delivery::Inline && matches!(stored, Stored::Large(_));
+            if !may_be_placed && to - from > u64::from(inline_bytes_max.min(room)) {
                 return Ok((Some(Reply::Deferred { version, size }), 0..0));
             }
             if let (Stored::Small { bytes: value, crc }, Some(copy)) = (stored, copy)

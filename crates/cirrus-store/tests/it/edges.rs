@@ -28,16 +28,17 @@ const MODULES: [(&str, &[&str]); 16] = [
 ];
 
 /// Rooms of the server and which others of it each may import beside itself.
-const SERVER: [(&str, &[&str]); 11] = [
+const SERVER: [(&str, &[&str]); 12] = [
     ("loops", &[]),
     ("memory", &[]),
     ("session", &[]),
     ("arena", &["memory"]),
     ("keyspace", &["arena", "memory", "session"]),
     ("operations", &["keyspace"]),
-    ("node", &["keyspace", "memory", "operations", "resp", "session", "NodeOptions"]),
-    ("stats", &["node"]),
-    ("connection", &["memory", "node", "session"]),
+    ("node", &["keyspace", "memory", "operations", "pins", "resp", "session", "NodeOptions"]),
+    ("pins", &["memory"]),
+    ("stats", &["node", "pins"]),
+    ("connection", &["memory", "node", "pins", "session"]),
     ("resp", &["connection", "keyspace", "memory", "node", "session"]),
     ("mod", &["connection", "loops", "node", "resp", "stats"]),
 ];
