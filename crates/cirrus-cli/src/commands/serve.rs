@@ -41,6 +41,9 @@ pub(crate) struct Memory {
     /// Tell Redis clients of the pool's other nodes, as Redis Cluster does
     #[arg(long)]
     cluster: bool,
+    /// Copy large values for clients of this host, too, and share no memory
+    #[arg(long)]
+    no_shared_memory: bool,
 }
 
 impl Serve {
@@ -55,6 +58,7 @@ impl Serve {
         let threads = memory.threads.or_else(|| std::thread::available_parallelism().ok());
         options.threads = threads.map_or(1, NonZeroUsize::get);
         options.cluster = memory.cluster;
+        options.shared_memory = !memory.no_shared_memory;
         let listen = resolve(&memory.listen)?;
         if options.token.is_empty() && !listen.ip().is_loopback() {
             return Err(Failure::input(format!(

@@ -24,7 +24,7 @@ use crate::client::calls::{Calls, Ended};
 use crate::client::greeting::Greeted;
 use crate::client::incoming::Incoming;
 use crate::client::near::nearer;
-use crate::client::pool::{Node, Pool};
+use crate::client::pool::{Lane, Node, Pool};
 use crate::error::{Error, Kind, Result};
 use crate::transport::{Endpoint, FrameQueue, LinkWriter, Returns};
 use crate::wire::{Delivery, Reply, Request, put_unpins};
@@ -82,17 +82,20 @@ struct Writer {
 
 impl Connection {
     /// Connects and greets, within the pool's limit.
-    pub(super) async fn open(node: &Node, pool: &Pool) -> Result<Self> {
+    pub(super) async fn open(node: &Node, lane: Lane, pool: &Pool) -> Result<Self> {
         let (limit, endpoint) = (pool.options.connect_timeout, pool.endpoint(node));
-        timeout(limit, Self::greet(&endpoint, node, pool)).await.unwrap_or_else(|_| {
+        timeout(limit, Self::greet(&endpoint, node, lane, pool)).await.unwrap_or_else(|_| {
             let text = format!("{endpoint} did not answer a hello within {limit:?}");
             Err(Error::new(Kind::Timeout, text))
         })
     }
 
-    async fn greet(endpoint: &Endpoint, node: &Node, pool: &Pool) -> Result<Self> {
+    async fn greet(endpoint: &Endpoint, node: &Node, lane: Lane, pool: &Pool) -> Result<Self> {
         let greeted = Greeted::open(endpoint, pool.session.id, &pool.options.token).await?;
-        let (greeted, mapper) = nearer(greeted, pool, &node.windows).await;
+        let (greeted, mapper) = match lane {
+            Lane::Small => nearer(greeted, pool, &node.windows).await,
+            Lane::Large => (greeted, None),
+        };
         let Greeted { reader, writer, greeting, in_flight, .. } = greeted;
         let mapper = mapper.map(Arc::new);
         let delivery = match (&mapper, pool.options.verifies_mapped) {

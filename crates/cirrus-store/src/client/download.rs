@@ -107,8 +107,11 @@ async fn part(pool: &Pool, key: &Key, range: &Range<u64>) -> Result<Part> {
         inline_bytes_max,
         delivery: Delivery::Inline,
     };
-    let lane = if len <= u64::from(SMALL_BYTES_MAX) { Lane::Small } else { Lane::Large };
-    match pool.call(Target::Slot(key.slot()), request, lane).await? {
+    let reply = match len <= u64::from(SMALL_BYTES_MAX) {
+        true => pool.call(Target::Slot(key.slot()), request, Lane::Small).await?,
+        false => pool.large(request).await?,
+    };
+    match reply {
         Reply::Value { version, size, expires_at, modified_at, value, .. } => {
             match value.len() as u64 == len.min(size.saturating_sub(offset)) {
                 true => Ok(Part { version, size, expires_at, modified_at, value }),

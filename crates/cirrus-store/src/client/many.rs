@@ -13,7 +13,7 @@ use crate::checksum::BLOCK_BYTES;
 use crate::client::call::{Answer, Target};
 use crate::client::pool::{Lane, Node, Pool, SMALL_BYTES_MAX};
 use crate::error::{Error, Kind, Result};
-use crate::wire::{BATCH_ITEMS_MAX, Reply, Request};
+use crate::wire::{BATCH_ITEMS_MAX, Delivery, Reply, Request};
 
 /// Bytes of values in one batch; a larger value makes a batch of its own.
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -191,7 +191,7 @@ impl Pool {
                     (true, true) => Err(in_doubt(error)),
                 }
             }
-            Reply::Deferred { .. } => self.whole(item).await,
+            Reply::Deferred { .. } => self.large(item).await,
             answer => out_of_batch(&item, answer, self.options.verifies),
         }
     }
@@ -209,6 +209,19 @@ impl Pool {
         match self.call(target, request.clone(), Lane::Small).await? {
             Reply::Deferred { .. } => self.whole(request).await,
             reply => Ok(reply),
+        }
+    }
+
+    /// Carries out a get whose answer may be large: over the small lane where it is a place in shared
+    /// memory, over the large one otherwise.
+    pub(super) async fn large(&self, request: Request) -> Result<Reply> {
+        let slot = request.key().map(crate::Key::slot);
+        let node =
+            slot.and_then(|slot| self.routes().holder(slot).ok().map(|(node, _)| node.clone()));
+        let ready = node.and_then(|node| node.ready(Lane::Small));
+        match ready.is_some_and(|connection| connection.delivery != Delivery::Inline) {
+            true => self.single(request).await,
+            false => self.whole(request).await,
         }
     }
 

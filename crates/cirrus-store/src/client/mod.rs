@@ -72,8 +72,7 @@ pub struct ClientOptions {
     /// node lets only so much of it be held (a quarter of its capacity by default), and copies
     /// beyond. Default true.
     pub maps: bool,
-    /// Whether such values are checked as well. It costs reading all of their bytes, about as much
-    /// as copying them. The node checked them when they came, and nothing lies between its memory
+    /// Whether such values are checked as well. It costs reading all of their bytes. The node checked them when they came, and nothing lies between its memory
     /// and ours. Default false.
     pub verifies_mapped: bool,
     /// Connect inside this simulated network instead of over TCP.

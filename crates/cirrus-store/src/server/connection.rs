@@ -63,10 +63,11 @@ impl Connection {
         let hello = hello.ok_or_else(|| Error::new(Kind::Closed, "closed before its hello"))?;
         let welcome =
             welcome(&node, &hello).and_then(|()| node.sessions.open(hello.session, unix_ms()));
+        let features = if node.sharing.is_some() { SHARED_MEMORY } else { 0 };
         let answer = ServerHello {
             version: VERSION,
             status: welcome.as_ref().map_or_else(|kind| Status::Failed(*kind), |_| Status::Ok),
-            features: hello.features & node.features(),
+            features: hello.features & features,
             session_life: welcome.as_ref().map_or(0, |session| session.life),
             incarnation: node.incarnation,
             epoch: node.epoch(),

@@ -34,11 +34,15 @@ use crate::error::{Error, Kind, Result};
 use crate::server::connection::{Connection, HELLO_TIMEOUT};
 use crate::server::loops::{Loops, Serve};
 use crate::server::node::Node;
+use crate::server::pins::Sharing;
 pub use crate::server::stats::NodeStats;
 use crate::token::Token;
 use crate::transport::{self, Incoming, Link, Listener};
 use crate::view::{NodeId, View};
 use crate::wire::{Limits, MAGIC};
+
+/// What clients of this host may pin, unless the options say otherwise: a quarter of the capacity.
+const PINNED_SHARE: u64 = 4;
 
 /// How a node behaves. [`NodeOptions::new`] gives the defaults.
 #[derive(Debug, Clone)]
@@ -175,7 +179,10 @@ impl Server {
 /// The socket for clients of this host, beside the one of a node that listens over TCP.
 fn beside(node: &mut Node, listener: &TcpListener) -> std::io::Result<Listener> {
     let beside = transport::listen(node.incarnation, listener.local_addr()?.port())?;
-    node.share()?;
+    let file = node.keyspace.extents().reader()?.ok_or(ErrorKind::Unsupported)?;
+    let default = ByteSize::new(node.options.capacity.bytes() / PINNED_SHARE);
+    let pinned_bytes_max = node.options.pinned_bytes_max.unwrap_or(default);
+    node.sharing = Some(Sharing::new(file, pinned_bytes_max.bytes()));
     Ok(Listener::Shm(beside))
 }
 

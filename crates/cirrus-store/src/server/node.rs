@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use cirrus_units::ByteSize;
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
@@ -34,7 +33,7 @@ use crate::server::session::{Session, Sessions};
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
 use crate::wire::{
-    BATCH_BYTES_MAX, Delivery, Fault, Head, Page, Reply, Request, SHARED_MEMORY, WholeValue, Write,
+    BATCH_BYTES_MAX, Delivery, Fault, Head, Page, Reply, Request, WholeValue, Write,
 };
 
 /// The most bytes of values in the reply to a batch.
@@ -52,9 +51,6 @@ const REPLIES_BYTES_MIN: u64 = BATCH_REPLY_BYTES_MAX as u64;
 
 /// Names in a page while the replies' room is taken.
 const SCAN_ITEMS_SHORT: u32 = 64;
-
-/// What clients of this host may pin, unless the options say otherwise: a quarter of the capacity.
-const PINNED_SHARE: u64 = 4;
 
 #[derive(Debug)]
 pub(super) struct Node {
@@ -106,20 +102,6 @@ impl Node {
         };
         node.set_view(NodeId(0), View::single(1, ""));
         Ok(node)
-    }
-
-    /// Lets clients of this host into the large values.
-    pub(super) fn share(&mut self) -> io::Result<()> {
-        let file = self.keyspace.extents().reader()?.ok_or(io::ErrorKind::Unsupported)?;
-        let default = self.options.capacity.bytes() / PINNED_SHARE;
-        let max = self.options.pinned_bytes_max.map_or(default, ByteSize::bytes);
-        self.sharing = Some(Sharing::new(file, max));
-        Ok(())
-    }
-
-    /// What this node can do beyond the version.
-    pub(super) fn features(&self) -> u64 {
-        if self.sharing.is_some() { SHARED_MEMORY } else { 0 }
     }
 
     pub(super) fn epoch(&self) -> u32 {
@@ -403,15 +385,9 @@ impl Node {
                 let slice = sums.slice(&value, range.start, range.len());
                 let sums = slice.map_err(|error| Fault::from(&error))?;
                 let value = value.slice(range);
-                Ok(Some(Reply::Value {
-                    version,
-                    size,
-                    offset,
-                    expires_at,
-                    modified_at,
-                    value,
-                    sums,
-                }))
+                let cut =
+                    Reply::Value { version, size, offset, expires_at, modified_at, value, sums };
+                Ok(Some(cut))
             }
             reply => Ok(reply),
         }

@@ -40,7 +40,7 @@ const SERVER: [(&str, &[&str]); 12] = [
     ("stats", &["node", "pins"]),
     ("connection", &["memory", "node", "pins", "session"]),
     ("resp", &["connection", "keyspace", "memory", "node", "session"]),
-    ("mod", &["connection", "loops", "node", "resp", "stats"]),
+    ("mod", &["connection", "loops", "node", "pins", "resp", "stats"]),
 ];
 
 /// Crates and which of the others each may depend on; tests of a crate may use more.
