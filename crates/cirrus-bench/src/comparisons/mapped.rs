@@ -64,7 +64,7 @@ pub(super) const FAMILY: Family = Family {
             let name = format!("mapped/get-against-tcp/{}", size_name(bytes));
             cells.push(cell(name, sides, (Number::OperationsPerSecond, None)));
         }
-        for bytes in [SMALL_BYTES, 1 << 20, LARGE_BYTES] {
+        for bytes in [SMALL_BYTES, 64 << 10] {
             let sides = [(Way::Put, bytes), (Way::PutOverTcp, bytes)];
             let name = format!("mapped/put-against-tcp/{}", size_name(bytes));
             cells.push(cell(name, sides, (all, None)));

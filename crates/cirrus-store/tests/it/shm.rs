@@ -2,9 +2,11 @@
 
 #![expect(unsafe_code, reason = "a node's socket is closed under it")]
 
-use std::io::{Read as _, Write as _};
+use std::collections::VecDeque;
+use std::io::{IoSlice, Read as _, Write as _};
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
@@ -13,21 +15,22 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use cirrus_store::transport::Endpoint;
 use cirrus_store::wire::{
-    ClientHello, Condition, Delivery, Reply, Request, SHARED_MEMORY, Status, VERSION, Write,
-    encode_frame,
+    ClientHello, Condition, Delivery, Head, HeadLimits, Limits, Part, Reply, Request,
+    SHARED_MEMORY, ServerHello, Status, VERSION, Write, encode_frame,
 };
 use cirrus_store::{ByteSize, Client, ClientOptions, Kind, Sums, Version};
-use rustix::fs::SealFlags;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_acceptconn;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown, SocketAddrUnix, getsockname,
-    recvmsg, shutdown,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, getsockname, recvmsg, sendmsg,
+    shutdown,
 };
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::raw::{Raw, hello};
-use crate::rig::{Node, bytes, key, options, until};
+use crate::rig::{Node, Random, bytes, key, options, until};
 
 const MIB: usize = 1 << 20;
 
@@ -522,4 +525,195 @@ async fn a_write_over_one_link_is_the_same_over_the_other() {
     assert_eq!(over_tcp.call(&put).await.unwrap(), first, "the same write, the same answer");
     assert!(node.client().get(&key("k")).await.unwrap().value == value);
     node.stop().await;
+}
+
+/// Values of any lengths are put, read, held and let go at the same time, over several loops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_never_changes_whoever_writes() {
+    let mut options = options(ByteSize::mib(64));
+    options.threads = 2;
+    let node = Node::shm(options).await;
+    let mut options = ClientOptions::default();
+    options.small_connections = 3;
+    options.verifies_mapped = true;
+    let client = Client::new(&node.address, options);
+    for name in 0..6 {
+        client.put(&key(format!("{name}")), bytes(50_000, name)).await.unwrap();
+    }
+    let tasks = (1..=6).map(|seed| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let (mut random, mut held, mut mapped) = (Random(seed), VecDeque::new(), 0);
+            for _ in 0..400 {
+                let name = key(format!("{}", random.below(6)));
+                if random.below(3) == 0 {
+                    let len = usize::try_from(10_000 + random.below(400_000)).unwrap();
+                    client.put(&name, bytes(len, random.below(1 << 40))).await.unwrap();
+                    continue;
+                }
+                let value = client.get(&name).await.unwrap().value;
+                mapped += usize::from(value.len() > 16_384);
+                held.push_back((Sums::of(0, &value), value));
+                if held.len() > 8 {
+                    let (sums, value) = held.pop_front().unwrap();
+                    sums.check(0, &value).unwrap();
+                }
+            }
+            held.iter().for_each(|(sums, value)| sums.check(0, value).unwrap());
+            mapped
+        })
+    });
+    let mut mapped = 0;
+    for task in tasks.collect::<Vec<_>>() {
+        mapped += task.await.unwrap();
+    }
+    assert!(mapped > 500, "{mapped} large values");
+    nothing_is_pinned(&node).await;
+    node.stop().await;
+}
+
+#[test]
+fn a_value_may_outlive_the_runtime_that_it_came_in() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (of_node, of_client) = (runtime(), runtime());
+    let node = of_node.block_on(Node::shm(options(ByteSize::mib(64))));
+    let (address, value) = (node.address.clone(), bytes(2 * MIB, 1));
+    let put = value.clone();
+    let reader = std::thread::spawn(move || {
+        let held = of_client.block_on(async {
+            let client = Client::new(&address, ClientOptions::default());
+            client.put(&key("k"), put).await.unwrap();
+            client.get(&key("k")).await.unwrap().value
+        });
+        drop(of_client);
+        held
+    });
+    of_node.block_on(until("the value has come", || reader.is_finished()));
+    let held = reader.join().unwrap();
+    assert!(held == value);
+    assert_eq!(pinned(&node), 2 * MIB as u64);
+    drop(held);
+    of_node.block_on(nothing_is_pinned(&node));
+    of_node.block_on(node.stop());
+}
+
+/// A node that says whatever it wants: it shares `file`, and answers gets over its socket for this
+/// host by these places, one after the other. Over TCP every value is the same.
+fn liar(file: OwnedFd, places: Vec<(u64, u64)>) -> String {
+    const INCARNATION: u64 = 0xFEED;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let beside = impostor(&format!("cirrus-{INCARNATION:016x}-{}", address.port()));
+    let mut answer = BytesMut::new();
+    ServerHello {
+        version: VERSION,
+        status: Status::Ok,
+        features: SHARED_MEMORY,
+        session_life: 1,
+        incarnation: INCARNATION,
+        epoch: 1,
+        limits: Limits::default(),
+    }
+    .put(&mut answer);
+    let greeting = answer.clone();
+    std::thread::spawn(move || {
+        let (mut stream, _) = beside.accept().unwrap();
+        stream.read_exact(&mut [0; 48]).unwrap();
+        let (files, mut space) =
+            ([file.as_fd()], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))]);
+        let mut with = SendAncillaryBuffer::new(&mut space);
+        assert!(with.push(SendAncillaryMessage::ScmRights(&files)));
+        let parts = [IoSlice::new(&greeting)];
+        sendmsg(&stream, &parts, &mut with, SendFlags::empty()).unwrap();
+        let mut places = places.into_iter();
+        answer_each(stream, || {
+            let (place, len) = places.next()?;
+            let (version, size, sums) = (Version(1), len, Sums::default());
+            let (offset, expires_at, modified_at, pin) = (0, 0, 0, 1);
+            Some(Reply::Placed {
+                version,
+                size,
+                offset,
+                expires_at,
+                modified_at,
+                place,
+                len,
+                pin,
+                sums,
+            })
+        });
+    });
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            stream.read_exact(&mut [0; 48]).unwrap();
+            stream.write_all(&answer).unwrap();
+            std::thread::spawn(move || {
+                let value = Bytes::from_static(b"over TCP");
+                let (version, offset, expires_at, modified_at) = (Version(1), 0, 0, 0);
+                let (size, sums) = (value.len() as u64, Sums::of(0, &value));
+                let reply =
+                    Reply::Value { version, size, offset, expires_at, modified_at, value, sums };
+                answer_each(stream, || Some(reply.clone()));
+            });
+        }
+    });
+    address.to_string()
+}
+
+/// Answers every request that wants an answer, until there is none or the peer leaves.
+fn answer_each(
+    mut stream: impl std::io::Read + std::io::Write,
+    mut next: impl FnMut() -> Option<Reply>,
+) {
+    let (mut buffer, mut read) = (BytesMut::new(), [0; 4096]);
+    while let Ok(count @ 1..) = stream.read(&mut read) {
+        buffer.extend_from_slice(&read[..count]);
+        let limits = HeadLimits { payload_bytes_max: 1 << 20 };
+        while let Some(head) = Head::take(&mut buffer, limits).unwrap() {
+            assert!(buffer.len() >= head.tail_bytes(), "a small frame comes in one piece");
+            let id = head.request_id;
+            let tail = buffer.split_to(head.tail_bytes()).freeze();
+            let payload = tail.slice(..head.payload_bytes());
+            let sums = Sums::of(0, &payload);
+            let request = Request::from_part(Part::of(head, payload, sums)).unwrap();
+            if matches!(request, Request::Unpin(_)) {
+                continue;
+            }
+            let Some(reply) = next() else { return };
+            let mut frame = BytesMut::new();
+            encode_frame(&reply.to_part(), id, 0, &mut frame);
+            stream.write_all(&frame).unwrap();
+        }
+    }
+}
+
+fn file_of(content: &[u8], seals: SealFlags) -> OwnedFd {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = memfd_create("test", flags).unwrap();
+    rustix::io::pwrite(&file, content, 0).unwrap();
+    fcntl_add_seals(&file, seals).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn a_place_outside_of_the_file_is_no_value() {
+    let file = file_of(&bytes(100_000, 1), SealFlags::SHRINK);
+    let outside =
+        [(100_000, 1), (0, 100_001), (99_999, 2), (u64::MAX, 1), (1 << 40, 20_000), (5, 1 << 30)];
+    let mut places = outside.to_vec();
+    places.push((1_000, 99_000));
+    let client = Client::new(&liar(file, places), ClientOptions::default());
+    for place in outside {
+        let error = client.get(&key("k")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Protocol, "{place:?}: {error}");
+    }
+    let inside = client.get(&key("k")).await.unwrap().value;
+    assert!(inside == bytes(100_000, 1)[1_000..]);
+}
+
+#[tokio::test]
+async fn a_file_that_may_shrink_is_not_mapped() {
+    let file = file_of(&bytes(100_000, 1), SealFlags::GROW);
+    let client = Client::new(&liar(file, vec![(0, 5)]), ClientOptions::default());
+    assert_eq!(client.get(&key("k")).await.unwrap().value, "over TCP");
 }
