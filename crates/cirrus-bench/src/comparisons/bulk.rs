@@ -82,7 +82,9 @@ impl Values {
         operation: Operation,
         value_bytes: usize,
     ) -> Result<Self> {
-        let client = Client::new(&instance.address.to_string(), ClientOptions::default());
+        let mut options = ClientOptions::default();
+        options.maps = false;
+        let client = Client::new(&instance.address.to_string(), options);
         let key = Key::new(format!("bench:bulk:{value_bytes}").into_bytes())?;
         let value = Bytes::from(vec![1; value_bytes]);
         runtime.block_on(client.put(&key, value.clone()))?;

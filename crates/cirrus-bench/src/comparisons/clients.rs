@@ -31,8 +31,11 @@ pub(super) enum Library {
 }
 
 impl Library {
+    /// Over TCP, as the others.
     pub(super) fn cirrus(instance: &Instance) -> Self {
-        Self::Cirrus(Client::new(&instance.address.to_string(), ClientOptions::default()))
+        let mut options = ClientOptions::default();
+        options.maps = false;
+        Self::Cirrus(Client::new(&instance.address.to_string(), options))
     }
 
     /// Without a time limit for answers: a timer for each request would slow it down.

@@ -8,6 +8,7 @@ mod bulk;
 mod callers;
 mod clients;
 mod generator;
+mod mapped;
 mod memcached;
 mod redis;
 mod requests;
@@ -28,10 +29,16 @@ pub(crate) struct Family {
     pub(crate) cells: fn() -> Vec<Cell>,
 }
 
-/// Every family. Places that are kept for what Cirrus does not do yet: mapped gets against memcpy,
-/// durable puts, cache hits, iterators.
-pub(crate) const FAMILIES: [Family; 5] =
-    [generator::FAMILY, redis::FAMILY, memcached::FAMILY, callers::FAMILY, bulk::FAMILY];
+/// Every family. Places that are kept for what Cirrus does not do yet: durable puts, cache hits,
+/// iterators.
+pub(crate) const FAMILIES: [Family; 6] = [
+    generator::FAMILY,
+    redis::FAMILY,
+    memcached::FAMILY,
+    callers::FAMILY,
+    bulk::FAMILY,
+    mapped::FAMILY,
+];
 
 /// One situation.
 pub(crate) struct Cell {

@@ -42,6 +42,9 @@ struct Node {
     /// Tell Redis clients of the pool's other nodes, as Redis Cluster does
     #[arg(long)]
     cluster: bool,
+    /// Copy large values for clients of this host, too, and share no memory
+    #[arg(long)]
+    no_shared_memory: bool,
 }
 
 /// A memory node.
@@ -153,6 +156,7 @@ impl Node {
         let threads = self.threads.or_else(|| std::thread::available_parallelism().ok());
         options.threads = threads.map_or(1, NonZeroUsize::get);
         options.cluster = self.cluster;
+        options.shared_memory = !self.no_shared_memory;
         Ok(options)
     }
 

@@ -148,6 +148,7 @@ impl Pool {
         if let Some(names) = names {
             request.name_writes(&mut names.names(attempts.in_doubt()));
         }
+        request.deliver(connection.delivery);
         let patience = match request {
             Request::Wait { timeout_ms, .. } => Some(Duration::from_millis(u64::from(*timeout_ms))),
             _ => None,

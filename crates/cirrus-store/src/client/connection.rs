@@ -1,8 +1,7 @@
 //! One connection to a node, with many requests in flight.
 //!
 //! Owns the socket, the table of open calls and the queue of frames that leave next. Per small call:
-//! its frame is written into the queue under a short lock, its answer is read where it arrived and
-//! its value copied once; no allocation but that of the value. Who calls alone writes to the socket
+//! its frame is written into the queue under a short lock; `incoming` reads its answer. Who calls alone writes to the socket
 //! itself; what several callers queue meanwhile leaves in one write of the connection's task, after
 //! all who are ready have had their turn. The task reads, wakes callers, and watches deadlines.
 //! Invariant: every call in the table ends once, with a reply or with the reason why none will come.
@@ -13,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
@@ -21,16 +19,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::checksum::{Summing, Sums};
 use crate::client::attempt::Greeting;
 use crate::client::calls::{Calls, Ended};
-use crate::client::greeting::{Greeted, LIMITS};
-use crate::client::pool::Pool;
+use crate::client::greeting::Greeted;
+use crate::client::incoming::Incoming;
+use crate::client::near::nearer;
+use crate::client::pool::{Lane, Node, Pool};
 use crate::error::{Error, Kind, Result};
-use crate::transport::{
-    Buffers, COPIED_BYTES_MAX, Endpoint, FrameQueue, FrameReader, LinkReader, LinkWriter,
-};
-use crate::wire::{BODY_BYTES_MAX, FixedHead, Reply, Request};
+use crate::transport::{Endpoint, FrameQueue, LinkWriter, Returns};
+use crate::wire::{Delivery, Reply, Request, put_unpins};
 
 /// A node that moves no byte for this long while somebody waits for it is taken to be gone.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
@@ -42,6 +39,8 @@ const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) greeting: Greeting,
+    /// How the answers to gets may come.
+    pub(super) delivery: Delivery,
     /// Keeps within what the node takes from one connection.
     in_flight: Semaphore,
     /// The same for waits, which would otherwise keep others out.
@@ -58,8 +57,8 @@ pub(super) struct Connection {
 struct Shared {
     state: Mutex<State>,
     writer: Mutex<Writer>,
-    /// Whether payloads are checked against their sums.
-    verifies: bool,
+    /// What has to go back to a node that shares its memory.
+    returns: Option<Arc<Returns>>,
     /// Wakes the task for what a caller has queued, or for an earlier deadline.
     task: AtomicWaker,
     closed: CancellationToken,
@@ -83,28 +82,40 @@ struct Writer {
 
 impl Connection {
     /// Connects and greets, within the pool's limit.
-    pub(super) async fn open(endpoint: &Endpoint, pool: &Pool) -> Result<Self> {
-        let limit = pool.options.connect_timeout;
-        timeout(limit, Self::greet(endpoint, pool)).await.unwrap_or_else(|_| {
+    pub(super) async fn open(node: &Node, lane: Lane, pool: &Pool) -> Result<Self> {
+        let (limit, endpoint) = (pool.options.connect_timeout, pool.endpoint(node));
+        timeout(limit, Self::greet(&endpoint, node, lane, pool)).await.unwrap_or_else(|_| {
             let text = format!("{endpoint} did not answer a hello within {limit:?}");
             Err(Error::new(Kind::Timeout, text))
         })
     }
 
-    async fn greet(endpoint: &Endpoint, pool: &Pool) -> Result<Self> {
-        let Greeted { reader, writer, greeting, in_flight } =
-            Greeted::open(endpoint, pool.session.id, &pool.options.token).await?;
+    async fn greet(endpoint: &Endpoint, node: &Node, lane: Lane, pool: &Pool) -> Result<Self> {
+        let greeted = Greeted::open(endpoint, pool.session.id, &pool.options.token).await?;
+        let (greeted, mapper) = match lane {
+            Lane::Small => nearer(greeted, pool, &node.windows).await,
+            Lane::Large => (greeted, None),
+        };
+        let Greeted { reader, writer, greeting, in_flight, .. } = greeted;
+        let mapper = mapper.map(Arc::new);
+        let delivery = match (&mapper, pool.options.verifies_mapped) {
+            (None, _) => Delivery::Inline,
+            (Some(_), false) => Delivery::Place,
+            (Some(_), true) => Delivery::SummedPlace,
+        };
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             writer: Mutex::new(Writer { link: Some(writer), queue: FrameQueue::default() }),
-            verifies: pool.options.verifies,
+            returns: mapper.as_ref().map(|mapper| mapper.returns().clone()),
             task: AtomicWaker::new(),
             closed: pool.closed.child_token(),
         });
         let progress = reader.progress();
-        pool.tasks.spawn(shared.clone().run(reader, pool.buffers.clone()));
+        let incoming = Incoming::new(reader, mapper, pool);
+        pool.tasks.spawn(shared.clone().run(incoming));
         Ok(Self {
             greeting,
+            delivery,
             in_flight: Semaphore::new(in_flight),
             waits: Semaphore::new(in_flight),
             progress,
@@ -156,6 +167,7 @@ impl Connection {
         let was_empty = state.queue.is_empty();
         let alarm = state.calls.alarm();
         let id = state.calls.open(deadline);
+        self.shared.give_back(&mut state.queue);
         state.queue.push(|buffer| request.put_head(id, 0, payload_len, buffer));
         state.queue.push_payload(payload);
         state.queue.push(|buffer| sums.put_table(buffer));
@@ -241,12 +253,12 @@ impl Drop for Call<'_> {
 }
 
 impl Shared {
-    async fn run(self: Arc<Self>, reader: FrameReader<LinkReader>, buffers: Buffers) {
+    async fn run(self: Arc<Self>, mut incoming: Incoming) {
         let mut task = Task { shared: self.clone(), reason: "its runtime has ended".to_owned() };
         let reason = tokio::select! {
             biased;
             () = self.closed.cancelled() => gone(),
-            error = self.read(reader, &buffers) => error,
+            error = incoming.run(|id, reply| self.answer(id, reply)) => error,
             error = self.write() => error,
             never = self.expire() => match never {},
         };
@@ -276,8 +288,9 @@ impl Shared {
         loop {
             std::future::poll_fn(|context| {
                 self.task.register(context.waker());
-                let is_idle =
-                    self.writer.lock().queue.is_empty() && self.state.lock().queue.is_empty();
+                let is_idle = !self.owes_pins(context)
+                    && self.writer.lock().queue.is_empty()
+                    && self.state.lock().queue.is_empty();
                 if is_idle { Poll::Pending } else { Poll::Ready(()) }
             })
             .await;
@@ -297,7 +310,9 @@ impl Shared {
         let Some(link) = link else { return Poll::Ready(Err(ErrorKind::BrokenPipe.into())) };
         loop {
             if queue.is_empty() {
-                std::mem::swap(&mut self.state.lock().queue, queue);
+                let mut state = self.state.lock();
+                self.give_back(&mut state.queue);
+                std::mem::swap(&mut state.queue, queue);
             }
             let (slices, count) = queue.slices();
             if count == 0 {
@@ -308,6 +323,20 @@ impl Shared {
                 0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 written => queue.advance(written),
             }
+        }
+    }
+
+    /// Whether the node is owed pins; if not, whoever comes to owe one wakes this task.
+    fn owes_pins(&self, context: &Context<'_>) -> bool {
+        let Some(returns) = &self.returns else { return false };
+        returns.teller.register(context.waker());
+        !returns.is_empty()
+    }
+
+    /// Queues what has to go back to the node.
+    fn give_back(&self, queue: &mut FrameQueue) {
+        if let Some(returns) = &self.returns {
+            returns.take(|pins| queue.push(|buffer| put_unpins(pins, buffer)));
         }
     }
 
@@ -331,81 +360,6 @@ impl Shared {
             }
         })
         .await
-    }
-
-    async fn read(&self, mut reader: FrameReader<LinkReader>, buffers: &Buffers) -> Error {
-        loop {
-            match self.read_frames(&mut reader, buffers).await {
-                Ok(()) => {}
-                Err(error) => return error,
-            }
-            match reader.fill().await {
-                Ok(true) => {}
-                Ok(false) => return Error::new(Kind::Closed, "the node closed the connection"),
-                Err(error) => return error,
-            }
-        }
-    }
-
-    /// Takes the frames that are here, the last of them perhaps with a tail that has yet to come.
-    async fn read_frames(
-        &self,
-        reader: &mut FrameReader<LinkReader>,
-        buffers: &Buffers,
-    ) -> Result<()> {
-        loop {
-            let buffer = reader.buffer();
-            let Some(head) = FixedHead::peek(buffer, LIMITS)? else { return Ok(()) };
-            let (start, tail) = (head.len(), head.tail_bytes());
-            if tail > COPIED_BYTES_MAX {
-                self.read_large(head, reader, buffers).await?;
-                continue;
-            }
-            let Some(frame) = buffer.get(..start + tail) else { return Ok(()) };
-            let (payload, table) = frame[start..].split_at(head.payload_bytes());
-            let sums = Sums::copied(table);
-            let checked = if self.verifies { sums.check(head.phase, payload) } else { Ok(()) };
-            let reply = checked.and_then(|()| {
-                let payload = Bytes::copy_from_slice(payload);
-                Reply::of(&head, &frame[head.body()], payload, sums)
-            });
-            buffer.advance(start + tail);
-            self.answer(head.request_id, reply);
-        }
-    }
-
-    /// Takes a frame whose payload gets a buffer of its own.
-    async fn read_large(
-        &self,
-        head: FixedHead,
-        reader: &mut FrameReader<LinkReader>,
-        buffers: &Buffers,
-    ) -> Result<()> {
-        let mut body = [0; BODY_BYTES_MAX];
-        body[..head.body_len].copy_from_slice(&reader.buffer()[head.body()]);
-        reader.buffer().advance(head.len());
-        let (payload_len, len) = (head.payload_bytes(), head.tail_bytes());
-        let mut tail = buffers.take(len);
-        let mut summing = Summing::new(head.phase);
-        let mut left = payload_len;
-        let landed = |bytes: &[u8]| {
-            let here = bytes.len().min(left);
-            if self.verifies {
-                summing.update(&bytes[..here]);
-            }
-            left -= here;
-        };
-        reader.read_into(&mut tail, len, landed).await?;
-        let sums = Sums::copied(&tail[payload_len..]);
-        tail.truncate(payload_len);
-        let checked = match self.verifies {
-            true => sums.expect(&summing.finish(), payload_len),
-            false => Ok(()),
-        };
-        let reply = checked
-            .and_then(|()| Reply::of(&head, &body[..head.body_len], buffers.share(tail), sums));
-        self.answer(head.request_id, reply);
-        Ok(())
     }
 
     fn answer(&self, id: u64, reply: Result<Reply>) {

@@ -24,7 +24,7 @@ use crate::client::pool::{Lane, Pool, SMALL_BYTES_MAX};
 use crate::client::{Client, NEVER, UNSAID, unexpected};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, Version};
-use crate::wire::{Reply, Request};
+use crate::wire::{Delivery, Reply, Request};
 
 /// Bytes of a part: whole blocks, so that each is checked against its writer's sums.
 pub(super) const PART_BYTES: u64 = 16 * BLOCK_BYTES as u64;
@@ -99,9 +99,19 @@ struct Part {
 async fn part(pool: &Pool, key: &Key, range: &Range<u64>) -> Result<Part> {
     let (offset, newer_than, inline_bytes_max) = (range.start, Version(0), u32::MAX);
     let len = range.end.saturating_sub(offset).min(PART_BYTES - offset % PART_BYTES);
-    let request = Request::Get { key: key.clone(), offset, len, newer_than, inline_bytes_max };
-    let lane = if len <= u64::from(SMALL_BYTES_MAX) { Lane::Small } else { Lane::Large };
-    match pool.call(Target::Slot(key.slot()), request, lane).await? {
+    let request = Request::Get {
+        key: key.clone(),
+        offset,
+        len,
+        newer_than,
+        inline_bytes_max,
+        delivery: Delivery::Inline,
+    };
+    let reply = match len <= u64::from(SMALL_BYTES_MAX) {
+        true => pool.call(Target::Slot(key.slot()), request, Lane::Small).await?,
+        false => pool.large(request).await?,
+    };
+    match reply {
         Reply::Value { version, size, expires_at, modified_at, value, .. } => {
             match value.len() as u64 == len.min(size.saturating_sub(offset)) {
                 true => Ok(Part { version, size, expires_at, modified_at, value }),

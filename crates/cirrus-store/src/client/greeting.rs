@@ -4,12 +4,14 @@
 //! requests. Invariant: a link that is handed on has been greeted by a node that speaks our version
 //! and lets us in.
 
+use std::os::fd::OwnedFd;
+
 use crate::client::attempt::Greeting;
 use crate::error::{Error, Kind, Result};
 use crate::token::Token;
-use crate::transport::{Endpoint, FrameReader, FrameWriter, LinkReader, LinkWriter};
+use crate::transport::{Endpoint, FrameReader, FrameWriter, LinkReader, LinkWriter, neighbour};
 use crate::wire::{
-    ClientHello, FEATURES, HeadLimits, ServerHello, Status, VALUE_BYTES_MAX, VERSION,
+    ClientHello, FEATURES, HeadLimits, SHARED_MEMORY, ServerHello, Status, VALUE_BYTES_MAX, VERSION,
 };
 
 /// What we take of a node.
@@ -22,6 +24,10 @@ pub(super) struct Greeted {
     pub(super) writer: LinkWriter,
     pub(super) greeting: Greeting,
     pub(super) in_flight: usize,
+    /// Where the same node listens for clients of its host, if it does and we are one.
+    pub(super) neighbour: Option<String>,
+    /// The file of the node's large values, if it came with the hello.
+    pub(super) file: Option<OwnedFd>,
 }
 
 impl Greeted {
@@ -30,6 +36,7 @@ impl Greeted {
             Error::new(Kind::Closed, format!("cannot connect to {endpoint}")).with_source(error)
         })?;
         let mut reader = FrameReader::new(link.reader, LIMITS);
+        let (peer, here) = reader.link().addresses();
         let mut writer = FrameWriter::new(link.writer);
         let hello = hello(session, token);
         writer.push_bytes(|bytes| hello.put(bytes));
@@ -39,7 +46,10 @@ impl Greeted {
         })?;
         let greeting = accepted(&endpoint.to_string(), &answer)?;
         let in_flight = usize::from(answer.limits.in_flight_max).max(1);
-        Ok(Self { reader, writer: writer.into_link(), greeting, in_flight })
+        let shares = answer.features & SHARED_MEMORY != 0;
+        let neighbour = if shares { neighbour(answer.incarnation, peer, here) } else { None };
+        let file = reader.link_mut().take_file();
+        Ok(Self { reader, writer: writer.into_link(), greeting, in_flight, neighbour, file })
     }
 }
 

@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
+use crate::checksum::BLOCK_BYTES;
 use crate::client::call::{Answer, Target};
 use crate::client::pool::{Lane, Node, Pool, SMALL_BYTES_MAX};
 use crate::error::{Error, Kind, Result};
-use crate::wire::{BATCH_ITEMS_MAX, Reply, Request};
+use crate::wire::{BATCH_ITEMS_MAX, Delivery, Reply, Request};
 
 /// Bytes of values in one batch; a larger value makes a batch of its own.
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -73,6 +75,27 @@ pub(super) fn again(error: &Error) -> Error {
 pub(super) fn in_doubt(error: Error) -> Error {
     let text = "a batch was sent twice, and one copy may still be under way";
     Error::new(Kind::Unknown, text).with_source(error)
+}
+
+/// An item's answer as it is when it came alone. Its own sums cover a value from its writer to here.
+pub(super) fn out_of_batch(item: &Request, answer: Reply, verifies: bool) -> Result<Reply> {
+    let Reply::Value { version, size, offset, expires_at, modified_at, value, sums } = answer
+    else {
+        return Ok(answer);
+    };
+    if verifies {
+        let phase = u16::try_from(offset % BLOCK_BYTES as u64).expect("less than a block");
+        sums.check(phase, &value).map_err(|error| {
+            let text = match item.key() {
+                Some(key) => format!("the value of {key:?}"),
+                None => "an answer of the node".to_owned(),
+            };
+            Error::new(Kind::Corrupt, text).with_source(error)
+        })?;
+    }
+    // Copied, so that a value that is kept does not keep its whole batch alive.
+    let value = Bytes::copy_from_slice(&value);
+    Ok(Reply::Value { version, size, offset, expires_at, modified_at, value, sums })
 }
 
 impl Pool {
@@ -168,8 +191,8 @@ impl Pool {
                     (true, true) => Err(in_doubt(error)),
                 }
             }
-            Reply::Deferred { .. } => self.whole(item).await,
-            answer => Ok(answer),
+            Reply::Deferred { .. } => self.large(item).await,
+            answer => out_of_batch(&item, answer, self.options.verifies),
         }
     }
 
@@ -186,6 +209,19 @@ impl Pool {
         match self.call(target, request.clone(), Lane::Small).await? {
             Reply::Deferred { .. } => self.whole(request).await,
             reply => Ok(reply),
+        }
+    }
+
+    /// Carries out a get whose answer may be large: over the small lane where it is a place in shared
+    /// memory, over the large one otherwise.
+    pub(super) async fn large(&self, request: Request) -> Result<Reply> {
+        let slot = request.key().map(crate::Key::slot);
+        let node =
+            slot.and_then(|slot| self.routes().holder(slot).ok().map(|(node, _)| node.clone()));
+        let ready = node.and_then(|node| node.ready(Lane::Small));
+        match ready.is_some_and(|connection| connection.delivery != Delivery::Inline) {
+            true => self.single(request).await,
+            false => self.whole(request).await,
         }
     }
 

@@ -10,7 +10,9 @@ mod calls;
 mod connection;
 mod download;
 mod greeting;
+mod incoming;
 mod many;
+mod near;
 mod nodes;
 mod pool;
 mod session;
@@ -39,7 +41,7 @@ use crate::token::Token;
 use crate::transport::SimNetwork;
 use crate::view::View;
 pub use crate::wire::{Condition, Page, PageItem};
-use crate::wire::{NEVER, Reply, Request, UNSAID, Write};
+use crate::wire::{Delivery, NEVER, Reply, Request, UNSAID, Write};
 
 /// How long one round of a wait lasts.
 const WAIT_ROUND: Duration = Duration::from_secs(10);
@@ -61,8 +63,18 @@ pub struct ClientOptions {
     /// Bytes of buffers that are kept for the next large values once these have been dropped.
     /// Default 128 MiB.
     pub buffer_bytes_max: usize,
-    /// Whether values are checked against the checksums that their writers made. Default true.
+    /// Whether values that are copied here are checked against the checksums that their writers
+    /// made. Default true.
     pub verifies: bool,
+    /// Whether large values of a node of the same host and user are read where they lie in its
+    /// memory, not copied, where the node offers that. A value of more than 16 KiB is then the node's
+    /// memory until its last reference is dropped, even when it was replaced or removed there; the
+    /// node lets only so much of it be held (a quarter of its capacity by default), and copies
+    /// beyond. Default true.
+    pub maps: bool,
+    /// Whether such values are checked as well. It costs reading all of their bytes. The node checked them when they came, and nothing lies between its memory
+    /// and ours. Default false.
+    pub verifies_mapped: bool,
     /// Connect inside this simulated network instead of over TCP.
     pub network: Option<SimNetwork>,
 }
@@ -77,6 +89,8 @@ impl Default for ClientOptions {
             large_connections: 2,
             buffer_bytes_max: 128 << 20,
             verifies: true,
+            maps: true,
+            verifies_mapped: false,
             network: None,
         }
     }
@@ -123,11 +137,11 @@ impl Client {
     }
 
     /// The object. [`Kind::NotFound`] when there is none; [`Kind::Corrupt`] when its bytes do not
-    /// match the checksums that its writer made.
+    /// match the checksums that its writer made (see [`ClientOptions::verifies_mapped`] for values
+    /// of a node of the same host).
     pub async fn get(&self, key: &Key) -> Result<Object> {
         let request = get(key, Version(0));
-        object(key, self.pool.single(request).await?)
-            .and_then(|object| object.ok_or_else(|| unexpected(key)))
+        found(key, self.pool.single(request).await?)
     }
 
     /// The object if its version is larger than `version`, otherwise `None`.
@@ -140,18 +154,22 @@ impl Client {
     pub async fn get_range(&self, key: &Key, offset: u64, len: u64) -> Result<Object> {
         let newer_than = Version(0);
         let inline_bytes_max = SMALL_BYTES_MAX;
-        let request = Request::Get { key: key.clone(), offset, len, newer_than, inline_bytes_max };
-        object(key, self.pool.single(request).await?)
-            .and_then(|object| object.ok_or_else(|| unexpected(key)))
+        let request = Request::Get {
+            key: key.clone(),
+            offset,
+            len,
+            newer_than,
+            inline_bytes_max,
+            delivery: Delivery::Inline,
+        };
+        found(key, self.pool.single(request).await?)
     }
 
     /// Answers for many keys in few round trips, in the order of the keys. Not atomic.
     pub async fn get_many(&self, keys: &[Key]) -> Vec<Result<Object>> {
         let requests = keys.iter().map(|key| get(key, Version(0))).collect();
         let replies = self.pool.call_many(requests).await;
-        let verifies = self.pool.options.verifies;
-        let objects = keys.iter().zip(replies);
-        objects.map(|(key, reply)| batched(key, reply?, verifies)).collect()
+        keys.iter().zip(replies).map(|(key, reply)| found(key, reply?)).collect()
     }
 
     /// Several ranges of one value in few round trips, in their order; each as
@@ -160,11 +178,17 @@ impl Client {
         let range = |range: &Range<u64>| {
             let (offset, len) = (range.start, range.end.saturating_sub(range.start));
             let (newer_than, inline_bytes_max) = (Version(0), SMALL_BYTES_MAX);
-            Request::Get { key: key.clone(), offset, len, newer_than, inline_bytes_max }
+            Request::Get {
+                key: key.clone(),
+                offset,
+                len,
+                newer_than,
+                inline_bytes_max,
+                delivery: Delivery::Inline,
+            }
         };
         let replies = self.pool.call_many(ranges.iter().map(range).collect()).await;
-        let verifies = self.pool.options.verifies;
-        replies.into_iter().map(|reply| batched(key, reply?, verifies)).collect()
+        replies.into_iter().map(|reply| found(key, reply?)).collect()
     }
 
     /// Stores a value, replacing whatever is there, and returns its version.
@@ -301,7 +325,14 @@ impl Client {
 
 fn get(key: &Key, newer_than: Version) -> Request {
     let (offset, len, inline_bytes_max) = (0, u64::MAX, SMALL_BYTES_MAX);
-    Request::Get { key: key.clone(), offset, len, newer_than, inline_bytes_max }
+    Request::Get {
+        key: key.clone(),
+        offset,
+        len,
+        newer_than,
+        inline_bytes_max,
+        delivery: Delivery::Inline,
+    }
 }
 
 fn push(key: &Key, value: Bytes, queue_bytes_max: u64) -> Result<Request> {
@@ -334,20 +365,9 @@ fn put(key: &Key, value: Bytes, options: PutOptions) -> Result<Request> {
     Ok(Request::Put { key, write, condition, expires_at, value, sums })
 }
 
-/// The object that an item of a batch brought. Its own sums cover it from its writer to here.
-fn batched(key: &Key, reply: Reply, verifies: bool) -> Result<Object> {
-    if let Reply::Value { offset, value, sums, .. } = &reply
-        && verifies
-    {
-        let phase = u16::try_from(offset % crate::checksum::BLOCK_BYTES as u64);
-        let phase = phase.map_err(|_| unexpected(key))?;
-        sums.check(phase, value).map_err(|error| {
-            Error::new(Kind::Corrupt, format!("the value of {key:?}")).with_source(error)
-        })?;
-    }
-    let object = object(key, reply)?.ok_or_else(|| unexpected(key))?;
-    // Copied, so that a value that is kept does not keep its whole batch alive.
-    Ok(Object { value: Bytes::copy_from_slice(&object.value), ..object })
+/// The object that a get brought.
+fn found(key: &Key, reply: Reply) -> Result<Object> {
+    object(key, reply)?.ok_or_else(|| unexpected(key))
 }
 
 fn object(key: &Key, reply: Reply) -> Result<Option<Object>> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,11 +21,12 @@ use crate::server::disk::Pin;
 use crate::server::keyspace::{AHEAD_MAX, Seen};
 use crate::server::memory::Owed;
 use crate::server::node::{Admitted, Node, Paid, Parked, unix_ms};
+use crate::server::pins::Pins;
 use crate::server::session::Session;
 use crate::transport::{self, FrameReader, FrameWriter, Link, LinkReader, LinkWriter};
 use crate::wire::{
-    ClientHello, FEATURES, Fault, Head, HeadLimits, Part, Reply, Request, ServerHello, Status,
-    VALUE_BYTES_MAX, VERSION, WholeValue,
+    ClientHello, Delivery, Fault, Head, HeadLimits, Part, Reply, Request, SHARED_MEMORY,
+    ServerHello, Status, VALUE_BYTES_MAX, VERSION, WholeValue,
 };
 
 type Result<T, E = Error> = std::result::Result<T, E>;
@@ -46,6 +48,8 @@ pub(super) struct Connection {
     session: Arc<Session>,
     reader: FrameReader<LinkReader>,
     writer: FrameWriter<LinkWriter>,
+    /// What the client reads in place, where it can.
+    pins: Option<Pins>,
     /// What the replies in `writer` hold.
     owed: Owed,
     /// What they must wait for, on a node with a disk, and to which requests they are.
@@ -65,22 +69,31 @@ impl Connection {
         let hello = hello.ok_or_else(|| Error::new(Kind::Closed, "closed before its hello"))?;
         let welcome =
             welcome(&node, &hello).and_then(|()| node.sessions.open(hello.session, unix_ms()));
+        let features = if node.sharing.is_some() { SHARED_MEMORY } else { 0 };
         let answer = ServerHello {
             version: VERSION,
             status: welcome.as_ref().map_or_else(|kind| Status::Failed(*kind), |_| Status::Ok),
-            features: hello.features & FEATURES,
+            features: hello.features & features,
             session_life: welcome.as_ref().map_or(0, |session| session.life),
             incarnation: node.incarnation,
             epoch: node.epoch(),
             limits: node.options.limits,
         };
+        let shares = answer.status == Status::Ok
+            && answer.features & SHARED_MEMORY != 0
+            && writer.link_mut().takes_files();
+        let sharing = node.sharing.as_ref().filter(|_| shares);
+        let pins = sharing.map(|sharing| {
+            writer.link_mut().attach(sharing.file());
+            sharing.pins()
+        });
         writer.push_bytes(|bytes| answer.put(bytes));
         within(HELLO_TIMEOUT, writer.flush()).await?;
         let session = welcome
             .map_err(|kind| Error::new(kind, format!("a client was turned away: {kind:?}")))?;
         let (owed, seen, unsent, waits) =
             (Owed::default(), Seen::default(), Vec::new(), JoinSet::new());
-        Ok(Self { node, session, reader, writer, owed, seen, unsent, waits })
+        Ok(Self { node, session, reader, writer, pins, owed, seen, unsent, waits })
     }
 
     /// Answers until the client leaves, breaks the protocol, or `cancel` is called.
@@ -90,9 +103,27 @@ impl Connection {
             ended = self.serve() => ended,
             () = cancel.cancelled() => Err(Error::new(Kind::Closed, "the node is stopping")),
         };
-        if let Err(error) = ended {
+        if let Err(error) = &ended {
             debug!(life, "connection ended: {error}");
         }
+        tokio::select! {
+            () = self.let_go() => {}
+            () = cancel.cancelled() => {}
+        }
+    }
+
+    /// Waits until the client's end has closed, if it may be reading in place: until then what it
+    /// has pinned stays.
+    async fn let_go(&mut self) {
+        let Some(pins) = self.pins.as_mut().filter(|pins| !pins.is_empty()) else { return };
+        // It hears that this is the end; whether it does changes nothing.
+        let _ = self.writer.link_mut().shutdown().await;
+        let mut unread = BytesMut::new();
+        let link = self.reader.link_mut();
+        while matches!(transport::read_more(link, &mut unread).await, Ok(1..)) {
+            unread.clear();
+        }
+        pins.release();
     }
 
     async fn serve(&mut self) -> Result<()> {
@@ -185,18 +216,20 @@ impl Connection {
         if let Err(fault) = self.node.settled(self.seen.take()).await {
             // What they would say did not happen.
             self.writer.discard();
+            self.pins.iter_mut().for_each(Pins::take_back);
             for request_id in std::mem::take(&mut self.unsent) {
                 self.answer(request_id, &fault.into());
             }
         }
         self.unsent.clear();
+        self.pins.iter_mut().for_each(Pins::sent);
         within(transfer_timeout(self.writer.queued_bytes()), self.writer.flush()).await?;
         self.owed = Owed::default();
         Ok(())
     }
 
     async fn execute(&mut self, request_id: u64, part: Part, paid: Paid) -> Result<()> {
-        let request = match Request::from_part(part) {
+        let mut request = match Request::from_part(part) {
             Ok(request) => request,
             Err(error) => {
                 self.answer(request_id, &Fault::from(&error).into());
@@ -207,19 +240,19 @@ impl Connection {
             true => self.bring(self.node.cold_of(&request)).await?,
             false => Vec::new(),
         };
-        let (node, writer) = (&self.node, &mut self.writer);
-        if matches!(request, Request::Get { .. }) {
-            let epoch = node.epoch();
-            let copy = |whole: WholeValue<'_>| {
-                writer.push_bytes(|bytes| whole.put(request_id, epoch, bytes));
-            };
-            match node.get_to(request, &self.seen, copy) {
-                Some(reply) => self.answer(request_id, &reply),
-                None => self.note_unsent(request_id),
+        if let Request::Get { delivery, inline_bytes_max, .. } = &mut request {
+            if self.pins.is_none() {
+                *delivery = Delivery::Inline;
             }
+            let (by, inline_bytes_max) = (*delivery, *inline_bytes_max);
+            self.get(request_id, request, by, inline_bytes_max);
             return Ok(());
         }
-        match node.execute(&self.session, request, paid, &self.seen, &mut self.owed) {
+        if let Request::Unpin(given_back) = &request {
+            self.pins.iter_mut().for_each(|pins| pins.unpin(given_back));
+            return Ok(());
+        }
+        match self.node.execute(&self.session, request, paid, &self.seen, &mut self.owed) {
             Ok(reply) => self.answer(request_id, &reply),
             Err(parked) => self.park(request_id, parked),
         }
@@ -230,6 +263,25 @@ impl Connection {
         if self.node.has_disk() {
             self.unsent.push(request_id);
         }
+    }
+
+    fn get(&mut self, request_id: u64, request: Request, by: Delivery, inline_bytes_max: u32) {
+        let (node, writer) = (&self.node, &mut self.writer);
+        let epoch = node.epoch();
+        let copy = |whole: WholeValue<'_>| {
+            writer.push_bytes(|bytes| whole.put(request_id, epoch, bytes));
+        };
+        let Some(reply) = node.get_to(request, &self.seen, copy) else {
+            return self.note_unsent(request_id);
+        };
+        let reply = match &mut self.pins {
+            Some(pins) if by != Delivery::Inline => {
+                let place_of = |bytes: &[u8]| self.node.keyspace.extents().place_of(bytes);
+                pins.deliver(reply, by, inline_bytes_max, place_of)
+            }
+            Some(_) | None => reply,
+        };
+        self.answer(request_id, &reply);
     }
 
     fn answer(&mut self, request_id: u64, reply: &Reply) {

@@ -51,7 +51,8 @@ impl Node {
             | Request::Stat { .. }
             | Request::Scan { .. }
             | Request::Wait { .. }
-            | Request::Stats => Vec::new(),
+            | Request::Stats
+            | Request::Unpin(_) => Vec::new(),
         }
     }
 

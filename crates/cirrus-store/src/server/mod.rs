@@ -12,6 +12,7 @@ mod loops;
 mod memory;
 mod node;
 mod operations;
+mod pins;
 pub mod resp;
 mod session;
 mod stats;
@@ -35,11 +36,15 @@ use crate::segments::Engine;
 use crate::server::connection::{Connection, HELLO_TIMEOUT};
 use crate::server::loops::{Loops, Serve};
 use crate::server::node::Node;
+use crate::server::pins::Sharing;
 pub use crate::server::stats::NodeStats;
 use crate::token::Token;
-use crate::transport::{Incoming, Link, Listener};
+use crate::transport::{self, Incoming, Link, Listener};
 use crate::view::{NodeId, View};
 use crate::wire::{Limits, MAGIC};
+
+/// What clients of this host may pin, unless the options say otherwise: a quarter of the capacity.
+const PINNED_SHARE: u64 = 4;
 
 /// How a node behaves. [`NodeOptions::new`] gives the defaults.
 #[derive(Debug, Clone)]
@@ -62,6 +67,12 @@ pub struct NodeOptions {
     /// Whether RESP clients are told of the pool's other nodes, as by Redis Cluster: commands on
     /// keys of several slots are refused then. Default no.
     pub cluster: bool,
+    /// Whether clients of the same host and user may read large values where they lie. Over TCP
+    /// everything stays as it is. Default yes.
+    pub shared_memory: bool,
+    /// Bytes of values that they may hold so; beyond, values are copied. Replaced or removed, such
+    /// a value takes room until its last reader lets it go. Default a quarter of the capacity.
+    pub pinned_bytes_max: Option<ByteSize>,
     /// The name of this life; by default the time of its start.
     pub incarnation: Option<u64>,
     /// The disk behind the node's memory: with a durable engine it is a storage node, whose writes
@@ -82,6 +93,8 @@ impl NodeOptions {
             session_idle: Duration::from_secs(600),
             sweep_interval: Duration::from_secs(1),
             cluster: false,
+            shared_memory: true,
+            pinned_bytes_max: None,
             incarnation: None,
             engine: None,
         }
@@ -93,6 +106,8 @@ impl NodeOptions {
 pub struct Server {
     node: Arc<Node>,
     listener: Listener,
+    /// For clients of this host.
+    beside: Option<Listener>,
 }
 
 impl Server {
@@ -102,12 +117,18 @@ impl Server {
             let text = format!("cannot listen on {address}; choose another address or port");
             Error::new(Kind::Invalid, text).with_source(error)
         })?;
-        let node = Node::new(options).map_err(|error| {
+        let mut node = Node::new(options).map_err(|error| {
             let text = "cannot reserve addresses for the node's memory; lower its capacity";
             Error::new(Kind::OutOfMemory, text).with_source(error)
         })?;
         node.keyspace.open()?;
-        Ok(Self { node: Arc::new(node), listener: Listener::Tcp(listener) })
+        let beside = match node.options.shared_memory {
+            true => beside(&mut node, &listener)
+                .inspect_err(|error| warn!("clients of this host use TCP: {error}"))
+                .ok(),
+            false => None,
+        };
+        Ok(Self { node: Arc::new(node), listener: Listener::Tcp(listener), beside })
     }
 
     /// A node that is reached through `listener`.
@@ -118,7 +139,7 @@ impl Server {
     pub fn on(listener: Listener, options: NodeOptions) -> Self {
         let node = Node::new(options).expect("addresses for its memory");
         node.keyspace.open().expect("names from the disk");
-        Self { node: Arc::new(node), listener }
+        Self { node: Arc::new(node), listener, beside: None }
     }
 
     /// Where it listens; `None` in a simulated network.
@@ -137,14 +158,14 @@ impl Server {
         // A simulated network lives in the caller's runtime, whose time it shares.
         let threads = match self.listener {
             Listener::Tcp(_) => self.node.options.threads,
-            Listener::Sim(_) => 1,
+            Listener::Shm(_) | Listener::Sim(_) => 1,
         };
         let served = Served { node: self.node.clone(), cancel: cancel.clone() };
         let mut loops = Loops::start(threads, served, &cancel)?;
         let mut sweep = tokio::time::interval(self.node.options.sweep_interval);
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => match accepted {
+                accepted = accept(&mut self.listener, &mut self.beside) => match accepted {
                     Ok(incoming) => loops.hand_out(incoming),
                     Err(error) if cancel.is_cancelled() => debug!("stopped listening: {error}"),
                     // Who came has left already.
@@ -166,6 +187,30 @@ impl Server {
             Some(engine) => engine.finish(),
             None => Ok(()),
         }
+    }
+}
+
+/// The socket for clients of this host, beside the one of a node that listens over TCP.
+fn beside(node: &mut Node, listener: &TcpListener) -> std::io::Result<Listener> {
+    let beside = transport::listen(node.incarnation, listener.local_addr()?.port())?;
+    let file = node.keyspace.extents().reader()?.ok_or(ErrorKind::Unsupported)?;
+    let default = ByteSize::new(node.options.capacity.bytes() / PINNED_SHARE);
+    let pinned_bytes_max = node.options.pinned_bytes_max.unwrap_or(default);
+    node.sharing = Some(Sharing::new(file, pinned_bytes_max.bytes()));
+    Ok(Listener::Shm(beside))
+}
+
+/// The next peer, wherever it comes in.
+async fn accept(
+    listener: &mut Listener,
+    beside: &mut Option<Listener>,
+) -> std::io::Result<Incoming> {
+    match beside {
+        None => listener.accept().await,
+        Some(beside) => tokio::select! {
+            accepted = listener.accept() => accepted,
+            accepted = beside.accept() => accepted,
+        },
     }
 }
 

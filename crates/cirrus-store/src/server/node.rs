@@ -28,11 +28,14 @@ use crate::server::keyspace::{
 };
 use crate::server::memory::{Memory, Owed, Reservation};
 use crate::server::operations::{add, check, check_version, pop, push, stat};
+use crate::server::pins::Sharing;
 use crate::server::resp::Shared;
 use crate::server::session::{Session, Sessions};
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
-use crate::wire::{BATCH_BYTES_MAX, Fault, Head, Page, Reply, Request, WholeValue, Write};
+use crate::wire::{
+    BATCH_BYTES_MAX, Delivery, Fault, Head, Page, Reply, Request, WholeValue, Write,
+};
 
 /// The most bytes of values in the reply to a batch.
 const BATCH_REPLY_BYTES_MAX: u32 = 16 << 20;
@@ -60,6 +63,8 @@ pub(super) struct Node {
     pub(super) transit: Memory,
     replies: Memory,
     pub(super) resp: Shared,
+    /// What clients of this host are let into, if there is a socket for them.
+    pub(super) sharing: Option<Sharing>,
     pub(super) requests: AtomicU64,
     standing: RwLock<Standing>,
     /// That of the view, to be read without a lock.
@@ -90,6 +95,7 @@ impl Node {
             transit: Memory::new((capacity / TRANSIT_SHARE).max(TRANSIT_BYTES_MIN)),
             replies: Memory::new((capacity / REPLIES_SHARE).max(REPLIES_BYTES_MIN)),
             resp: Shared::default(),
+            sharing: None,
             requests: AtomicU64::new(0),
             standing: RwLock::new(Standing { id: NodeId(0), view: View::default() }),
             epoch: AtomicU32::new(0),
@@ -182,7 +188,8 @@ impl Node {
             | Request::Add { .. }
             | Request::Push { .. }
             | Request::Pop { .. }
-            | Request::Stats => {
+            | Request::Stats
+            | Request::Unpin(_) => {
                 let large = match paid {
                     Paid::Large(large) => Some(large),
                     Paid::Transit(_) => None,
@@ -297,7 +304,7 @@ impl Node {
                 self.write(session, write, &key, turn, |place, epoch| pop(place, room, epoch))
             }
             // None may stand in a batch, and alone they do not come here.
-            Request::Batch(_) | Request::Scan { .. } | Request::Wait { .. } => {
+            Request::Batch(_) | Request::Scan { .. } | Request::Wait { .. } | Request::Unpin(_) => {
                 Err(Kind::Protocol.into())
             }
         }
@@ -347,7 +354,8 @@ impl Node {
         turn: Turn<'_>,
         copy: Option<C>,
     ) -> Result<Option<Reply>, Fault> {
-        let Request::Get { key, offset, len, newer_than, inline_bytes_max } = request else {
+        let Request::Get { key, offset, len, newer_than, inline_bytes_max, delivery } = request
+        else {
             return Err(Kind::Protocol.into());
         };
         let (reply, range) = self.keyspace.at(&key, turn, |place| {
@@ -366,7 +374,9 @@ impl Node {
             let size = stored.len() as u64;
             let from = offset.min(size);
             let to = offset.saturating_add(len).min(size).max(from);
-            if to - from > u64::from(inline_bytes_max.min(room)) {
+            // Whoever sends the answer defers a large value that cannot go by its place.
+            let may_be_placed = delivery != Delivery::Inline && matches!(stored, Stored::Large(_));
+            if !may_be_placed && to - from > u64::from(inline_bytes_max.min(room)) {
                 return Ok((Some(Reply::Deferred { version, size }), 0..0));
             }
             if let (Stored::Small { bytes: value, crc }, Some(copy)) = (stored, copy)
@@ -389,15 +399,9 @@ impl Node {
                 let slice = sums.slice(&value, range.start, range.len());
                 let sums = slice.map_err(|error| Fault::from(&error))?;
                 let value = value.slice(range);
-                Ok(Some(Reply::Value {
-                    version,
-                    size,
-                    offset,
-                    expires_at,
-                    modified_at,
-                    value,
-                    sums,
-                }))
+                let cut =
+                    Reply::Value { version, size, offset, expires_at, modified_at, value, sums };
+                Ok(Some(cut))
             }
             reply => Ok(reply),
         }

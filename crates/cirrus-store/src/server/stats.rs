@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::server::node::Node;
+use crate::server::pins::Sharing;
 
 /// A node's own numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,9 @@ pub struct NodeStats {
     pub sessions: u64,
     /// Open connections.
     pub connections: u64,
+    /// Bytes of values that clients of this host hold in place.
+    #[serde(default)]
+    pub pinned_bytes: u64,
     /// Requests answered since it started, items of batches counted.
     pub requests: u64,
 }
@@ -82,6 +86,7 @@ impl Node {
             compaction_us_max: microseconds(holdings.compaction_max),
             sessions: self.sessions.len() as u64,
             connections: self.connections.load(Ordering::Relaxed),
+            pinned_bytes: self.sharing.as_ref().map_or(0, Sharing::pinned_bytes),
             requests: self.requests.load(Ordering::Relaxed),
         }
     }

@@ -6,22 +6,28 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::transport::shm::{self, ShmReader, ShmWriter};
 use crate::transport::sim::{SimListener, SimNetwork, SimReader, SimWriter};
+use crate::transport::window::{Mapper, Window};
 
 /// Where a node can be reached.
 #[derive(Debug, Clone)]
 pub enum Endpoint {
     /// `HOST:PORT`.
     Tcp(String),
+    /// The name of a socket of this host, where a node listens beside its TCP port.
+    Shm(String),
     /// A name in a simulated network.
     Sim(SimNetwork, String),
 }
@@ -31,6 +37,7 @@ impl Endpoint {
     pub async fn connect(&self) -> io::Result<Link> {
         match self {
             Self::Tcp(address) => Ok(Link::tcp(TcpStream::connect(address).await?)),
+            Self::Shm(name) => Ok(Link::shm(shm::connect(name).await?, true)),
             Self::Sim(network, name) => network.connect(name).await,
         }
     }
@@ -40,6 +47,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => f.write_str(address),
+            Self::Shm(name) => write!(f, "shm:{}", name.trim_start_matches('\0')),
             Self::Sim(_, name) => write!(f, "sim:{name}"),
         }
     }
@@ -50,6 +58,8 @@ impl fmt::Display for Endpoint {
 pub enum Listener {
     /// A bound socket.
     Tcp(TcpListener),
+    /// A socket for clients of this host.
+    Shm(UnixListener),
     /// A name in a simulated network.
     Sim(SimListener),
 }
@@ -59,15 +69,16 @@ impl Listener {
     pub async fn accept(&mut self) -> io::Result<Incoming> {
         match self {
             Self::Tcp(listener) => Ok(Incoming::Tcp(listener.accept().await?.0.into_std()?)),
+            Self::Shm(listener) => Ok(Incoming::Shm(listener.accept().await?.0.into_std()?)),
             Self::Sim(listener) => Ok(Incoming::Sim(listener.accept().await?)),
         }
     }
 
-    /// The socket's address; `None` in a simulated network.
+    /// The TCP socket's address; `None` for listeners of other kinds.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Sim(_) => None,
+            Self::Shm(_) | Self::Sim(_) => None,
         }
     }
 }
@@ -77,15 +88,21 @@ impl Listener {
 pub enum Incoming {
     /// A connected socket.
     Tcp(std::net::TcpStream),
+    /// A connected socket of this host, whoever is at its other end.
+    Shm(std::os::unix::net::UnixStream),
     /// A simulated link.
     Sim(Link),
 }
 
 impl Incoming {
-    /// The link, which from now on belongs to the loop that this is called on.
+    /// The link, which from now on belongs to the loop that this is called on. One of this host is
+    /// refused to other users.
     pub fn open(self) -> io::Result<Link> {
         match self {
             Self::Tcp(stream) => Ok(Link::tcp(TcpStream::from_std(stream)?)),
+            Self::Shm(stream) => {
+                Ok(Link::shm(shm::same_user(UnixStream::from_std(stream)?)?, false))
+            }
             Self::Sim(link) => Ok(link),
         }
     }
@@ -105,6 +122,11 @@ impl Link {
         tune(&stream);
         let (reader, writer) = stream.into_split();
         Self { reader: LinkReader::Tcp(reader), writer: LinkWriter::Tcp(writer) }
+    }
+
+    fn shm(stream: UnixStream, expects_file: bool) -> Self {
+        let (reader, writer) = shm::halves(stream, expects_file);
+        Self { reader: LinkReader::Shm(reader), writer: LinkWriter::Shm(writer) }
     }
 }
 
@@ -142,16 +164,36 @@ pub(crate) fn tune<'a>(socket: impl Into<SockRef<'a>>) {
 pub enum LinkReader {
     /// Of a TCP connection.
     Tcp(OwnedReadHalf),
+    /// Of a link to a process of the same host.
+    Shm(ShmReader),
     /// Of a simulated link.
     Sim(SimReader),
 }
 
 impl LinkReader {
-    /// The peer's address and the own one; `None` in a simulated network, or when it is closed.
+    /// The peer's address and the own one; `None` on links of other kinds than TCP, or when it is
+    /// closed.
     pub(crate) fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
         match self {
             Self::Tcp(half) => (half.peer_addr().ok(), half.local_addr().ok()),
-            Self::Sim(_) => (None, None),
+            Self::Shm(_) | Self::Sim(_) => (None, None),
+        }
+    }
+
+    /// The file that came with the first bytes, if one did.
+    pub(crate) fn take_file(&mut self) -> Option<OwnedFd> {
+        match self {
+            Self::Shm(half) => half.take_file(),
+            Self::Tcp(_) | Self::Sim(_) => None,
+        }
+    }
+
+    /// Makes values of places in `window`, as long as this link or one of them lasts; `None` on
+    /// links over which no memory is shared.
+    pub(crate) fn mapper(&self, window: Arc<Window>) -> Option<Mapper> {
+        match self {
+            Self::Shm(half) => Some(Mapper::new(window, half.stream().clone())),
+            Self::Tcp(_) | Self::Sim(_) => None,
         }
     }
 }
@@ -164,6 +206,7 @@ impl AsyncRead for LinkReader {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_read(cx, buffer),
+            Self::Shm(half) => Pin::new(half).poll_read(cx, buffer),
             Self::Sim(half) => Pin::new(half).poll_read(cx, buffer),
         }
     }
@@ -174,6 +217,8 @@ impl AsyncRead for LinkReader {
 pub enum LinkWriter {
     /// Of a TCP connection.
     Tcp(OwnedWriteHalf),
+    /// Of a link to a process of the same host.
+    Shm(ShmWriter),
     /// Of a simulated link.
     Sim(SimWriter),
 }
@@ -184,7 +229,21 @@ impl LinkWriter {
     pub(crate) fn try_write_vectored(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(half) => half.try_write_vectored(parts),
+            Self::Shm(half) => half.try_write_vectored(parts),
             Self::Sim(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Whether a file can go over this link.
+    pub(crate) fn takes_files(&self) -> bool {
+        matches!(self, Self::Shm(_))
+    }
+
+    /// The next bytes bring this file, where the link takes files.
+    pub(crate) fn attach(&mut self, file: Arc<OwnedFd>) {
+        match self {
+            Self::Shm(half) => half.attach(file),
+            Self::Tcp(_) | Self::Sim(_) => {}
         }
     }
 }
@@ -197,6 +256,7 @@ impl AsyncWrite for LinkWriter {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_write(cx, bytes),
+            Self::Shm(half) => Pin::new(half).poll_write(cx, bytes),
             Self::Sim(half) => Pin::new(half).poll_write(cx, bytes),
         }
     }
@@ -208,6 +268,7 @@ impl AsyncWrite for LinkWriter {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_write_vectored(cx, parts),
+            Self::Shm(half) => Pin::new(half).poll_write_vectored(cx, parts),
             Self::Sim(half) => Pin::new(half).poll_write_vectored(cx, parts),
         }
     }
@@ -215,6 +276,7 @@ impl AsyncWrite for LinkWriter {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(half) => half.is_write_vectored(),
+            Self::Shm(half) => half.is_write_vectored(),
             Self::Sim(half) => half.is_write_vectored(),
         }
     }
@@ -222,6 +284,7 @@ impl AsyncWrite for LinkWriter {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_flush(cx),
+            Self::Shm(half) => Pin::new(half).poll_flush(cx),
             Self::Sim(half) => Pin::new(half).poll_flush(cx),
         }
     }
@@ -229,6 +292,7 @@ impl AsyncWrite for LinkWriter {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_shutdown(cx),
+            Self::Shm(half) => Pin::new(half).poll_shutdown(cx),
             Self::Sim(half) => Pin::new(half).poll_shutdown(cx),
         }
     }

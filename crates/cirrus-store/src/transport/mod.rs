@@ -9,7 +9,9 @@ mod limit;
 mod link;
 mod queue;
 mod reader;
+mod shm;
 mod sim;
+mod window;
 mod writer;
 
 pub(crate) use buffers::Buffers;
@@ -18,7 +20,10 @@ pub(crate) use link::tune;
 pub use link::{Endpoint, Incoming, Link, LinkReader, LinkWriter, Listener};
 pub(crate) use queue::FrameQueue;
 pub(crate) use reader::{FrameReader, read_more};
+pub use shm::{ShmReader, ShmWriter};
+pub(crate) use shm::{listen, neighbour};
 pub use sim::{SimFaults, SimListener, SimNetwork, SimReader, SimWriter};
+pub(crate) use window::{Mapper, Returns, Window};
 pub(crate) use writer::FrameWriter;
 
 /// Payloads up to this size are copied through a connection's own buffers: one read or write for

@@ -53,6 +53,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { link, buffer, limits, progress: Arc::default() }
     }
 
+    pub(crate) fn link(&self) -> &R {
+        &self.link
+    }
+
+    pub(crate) fn link_mut(&mut self) -> &mut R {
+        &mut self.link
+    }
+
     /// A counter that grows whenever bytes arrive.
     pub(crate) fn progress(&self) -> Arc<AtomicU64> {
         self.progress.clone()

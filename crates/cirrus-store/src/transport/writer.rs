@@ -34,6 +34,10 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Self { link, pieces, small, queued_bytes: 0 }
     }
 
+    pub(crate) fn link_mut(&mut self) -> &mut W {
+        &mut self.link
+    }
+
     /// The link, when nothing is queued.
     pub(crate) fn into_link(self) -> W {
         self.link

@@ -46,6 +46,17 @@ bodies! {
 
     /// Answers a get, with the payload; also the body of NotModified and Deferred.
     Value { version: U64, size: U64, offset: U64, expires_at: U64 }
+    /// Answers a get by the value's place; its checksums are the payload, or nothing is.
+    Placed {
+        version: U64,
+        size: U64,
+        offset: U64,
+        expires_at: U64,
+        modified_at: U64,
+        place: U64,
+        len: U64,
+        pin: U64,
+    }
     /// What bodies of values and stats have grown by.
     Modified { at: U64 }
     /// Answers put and delete.

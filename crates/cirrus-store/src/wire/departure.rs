@@ -4,17 +4,17 @@
 //! buffer, without an allocation; a value is handed on as it is. Knows nothing of how requests are
 //! read. Invariant: both ways out, `put_head` and `to_part`, give the same frame.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::checksum::Sums;
 use crate::wire::head::FixedHead;
 use crate::wire::part::Part;
 use crate::wire::request::{
-    ADD, BATCH, Condition, DELETE, GET, IF_ABSENT, IF_VERSION, PING, POP, PUSH, PUT, RETRY,
-    Request, SCAN, STAT, STATS, WAIT, Write,
+    ADD, BATCH, BY_PLACE, Condition, DELETE, Delivery, GET, IF_ABSENT, IF_VERSION, PING, POP, PUSH,
+    PUT, RETRY, Request, SCAN, STAT, STATS, SUMMED, UNPIN, WAIT, Write,
 };
-use crate::wire::{batch, body};
+use crate::wire::{UNPINS_MAX, batch, body};
 
 /// The longest body that this build writes into a request: that of a put.
 const BODY_BYTES: usize = size_of::<body::Put>();
@@ -84,6 +84,13 @@ impl Request {
                 let sums = Sums::of(0, &payload);
                 (payload, sums)
             }
+            Self::Unpin(pins) => {
+                let mut payload = BytesMut::with_capacity(pins.len() * size_of::<u64>());
+                pins.iter().for_each(|pin| payload.put_u64_le(*pin));
+                let payload = payload.freeze();
+                let sums = Sums::of(0, &payload);
+                (payload, sums)
+            }
             Self::Ping
             | Self::Get { .. }
             | Self::Delete { .. }
@@ -127,8 +134,9 @@ impl Request {
         match self {
             Self::Ping => Front::bare(PING),
             Self::Stats => Front::bare(STATS),
+            Self::Unpin(_) => Front::bare(UNPIN),
             Self::Stat { .. } => Front::bare(STAT),
-            Self::Get { offset, len, newer_than, inline_bytes_max, .. } => {
+            Self::Get { offset, len, newer_than, inline_bytes_max, delivery, .. } => {
                 let fields = body::Get {
                     offset: (*offset).into(),
                     len: (*len).into(),
@@ -136,7 +144,7 @@ impl Request {
                     inline_bytes_max: (*inline_bytes_max).into(),
                     reserved: 0.into(),
                 };
-                Front::new(GET, 0, &fields)
+                Front::new(GET, delivery_out(*delivery), &fields)
             }
             Self::Put { write, condition, expires_at, .. } => {
                 let (flag, if_version) = condition_out(*condition);
@@ -188,6 +196,19 @@ impl Request {
     }
 }
 
+/// Appends the frames that let go of `pins`: as many as it takes.
+pub(crate) fn put_unpins(pins: &[u64], buffer: &mut BytesMut) {
+    for pins in pins.chunks(UNPINS_MAX) {
+        let len = size_of_val(pins);
+        let payload_len = u32::try_from(len).expect("a chunk is short");
+        FixedHead { opcode: UNPIN, payload_len, ..FixedHead::default() }.put(&[], &[], buffer);
+        let from = buffer.len();
+        pins.iter().for_each(|pin| buffer.put_u64_le(*pin));
+        let sums = Sums::of(0, &buffer[from..]);
+        sums.put_table(buffer);
+    }
+}
+
 /// The part of a batch of replies.
 pub(super) fn batch_part(opcode: u8, items: usize, payload: Bytes) -> Part {
     Part {
@@ -210,6 +231,14 @@ fn write_out(write: Write) -> body::Write {
 
 fn retry_flag(write: Write) -> u8 {
     if write.retry { RETRY } else { 0 }
+}
+
+fn delivery_out(delivery: Delivery) -> u8 {
+    match delivery {
+        Delivery::Inline => 0,
+        Delivery::Place => BY_PLACE,
+        Delivery::SummedPlace => BY_PLACE | SUMMED,
+    }
 }
 
 fn condition_out(condition: Condition) -> (u8, u64) {
@@ -238,7 +267,14 @@ mod tests {
         let scan = Request::Scan { prefix, slot: 3, hash: 4, limit: 5 };
         let add = Request::Add { key: key.clone(), write, delta: -1 };
         let batch = Request::Batch(vec![put.clone(), Request::Stat { key }, add.clone()]);
-        for request in [put, scan, add, batch, Request::Ping] {
+        let pins = vec![1, 7, u64::MAX];
+        let mut unpins = BytesMut::new();
+        put_unpins(&pins, &mut unpins);
+        let unpin = Request::Unpin(pins);
+        let mut one = BytesMut::new();
+        encode_frame(&unpin.to_part(), 0, 0, &mut one);
+        assert_eq!(one, unpins);
+        for request in [put, scan, add, batch, unpin, Request::Ping] {
             let (mut one, mut other) = (BytesMut::new(), BytesMut::new());
             encode_frame(&request.to_part(), 77, 5, &mut one);
             let (payload, sums) = request.payload();

@@ -16,8 +16,12 @@ pub const MAGIC: [u8; 4] = [0xC1, b'R', b'R', b'S'];
 /// The protocol version of this build, and the only one that it speaks.
 pub const VERSION: u16 = 1;
 
-/// The feature bits of this build: none is defined yet.
-pub const FEATURES: u64 = 0;
+/// Feature: the node listens for clients of its host on a socket beside, and over that one shares
+/// the memory in which large values lie.
+pub const SHARED_MEMORY: u64 = 1;
+
+/// The feature bits of this build.
+pub const FEATURES: u64 = SHARED_MEMORY;
 
 /// The longest token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 1024;

@@ -16,17 +16,19 @@ mod reply;
 mod request;
 mod status;
 
+pub(crate) use departure::put_unpins;
 pub use fault::Fault;
 pub use head::{BODY_BYTES_MAX, FRAME_HEAD_BYTES, Head, HeadLimits};
 pub(crate) use head::{FixedHead, keys_ahead};
 pub use hello::{
-    ClientHello, FEATURES, Limits, MAGIC, SERVER_HELLO_BYTES, ServerHello, TOKEN_BYTES_MAX, VERSION,
+    ClientHello, FEATURES, Limits, MAGIC, SERVER_HELLO_BYTES, SHARED_MEMORY, ServerHello,
+    TOKEN_BYTES_MAX, VERSION,
 };
 pub use page::{Page, PageItem};
 pub use part::{Part, encode_frame};
 pub use reply::Reply;
 pub(crate) use reply::WholeValue;
-pub use request::{Condition, Request, Write};
+pub use request::{Condition, Delivery, Request, Write};
 pub use status::Status;
 
 /// The longest value: 1 GiB.
@@ -40,6 +42,9 @@ pub const BATCH_ITEMS_MAX: u32 = 16_384;
 
 /// The most names in one page of a scan.
 pub const SCAN_ITEMS_MAX: u32 = 16_384;
+
+/// The most values that one request lets go of.
+pub const UNPINS_MAX: usize = 1024;
 
 /// Stands for a time that never comes: the object does not expire.
 pub const NEVER: u64 = 0;

@@ -7,16 +7,16 @@
 use bytes::{Bytes, BytesMut};
 use zerocopy::IntoBytes;
 
-use crate::checksum::Sums;
+use crate::checksum::{BLOCK_BYTES, Sums, blocks};
 use crate::error::{Error, Kind, Result};
 use crate::key::Version;
-use crate::wire::UNSAID;
 use crate::wire::departure::batch_part;
 use crate::wire::fault::Fault;
 use crate::wire::head::{FRAME_HEAD_BYTES, FixedHead};
 use crate::wire::page::Page;
 use crate::wire::part::{Part, check_phase};
 use crate::wire::status::Status;
+use crate::wire::{UNSAID, VALUE_BYTES_MAX};
 use crate::wire::{batch, body};
 
 const PONG: u8 = 0x81;
@@ -30,6 +30,7 @@ const ADDED: u8 = 0x89;
 const PUSHED: u8 = 0x8A;
 const POPPED: u8 = 0x8B;
 const STATS: u8 = 0x8C;
+const PLACED: u8 = 0x8D;
 /// Any failure: which request it answers is known by its number.
 const FAULT: u8 = 0xFF;
 
@@ -53,6 +54,27 @@ pub enum Reply {
         /// The bytes.
         value: Bytes,
         /// Their checksums, on the value's own grid of blocks.
+        sums: Sums,
+    },
+    /// To a get that takes it: where the bytes lie in the memory that the node shares.
+    Placed {
+        /// The object's version.
+        version: Version,
+        /// Bytes of the whole value.
+        size: u64,
+        /// Where the bytes start in it.
+        offset: u64,
+        /// Unix time in milliseconds, or 0 for never.
+        expires_at: u64,
+        /// When it was last written, in Unix ms, or 0 where the node does not say.
+        modified_at: u64,
+        /// Where the first byte lies in the shared memory.
+        place: u64,
+        /// How many bytes there are.
+        len: u64,
+        /// What the client lets go of when it needs them no more; they stay until then.
+        pin: u64,
+        /// Their checksums, on the value's own grid of blocks, if the client wants them.
         sums: Sums,
     },
     /// To a conditional get: nothing newer.
@@ -182,9 +204,14 @@ impl Reply {
             Self::Pong => part(PONG, Bytes::new()),
             Self::Value { version, size, offset, expires_at, modified_at, value, sums } => {
                 let fields = value_out(*version, *size, *offset, (*expires_at, *modified_at));
-                let phase = u16::try_from(offset % crate::checksum::BLOCK_BYTES as u64)
-                    .expect("less than a block");
+                let phase = phase_of(*offset);
                 Part { phase, payload: value.clone(), sums: sums.clone(), ..part(VALUE, fields) }
+            }
+            Self::Placed { sums, .. } => {
+                let payload = sums.to_table();
+                let fields =
+                    self.placed_out().map_or_else(Bytes::new, |fields| body::bytes(&fields));
+                Part { sums: Sums::of(0, &payload), payload, ..part(PLACED, fields) }
             }
             Self::NotModified { version } => Part {
                 status: Status::NotModified.code(),
@@ -269,8 +296,13 @@ impl Reply {
                 let fields = body::Fault { detail: fault.detail.into() };
                 put(FAULT, Status::Failed(fault.kind), fields.as_bytes())
             }
+            Self::Placed { sums, .. } if sums.is_empty() => match self.placed_out() {
+                Some(fields) => put(PLACED, Status::Ok, fields.as_bytes()),
+                None => false,
+            },
             Self::Pong
             | Self::Value { .. }
+            | Self::Placed { .. }
             | Self::NotModified { .. }
             | Self::Deferred { .. }
             | Self::Stat { .. }
@@ -279,6 +311,25 @@ impl Reply {
             | Self::Popped { .. }
             | Self::Stats(_) => false,
         }
+    }
+
+    fn placed_out(&self) -> Option<body::Placed> {
+        let Self::Placed {
+            version, size, offset, expires_at, modified_at, place, len, pin, ..
+        } = self
+        else {
+            return None;
+        };
+        Some(body::Placed {
+            version: version.0.into(),
+            size: (*size).into(),
+            offset: (*offset).into(),
+            expires_at: (*expires_at).into(),
+            modified_at: (*modified_at).into(),
+            place: (*place).into(),
+            len: (*len).into(),
+            pin: (*pin).into(),
+        })
     }
 
     /// Reads a reply; [`Kind::Protocol`] says what is wrong with it.
@@ -334,6 +385,7 @@ impl Reply {
                     },
                 }
             }
+            PLACED => placed_in(part.body, part.payload)?,
             WRITTEN => Self::Written { version: written_in(part.body)? },
             DELETED => Self::Deleted { version: written_in(part.body)? },
             STAT => {
@@ -408,6 +460,32 @@ fn modified_in(body: &[u8], known: usize) -> Result<u64> {
     }
 }
 
+fn placed_in(body: &[u8], payload: Bytes) -> Result<Reply> {
+    let fields: body::Placed = body::read(body)?;
+    let (offset, len) = (fields.offset.get(), fields.len.get());
+    let known = usize::try_from(len).ok().filter(|_| len <= u64::from(VALUE_BYTES_MAX));
+    let table_len = known.map(|len| 4 * blocks(phase_of(offset), len));
+    if table_len.is_none_or(|wanted| !payload.is_empty() && payload.len() != wanted) {
+        return Err(Error::new(Kind::Protocol, format!("a place of {len} bytes, wrongly summed")));
+    }
+    Ok(Reply::Placed {
+        version: Version(fields.version.get()),
+        size: fields.size.get(),
+        offset,
+        expires_at: fields.expires_at.get(),
+        modified_at: fields.modified_at.get(),
+        place: fields.place.get(),
+        len,
+        pin: fields.pin.get(),
+        sums: Sums::from_table(payload),
+    })
+}
+
+/// Where in its block a value's byte lies.
+fn phase_of(offset: u64) -> u16 {
+    u16::try_from(offset % BLOCK_BYTES as u64).expect("less than a block")
+}
+
 fn written_out(version: Version) -> Bytes {
     body::bytes(&body::Written { version: version.0.into() })
 }
@@ -442,6 +520,17 @@ mod tests {
             Reply::Added { version, value: -3 },
             Reply::Pushed { version, items: 4 },
             Reply::Failed(fault),
+            Reply::Placed {
+                version,
+                size: 1 << 20,
+                offset: 7,
+                expires_at: 1,
+                modified_at: 2,
+                place: 4096,
+                len: 70_000,
+                pin: 3,
+                sums: Sums::default(),
+            },
         ] {
             let mut short = BytesMut::new();
             assert!(reply.put_short(77, 5, &mut short), "{reply:?}");

@@ -3,14 +3,14 @@
 //! Owns [`Request`], its opcodes and flags, and how it is read; `departure` has how it leaves.
 //! Invariant: a decoded request's lengths, counts and flags are within the protocol's limits.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::checksum::Sums;
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, SLOTS, Version};
 use crate::wire::head::Head;
 use crate::wire::part::{Part, check_phase};
-use crate::wire::{SCAN_ITEMS_MAX, batch, body};
+use crate::wire::{SCAN_ITEMS_MAX, UNPINS_MAX, batch, body};
 
 pub(super) const PING: u8 = 1;
 pub(super) const GET: u8 = 2;
@@ -24,6 +24,7 @@ pub(super) const ADD: u8 = 9;
 pub(super) const PUSH: u8 = 10;
 pub(super) const POP: u8 = 11;
 pub(super) const STATS: u8 = 12;
+pub(super) const UNPIN: u8 = 13;
 
 /// The write may have been sent before, under the same sequence number.
 pub(super) const RETRY: u8 = 1;
@@ -31,6 +32,10 @@ pub(super) const RETRY: u8 = 1;
 pub(super) const IF_ABSENT: u8 = 2;
 /// Put and delete: only if the object has this version.
 pub(super) const IF_VERSION: u8 = 4;
+/// Get: a large value may be answered by its place in memory that the client maps.
+pub(super) const BY_PLACE: u8 = 8;
+/// Get: with [`BY_PLACE`], and its checksums.
+pub(super) const SUMMED: u8 = 16;
 
 /// What names a write, so that it is never applied twice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +60,18 @@ pub enum Condition {
     IfVersion(Version),
 }
 
+/// How the answer to a get may bring the bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// In the answer.
+    #[default]
+    Inline,
+    /// Those of a large value by their place in the node's memory, which the client maps.
+    Place,
+    /// The same, with their checksums.
+    SummedPlace,
+}
+
 /// A request of the native protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -72,6 +89,8 @@ pub enum Request {
         newer_than: Version,
         /// Answer Deferred rather than send more bytes than this.
         inline_bytes_max: u32,
+        /// How the bytes may come.
+        delivery: Delivery,
     },
     /// Stores a value under a new version.
     Put {
@@ -155,6 +174,8 @@ pub enum Request {
     },
     /// Asks for the node's own numbers, as JSON.
     Stats,
+    /// Lets go of values that were answered by their place. There is no answer.
+    Unpin(Vec<u64>),
 }
 
 impl Request {
@@ -169,7 +190,7 @@ impl Request {
             | Self::Add { key, .. }
             | Self::Push { key, .. }
             | Self::Pop { key, .. } => Some(key),
-            Self::Ping | Self::Batch(_) | Self::Scan { .. } | Self::Stats => None,
+            Self::Ping | Self::Batch(_) | Self::Scan { .. } | Self::Stats | Self::Unpin(_) => None,
         }
     }
 
@@ -187,7 +208,8 @@ impl Request {
             | Self::Stat { .. }
             | Self::Scan { .. }
             | Self::Wait { .. }
-            | Self::Stats => Vec::new(),
+            | Self::Stats
+            | Self::Unpin(_) => Vec::new(),
         }
     }
 
@@ -205,7 +227,8 @@ impl Request {
             | Self::Stat { .. }
             | Self::Scan { .. }
             | Self::Wait { .. }
-            | Self::Stats => 0,
+            | Self::Stats
+            | Self::Unpin(_) => 0,
         }
     }
 
@@ -223,7 +246,8 @@ impl Request {
             | Self::Stat { .. }
             | Self::Scan { .. }
             | Self::Wait { .. }
-            | Self::Stats => {}
+            | Self::Stats
+            | Self::Unpin(_) => {}
         }
     }
 
@@ -234,6 +258,13 @@ impl Request {
             *inline_bytes_max = bytes_max;
         }
         self
+    }
+
+    /// Says how the answer to a get may come.
+    pub(crate) fn deliver(&mut self, by: Delivery) {
+        if let Self::Get { delivery, .. } = self {
+            *delivery = by;
+        }
     }
 
     /// Bytes of value that the request carries.
@@ -249,7 +280,8 @@ impl Request {
             | Self::Wait { .. }
             | Self::Add { .. }
             | Self::Pop { .. }
-            | Self::Stats => 0,
+            | Self::Stats
+            | Self::Unpin(_) => 0,
         }
     }
 
@@ -268,7 +300,11 @@ impl Request {
     /// a bound.
     fn item(part: Part) -> Result<Self> {
         match part.opcode {
-            GET | PUT | DELETE | STAT | ADD | PUSH | POP => Self::single(part),
+            GET => {
+                known_flags(part.flags, 0)?;
+                Self::single(part)
+            }
+            PUT | DELETE | STAT | ADD | PUSH | POP => Self::single(part),
             opcode => {
                 let text = format!("opcode {opcode} may not stand in a batch");
                 Err(Error::new(Kind::Protocol, text))
@@ -293,6 +329,7 @@ impl Request {
                     len: fields.len.get(),
                     newer_than: Version(fields.newer_than.get()),
                     inline_bytes_max: fields.inline_bytes_max.get(),
+                    delivery: delivery_in(flags)?,
                 }
             }
             PUT => {
@@ -353,6 +390,7 @@ impl Request {
                 let fields: body::Pop = body::read(&part.body)?;
                 Self::Pop { key: Key::new(part.key)?, write: write_in(fields.write, flags) }
             }
+            UNPIN => Self::Unpin(pins_in(part.payload)?),
             opcode => {
                 return Err(Error::new(Kind::Protocol, format!("no request has opcode {opcode}")));
             }
@@ -370,6 +408,7 @@ impl Head {
 /// The flags that an opcode defines.
 fn flags_of(opcode: u8) -> u8 {
     match opcode {
+        GET => BY_PLACE | SUMMED,
         PUT => RETRY | IF_ABSENT | IF_VERSION,
         DELETE => RETRY | IF_VERSION,
         ADD | PUSH | POP => RETRY,
@@ -383,6 +422,24 @@ fn known_flags(flags: u8, known: u8) -> Result<()> {
         0 => Ok(()),
         unknown => Err(Error::new(Kind::Protocol, format!("unknown flags {unknown:#04x}"))),
     }
+}
+
+fn delivery_in(flags: u8) -> Result<Delivery> {
+    match (flags & BY_PLACE != 0, flags & SUMMED != 0) {
+        (false, false) => Ok(Delivery::Inline),
+        (true, false) => Ok(Delivery::Place),
+        (true, true) => Ok(Delivery::SummedPlace),
+        (false, true) => Err(Error::new(Kind::Protocol, "checksums of no place")),
+    }
+}
+
+fn pins_in(mut payload: Bytes) -> Result<Vec<u64>> {
+    let (count, rest) = (payload.len() / size_of::<u64>(), payload.len() % size_of::<u64>());
+    if count > UNPINS_MAX || rest > 0 {
+        let text = format!("{} bytes are no numbers of pins", payload.len());
+        return Err(Error::new(Kind::Protocol, text));
+    }
+    Ok((0..count).map(|_| payload.get_u64_le()).collect())
 }
 
 fn write_in(write: body::Write, flags: u8) -> Write {

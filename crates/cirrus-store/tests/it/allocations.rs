@@ -16,7 +16,7 @@ use std::sync::{Mutex, mpsc};
 
 use bytes::{Bytes, BytesMut};
 use cirrus_store::server::Server;
-use cirrus_store::wire::{Condition, Request, Write, encode_frame};
+use cirrus_store::wire::{Condition, Delivery, Request, Write, encode_frame};
 use cirrus_store::{ByteSize, Key, Sums, Version};
 use tokio_util::sync::CancellationToken;
 
@@ -106,7 +106,14 @@ fn a_small_get_or_put_allocates_nothing() {
                 Request::Put { key, write, condition, expires_at: 0, value, sums }
             } else {
                 let (offset, len, newer_than) = (0, u64::MAX, Version(0));
-                Request::Get { key, offset, len, newer_than, inline_bytes_max: 65_536 }
+                Request::Get {
+                    key,
+                    offset,
+                    len,
+                    newer_than,
+                    inline_bytes_max: 65_536,
+                    delivery: Delivery::Inline,
+                }
             };
             encode_frame(&request.to_part(), number, 0, &mut sent);
         }

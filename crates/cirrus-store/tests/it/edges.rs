@@ -28,19 +28,20 @@ const MODULES: [(&str, &[&str]); 16] = [
 ];
 
 /// Rooms of the server and which others of it each may import beside itself.
-const SERVER: [(&str, &[&str]); 12] = [
+const SERVER: [(&str, &[&str]); 13] = [
     ("loops", &[]),
     ("memory", &[]),
     ("session", &[]),
     ("arena", &["memory"]),
     ("keyspace", &["arena", "memory", "session"]),
     ("operations", &["keyspace"]),
-    ("node", &["keyspace", "memory", "operations", "resp", "session", "NodeOptions"]),
-    ("stats", &["node"]),
+    ("node", &["keyspace", "memory", "operations", "pins", "resp", "session", "NodeOptions"]),
+    ("pins", &["memory"]),
+    ("stats", &["node", "pins"]),
     ("disk", &["keyspace", "node"]),
-    ("connection", &["disk", "keyspace", "memory", "node", "session"]),
+    ("connection", &["disk", "keyspace", "memory", "node", "pins", "session"]),
     ("resp", &["connection", "disk", "keyspace", "memory", "node", "session"]),
-    ("mod", &["connection", "loops", "node", "resp", "stats"]),
+    ("mod", &["connection", "loops", "node", "pins", "resp", "stats"]),
 ];
 
 /// Crates and which of the others each may depend on; tests of a crate may use more.

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
 use cirrus_store::wire::{
-    ClientHello, Condition, Fault, Limits, Page, PageItem, Reply, Request, ServerHello, Status,
-    Write, encode_frame,
+    ClientHello, Condition, Delivery, Fault, Limits, Page, PageItem, Reply, Request, SHARED_MEMORY,
+    ServerHello, Status, Write, encode_frame,
 };
 use cirrus_store::{Kind, Sums, Version};
 
@@ -59,7 +59,16 @@ fn get(name: &str) -> Request {
         len: u64::MAX,
         newer_than: Version(7),
         inline_bytes_max: 65_536,
+        delivery: Delivery::Inline,
     }
+}
+
+fn get_by(delivery: Delivery) -> Request {
+    let mut request = get("{tag}/key");
+    if let Request::Get { delivery: by, .. } = &mut request {
+        *by = delivery;
+    }
+    request
 }
 
 fn requests() -> Vec<(&'static str, Request)> {
@@ -109,6 +118,9 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request-push", push),
         ("request-pop", pop),
         ("request-stats", Request::Stats),
+        ("request-get-place", get_by(Delivery::Place)),
+        ("request-get-place-summed", get_by(Delivery::SummedPlace)),
+        ("request-unpin", Request::Unpin(vec![1, 77, 1 << 40])),
     ]
 }
 
@@ -159,6 +171,17 @@ fn replies() -> Vec<(String, Reply)> {
     if let Reply::Value { modified_at, .. } = &mut timed_value {
         *modified_at = written_at;
     }
+    let placed = |sums| Reply::Placed {
+        version,
+        size: 65_540,
+        offset: 65_000,
+        expires_at: 1_800_000_000_000,
+        modified_at: written_at,
+        place: 5 * 4096 + 65_000,
+        len: 540,
+        pin: 77,
+        sums,
+    };
     let fault = Reply::Failed(Fault { kind: Kind::OutOfMemory, detail: 4096 });
     let deferred = Reply::Deferred { version, size: 1 << 20 };
     let batch = vec![value.clone(), fault, deferred.clone(), Reply::Written { version }];
@@ -181,6 +204,8 @@ fn replies() -> Vec<(String, Reply)> {
         ("stat-modified", stat(7, written_at, false)),
         ("value-modified", timed_value),
         ("page-modified", Reply::Page(Page { items: timed, next: (77, 1 << 60) })),
+        ("placed", placed(Sums::default())),
+        ("placed-summed", placed(Sums::of(65_000, &long[65_000..]))),
         ("stats", Reply::Stats(Bytes::from_static(b"{\"objects\":1}"))),
     ]
     .into_iter()
@@ -204,7 +229,12 @@ fn client_hellos() -> Vec<(&'static str, ClientHello)> {
         token: "".into(),
     };
     let token = "a secret".into();
-    vec![("hello-client", hello.clone()), ("hello-client-token", ClientHello { token, ..hello })]
+    let shares = ClientHello { features: SHARED_MEMORY, ..hello.clone() };
+    vec![
+        ("hello-client", hello.clone()),
+        ("hello-client-token", ClientHello { token, ..hello }),
+        ("hello-client-shared-memory", shares),
+    ]
 }
 
 fn server_hellos() -> Vec<(&'static str, ServerHello)> {
@@ -219,7 +249,12 @@ fn server_hellos() -> Vec<(&'static str, ServerHello)> {
     };
     let status = Status::Failed(Kind::Unauthorized);
     let refused = ServerHello { status, session_life: 0, ..hello.clone() };
-    vec![("hello-server", hello), ("hello-server-unauthorized", refused)]
+    let shares = ServerHello { features: SHARED_MEMORY, ..hello.clone() };
+    vec![
+        ("hello-server", hello),
+        ("hello-server-unauthorized", refused),
+        ("hello-server-shared-memory", shares),
+    ]
 }
 
 /// Every frame by its name.

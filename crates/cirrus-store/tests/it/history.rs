@@ -82,7 +82,8 @@ fn failed(error: &Error) -> Option<Answer> {
         Kind::WrongType => Some(Answer::WrongType),
         Kind::WrongVersion => Some(Answer::WrongVersion(error.detail())),
         Kind::OutOfMemory | Kind::TooLarge => Some(Answer::Refused),
-        Kind::Unknown => Some(Answer::Unknown),
+        // A disk whose power goes may keep what it said to have failed.
+        Kind::Unknown | Kind::Io => Some(Answer::Unknown),
         // The client says that nothing was applied.
         Kind::Timeout | Kind::Closed | Kind::Busy => None,
         kind => panic!("{kind:?} is no answer to any of these requests: {error}"),

@@ -21,6 +21,7 @@ mod raw;
 mod resp;
 mod respclient;
 mod rig;
+mod shm;
 mod soak;
 mod storage;
 mod store;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cirrus_store::wire::{Condition, Reply, Request, Write, encode_frame};
+use cirrus_store::wire::{Condition, Delivery, Reply, Request, Write, encode_frame};
 use cirrus_store::{ByteSize, Client, Kind, Sums, Version};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
@@ -34,6 +34,7 @@ fn get(name: &str) -> Request {
         len: u64::MAX,
         newer_than: Version(0),
         inline_bytes_max: u32::MAX,
+        delivery: Delivery::Inline,
     }
 }
 

@@ -24,8 +24,15 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// On a free port of the loopback.
-    pub(crate) async fn tcp(options: NodeOptions) -> Self {
+    /// On a free port of the loopback, and nowhere else.
+    pub(crate) async fn tcp(mut options: NodeOptions) -> Self {
+        options.shared_memory = false;
+        Self::tcp_at("127.0.0.1:0", options).await
+    }
+
+    /// On a free port of the loopback, with memory that clients share.
+    pub(crate) async fn shm(mut options: NodeOptions) -> Self {
+        options.shared_memory = true;
         Self::tcp_at("127.0.0.1:0", options).await
     }
 

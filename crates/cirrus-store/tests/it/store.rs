@@ -1,5 +1,5 @@
-//! What every store does: the same checks over TCP and over the simulated link, in memory and on a
-//! disk.
+//! What every store does: the same checks over TCP, over shared memory and over the simulated link, in
+//! memory and on a disk.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,6 +21,26 @@ macro_rules! over_every_link {
             async fn $check() {
                 let node = Node::tcp(options(ByteSize::mib(256))).await;
                 super::$check(node.client()).await;
+                node.stop().await;
+            })*
+        }
+        mod shm {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                let node = Node::shm(options(ByteSize::mib(256))).await;
+                super::$check(node.client()).await;
+                node.stop().await;
+            })*
+        }
+        mod shm_verified {
+            use super::*;
+            $(#[tokio::test]
+            async fn $check() {
+                let node = Node::shm(options(ByteSize::mib(256))).await;
+                let mut options = node.client_options();
+                options.verifies_mapped = true;
+                super::$check(Client::new(&node.address, options)).await;
                 node.stop().await;
             })*
         }

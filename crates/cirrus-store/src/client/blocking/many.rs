@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::client::blocking::BlockingClient;
 use crate::client::call::Answer;
-use crate::client::many::{again, cut, for_batch, in_doubt};
-use crate::client::{PutOptions, batched, get, put, unexpected};
+use crate::client::many::{again, cut, for_batch, in_doubt, out_of_batch};
+use crate::client::{PutOptions, found, get, put, unexpected};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, Version};
 use crate::object::Object;
@@ -19,9 +19,7 @@ impl BlockingClient {
     pub fn get_many(&mut self, keys: &[Key]) -> Vec<Result<Object>> {
         let requests = keys.iter().map(|key| get(key, Version(0))).collect();
         let replies = self.call_many(requests);
-        let verifies = self.options.verifies;
-        let objects = keys.iter().zip(replies);
-        objects.map(|(key, reply)| batched(key, reply?, verifies)).collect()
+        keys.iter().zip(replies).map(|(key, reply)| found(key, reply?)).collect()
     }
 
     /// As [`Client::put_many`](crate::Client::put_many).
@@ -75,6 +73,7 @@ impl BlockingClient {
             }
             Err(error) => return items.iter().map(|_| Err(again(&error))).collect(),
         };
+        let verifies = self.options.verifies;
         let each = items.into_iter().zip(answers).map(|(item, answer)| match answer {
             Reply::Failed(fault) => {
                 let error = item.fault(fault);
@@ -85,7 +84,7 @@ impl BlockingClient {
                 }
             }
             Reply::Deferred { .. } => self.call(item.inline(u32::MAX)),
-            answer => Ok(answer),
+            answer => out_of_batch(&item, answer, verifies),
         });
         each.collect()
     }

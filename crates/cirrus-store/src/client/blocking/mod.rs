@@ -24,7 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{Key, SLOTS, Version};
 use crate::object::{Object, Stat};
 use crate::transport::Buffers;
-use crate::wire::{Condition, Page, PageItem, Reply, Request, Write};
+use crate::wire::{Condition, Delivery, Page, PageItem, Reply, Request, Write};
 
 /// A client of one node that blocks the calling thread. Not shared between threads: make one each.
 /// Every request ends within [`ClientOptions::request_timeout`]; what takes several requests (many
@@ -64,7 +64,14 @@ impl BlockingClient {
     /// As [`Client::get_range`](super::Client::get_range).
     pub fn get_range(&mut self, key: &Key, offset: u64, len: u64) -> Result<Object> {
         let (newer_than, inline_bytes_max) = (Version(0), u32::MAX);
-        let request = Request::Get { key: key.clone(), offset, len, newer_than, inline_bytes_max };
+        let request = Request::Get {
+            key: key.clone(),
+            offset,
+            len,
+            newer_than,
+            inline_bytes_max,
+            delivery: Delivery::Inline,
+        };
         let reply = self.call(request)?;
         object(key, reply)?.ok_or_else(|| unexpected(key))
     }

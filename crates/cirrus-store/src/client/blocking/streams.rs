@@ -16,7 +16,7 @@ use crate::client::upload::{CHUNK_BYTES, probe};
 use crate::client::{NEVER, PutOptions, payload_len, unexpected};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, Version};
-use crate::wire::{Reply, Request};
+use crate::wire::{Delivery, Reply, Request};
 
 impl BlockingClient {
     /// Stores the next `len` bytes that `reader` gives, as one object. A reader that ends before
@@ -122,7 +122,14 @@ impl BlockingClient {
         loop {
             let (len, newer_than, inline_bytes_max) = (PART_BYTES, Version(0), u32::MAX);
             let name = key.clone();
-            let request = Request::Get { key: name, offset, len, newer_than, inline_bytes_max };
+            let request = Request::Get {
+                key: name,
+                offset,
+                len,
+                newer_than,
+                inline_bytes_max,
+                delivery: Delivery::Inline,
+            };
             let (version, size, value) = match self.call(request)? {
                 Reply::Value { version, size, value, .. } => (version, size, value),
                 _ => return Err(unexpected(key)),

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -105,6 +106,16 @@ impl Extents {
     /// Has whoever waits for pages look again.
     pub(in crate::server) fn signal(&self) {
         self.0.freed.notify_waiters();
+    }
+
+    /// The file in which all extents lie, opened to be read only; `None` where there is no file.
+    pub(in crate::server) fn reader(&self) -> io::Result<Option<OwnedFd>> {
+        self.0.mapping.reader()
+    }
+
+    /// Where in that file these bytes lie, if they do.
+    pub(in crate::server) fn place_of(&self, bytes: &[u8]) -> Option<u64> {
+        self.0.mapping.offset_of(bytes).map(|offset| offset as u64)
     }
 
     /// Bytes of the pages that `len` bytes take.

@@ -44,6 +44,12 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
+    /// The offset of these bytes, if they lie in the mapping.
+    pub(super) fn offset_of(&self, bytes: &[u8]) -> Option<usize> {
+        let offset = bytes.as_ptr().addr().checked_sub(self.base.addr().get())?;
+        (offset.checked_add(bytes.len())? <= self.len).then_some(offset)
+    }
+
     /// Where the byte at `offset` lies.
     pub(super) fn at(&self, offset: usize) -> NonNull<u8> {
         assert!(offset < self.len, "offset {offset} of a mapping of {} bytes", self.len);
@@ -66,15 +72,33 @@ impl Mapping {
 
     /// Memory in a file without a name, so that it can be shared.
     pub(super) fn shared(len: usize) -> io::Result<Self> {
-        use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+        use rustix::fs::{
+            MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, ftruncate, memfd_create,
+        };
         use rustix::mm::{MapFlags, ProtFlags, mmap};
-        let file = memfd_create("cirrus-values", MemfdFlags::CLOEXEC)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("cirrus-values", flags)?;
         ftruncate(&file, len as u64)?;
+        // Who maps it must not be ended by a file that shrinks. Writing is not sealed, because then
+        // the kernel would take no pages back.
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        // Others open it to be read only.
+        fchmod(&file, Mode::RUSR)?;
         let flags = MapFlags::SHARED | MapFlags::NORESERVE;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: as in `private`. Nobody else has the file, so nobody else writes to it.
+        // SAFETY: as in `private`. Others get the file to be read only, so nobody else writes to it.
         let base = unsafe { mmap(std::ptr::null_mut(), len, protection, flags, &file, 0) }?;
         Self::of(base, len, Some(file))
+    }
+
+    /// The mapping's file, opened to be read only; `None` for private memory.
+    pub(super) fn reader(&self) -> io::Result<Option<std::os::fd::OwnedFd>> {
+        use rustix::fs::{Mode, OFlags, open};
+        use std::os::fd::AsRawFd;
+        let Some(file) = &self.file else { return Ok(None) };
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(Some(open(path, flags, Mode::empty())?))
     }
 
     fn of(
@@ -129,6 +153,10 @@ impl Mapping {
 
     pub(super) fn shared(len: usize) -> io::Result<Self> {
         Self::private(len)
+    }
+
+    pub(super) fn reader(&self) -> io::Result<Option<std::os::fd::OwnedFd>> {
+        Ok(None)
     }
 
     /// # Safety

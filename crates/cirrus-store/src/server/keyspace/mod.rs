@@ -245,6 +245,11 @@ impl Keyspace {
         Ok((extent, overhead))
     }
 
+    /// The extents of large values: what clients of this host may read in place.
+    pub(super) fn extents(&self) -> &Extents {
+        &self.extents
+    }
+
     /// Bytes that the node may hold, and holds.
     pub(super) fn memory(&self) -> &Memory {
         &self.memory

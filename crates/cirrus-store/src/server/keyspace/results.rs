@@ -151,6 +151,7 @@ impl Outcome {
             Reply::Popped { .. }
             | Reply::Pong
             | Reply::Value { .. }
+            | Reply::Placed { .. }
             | Reply::NotModified { .. }
             | Reply::Deferred { .. }
             | Reply::Stat { .. }
