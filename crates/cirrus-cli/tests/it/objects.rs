@@ -1,4 +1,4 @@
-//! `cirrus serve`, `put`, `get`, `stat`, `ls` and `rm`.
+//! `cirrus serve`, `put`, `get`, `stat`, `ls`, `rm` and `store check`.
 //!
 //! Owns what they promise a shell. Invariant: bytes come back as they went in, and every failure is
 //! one line with the exit code that says whose fault it is.
@@ -22,8 +22,12 @@ pub(crate) struct Node<'a> {
 
 impl<'a> Node<'a> {
     pub(crate) fn start(sandbox: &'a Sandbox, capacity: &str, more: &[&str]) -> Self {
-        let args = ["serve", "memory", "--listen", "127.0.0.1:0", "--capacity", capacity];
-        let running = sandbox.start(sandbox.cirrus(args.iter().chain(more)));
+        Self::serve(sandbox, &[&["memory", "--capacity", capacity], more].concat())
+    }
+
+    fn serve(sandbox: &'a Sandbox, args: &[&str]) -> Self {
+        let always = ["serve", args[0], "--listen", "127.0.0.1:0"];
+        let running = sandbox.start(sandbox.cirrus(always.iter().chain(&args[1..])));
         let address = wait_for("the node's address", || {
             let (_, stderr) = running.read();
             let (address, _) = stderr.split_once("cirrus://")?.1.split_once(';')?;
@@ -191,4 +195,62 @@ fn ctrl_c_ends_a_node() {
     assert_eq!(node.running.wait().code, Some(0));
     assert!(TcpStream::connect(&node.address).is_err(), "{} is still open", node.address);
     sandbox.assert_clean(&[]);
+}
+
+#[test]
+fn a_storage_node_keeps_what_was_acknowledged_through_a_kill() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.path("store").display().to_string();
+    let args = ["storage", "--dir", &dir, "--capacity", "256MiB", "--memory", "16MiB"];
+    let node = Node::serve(&sandbox, &args);
+    let value = sandbox.write("value", vec![7; 3_000_000]).display().to_string();
+    for number in 0..20 {
+        assert_eq!(node.run(["put", &format!("k/{number}"), &value]).code, Some(0));
+    }
+    let check = ["store", "check", "--dir", &dir];
+    let line = sandbox.run(check).line(1).to_owned();
+    assert!(line.contains("open in another process; stop the node first"), "{line}");
+    let second =
+        sandbox.run(["serve", "storage", "--listen", "127.0.0.1:0"].iter().chain(&args[1..]));
+    assert!(second.line(2).contains("open in another process"), "{}", second.stderr);
+    signal(node.running.pid(), Signal::KILL);
+    node.running.wait();
+
+    let node = Node::serve(&sandbox, &args);
+    assert_eq!(node.run(["ls"]).text().lines().count(), 20);
+    assert!(node.run(["get", "k/7"]).stdout == vec![7; 3_000_000]);
+    signal(node.running.pid(), Signal::INT);
+    assert_eq!(node.running.wait().code, Some(0));
+    let checked = sandbox.run(check);
+    assert!(
+        checked.code == Some(0) && checked.text().ends_with("every byte is as it was written\n")
+    );
+
+    // A byte of a value is changed: found, named, and an error for who reads it.
+    let segment = sandbox.path("store").join("segment-0000000001");
+    let mut bytes = std::fs::read(&segment).expect("the segment");
+    bytes[1_000_000] ^= 1;
+    std::fs::write(&segment, bytes).expect("the segment");
+    let checked = sandbox.run(["store", "check", "--dir", &dir, "--json"]);
+    let report = parsed(checked.text());
+    assert_eq!(
+        (checked.code, &report["damage"][0]["file"]),
+        (Some(1), &"segment-0000000001".into())
+    );
+    let node = Node::serve(&sandbox, &args);
+    let damaged = node.run(["get", "k/0"]);
+    assert!(damaged.code == Some(2) && damaged.stdout.is_empty(), "{}", damaged.stderr);
+    assert!(node.run(["get", "k/19"]).stdout == vec![7; 3_000_000]);
+}
+
+#[test]
+fn a_folder_that_is_no_store_is_not_checked_and_a_small_disk_is_refused() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.path("nothing").display().to_string();
+    assert!(sandbox.run(["store", "check", "--dir", &dir]).line(1).contains("No such file"));
+    std::fs::create_dir(&dir).expect("a folder");
+    let line = sandbox.run(["store", "check", "--dir", &dir]).line(1).to_owned();
+    assert!(line.contains("no segment is in it"), "{line}");
+    let args = ["serve", "storage", "--listen", "127.0.0.1:0", "--dir", &dir, "--capacity", "1MiB"];
+    insta::assert_snapshot!(sandbox.run(args).line(1), @"cirrus: 1 MiB on the disk is too little; give at least 16 MiB");
 }

@@ -261,10 +261,9 @@ impl Shared {
                 let records = queued.records.len() as u64;
                 self.counters.records.fetch_add(records, Ordering::Relaxed);
             }
-            let answer = result.as_ref().map(|()| ()).map_err(again);
             if let Some(done) = queued.done {
                 // Nobody may wait for the answer.
-                let _ = done.send(answer);
+                let _ = done.send(result.as_ref().map_err(again).copied());
             }
         }
     }

@@ -249,7 +249,7 @@ impl Serve for Served {
 
 /// A connection, by the protocol that it speaks.
 enum Opened {
-    Native(Connection),
+    Native(Box<Connection>),
     Resp(Link, BytesMut),
 }
 
@@ -269,9 +269,9 @@ async fn open(node: &Arc<Node>, mut link: Link) -> Result<Opened> {
     match first.first() {
         None => Err(Error::new(Kind::Closed, "closed before its first byte")),
         Some(&TLS) => Err(Error::new(Kind::Protocol, "the client speaks TLS")),
-        Some(byte) if *byte == MAGIC[0] => {
-            Connection::open(node.clone(), link, first).await.map(Opened::Native)
-        }
+        Some(byte) if *byte == MAGIC[0] => Connection::open(node.clone(), link, first)
+            .await
+            .map(|native| Opened::Native(Box::new(native))),
         Some(_) => Ok(Opened::Resp(link, first)),
     }
 }

@@ -211,8 +211,10 @@ async fn a_memory_node_spills_what_does_not_fit_and_forgets_it_at_its_end() {
     for number in (1..400).step_by(4) {
         let name = key(format!("k/{number}"));
         match number % 3 {
-            0 => drop(client.delete(&name).await.unwrap()),
-            _ => drop(client.put(&name, bytes(200_000, number + 1)).await.unwrap()),
+            0 => client.delete(&name).await.unwrap(),
+            _ => {
+                client.put(&name, bytes(200_000, number + 1)).await.unwrap();
+            }
         }
     }
     for number in (1..400).step_by(4) {
@@ -259,6 +261,7 @@ fn start(folder: &Path) -> (Child, String) {
             return (child, address.to_owned());
         }
     }
+    child.wait().unwrap();
     panic!("the node did not start");
 }
 
