@@ -146,6 +146,44 @@ async fn a_power_cut_loses_nothing_that_was_acknowledged() {
     node.stop().await;
 }
 
+/// A queue of more items than one write has rows for.
+#[tokio::test]
+async fn a_long_queue_is_whole_or_gone_wherever_the_power_goes() {
+    const ITEMS: usize = 20_000;
+    let whole = SimDisk::default();
+    let node = Node::storage(options(ByteSize::mib(16)), whole.clone()).await;
+    let address = node.address.clone();
+    let push = move || {
+        let mut command = vec!["rpush".to_owned(), "queue".to_owned()];
+        command.extend((0..ITEMS).map(|item| item.to_string()));
+        assert_eq!(Wire::tcp(&address).call(&command), b":20000\r\n");
+    };
+    tokio::task::spawn_blocking(push).await.unwrap();
+    node.stop().await;
+    let mut outcomes = [0, 0];
+    for cut in 1..=8 {
+        let disk = whole.power_cut(Loss::All, cut);
+        let node = Node::storage(options(ByteSize::mib(16)), disk.clone()).await;
+        disk.set_plan(Plan { cut_at: Some(cut), ..Plan::default() });
+        let address = node.address.clone();
+        let delete = move || Wire::tcp(&address).call(&["del", "queue"]);
+        let deleted = tokio::task::spawn_blocking(delete).await.unwrap();
+        let node = node.restarted().await;
+        let address = node.address.clone();
+        let look = move || {
+            let mut wire = Wire::tcp(&address);
+            (wire.call(&["llen", "queue"]), wire.call(&["lrange", "queue", "-1", "-1"]))
+        };
+        let (len, last) = tokio::task::spawn_blocking(look).await.unwrap();
+        let is_gone = len == b":0\r\n";
+        assert!(is_gone || deleted != b":1\r\n", "cut {cut}: an answered delete came back");
+        assert!(is_gone || len == b":20000\r\n" && last == b"*1\r\n$5\r\n19999\r\n", "cut {cut}");
+        outcomes[usize::from(is_gone)] += 1;
+        node.stop().await;
+    }
+    assert!(outcomes[0] > 0 && outcomes[1] > 0, "{outcomes:?}: the cuts are at one side");
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_writes_with_its_reason_and_serves_reads() {
     let disk = SimDisk::default();

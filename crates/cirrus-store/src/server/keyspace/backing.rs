@@ -185,8 +185,8 @@ impl Backing {
             }
             None if was.is_stored => {
                 let gone = Record::delete(key.clone(), shard.versions.last(key.slot()).0);
+                changes.push(gone.clone());
                 changes.items(&gone, was.queue, None);
-                changes.push(gone);
                 Version(0)
             }
             None => return,
@@ -243,7 +243,9 @@ impl Changes {
         self.records.push(record);
     }
 
-    /// The records of an object that is there; `before` is the queue that it was.
+    /// The records of an object that is there; `before` is the queue that it was. A head stands
+    /// behind the items that it has got and before those that it has lost: where they are too many
+    /// for one write, it never names an item that is not there.
     pub(super) fn object(
         &mut self,
         key: &Key,
@@ -274,13 +276,10 @@ impl Changes {
             sums,
         };
         if let Some(queue) = queue {
-            let had = before.unwrap_or_default();
             let now = queue.head();
-            for (number, item) in (now.first..now.end).zip(0..) {
-                if number >= had.first && number < had.end {
-                    continue;
-                }
-                let Some(item) = queue.get(item) else { continue };
+            for number in beyond(now, before.unwrap_or_default()) {
+                let at = usize::try_from(number - now.first).unwrap_or(usize::MAX);
+                let Some(item) = queue.get(at) else { continue };
                 self.push(Record {
                     kind: RecordKind::Item,
                     item: number,
@@ -291,17 +290,14 @@ impl Changes {
                 });
             }
         }
+        self.push(record.clone());
         self.items(&record, before, queue.map(Queue::head));
-        self.push(record);
     }
 
     /// The deletes of items that were in the queue `before` and are not in `after`.
     fn items(&mut self, like: &Record, before: Option<QueueHead>, after: Option<QueueHead>) {
-        let (Some(before), after) = (before, after.unwrap_or_default()) else { return };
-        for number in before.first..before.end {
-            if number >= after.first && number < after.end {
-                continue;
-            }
+        let Some(before) = before else { return };
+        for number in beyond(before, after.unwrap_or_default()) {
             self.push(Record {
                 kind: RecordKind::DeleteItem,
                 item: number,
@@ -312,6 +308,12 @@ impl Changes {
             });
         }
     }
+}
+
+/// The items of one queue that another has not.
+fn beyond(queue: QueueHead, other: QueueHead) -> impl Iterator<Item = u64> {
+    let front = queue.first..other.first.min(queue.end);
+    front.chain(other.end.max(queue.first)..queue.end)
 }
 
 fn row(record: &Record) -> (&[u8], bool, u64) {
@@ -332,4 +334,23 @@ fn last_of_each_row(records: Vec<Record>) -> Vec<Record> {
     let mut kept = keep.into_iter().peekable();
     let numbered = records.into_iter().enumerate();
     numbered.filter(|(at, _)| kept.next_if_eq(at).is_some()).map(|(_, record)| record).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_items_beyond_a_queue_are_those_that_it_has_not() {
+        let head = |first, end| QueueHead { first, end, bytes: 0 };
+        for (a, b) in [(10, 20), (10, 10), (0, 5), (15, 17), (18, 25), (5, 12), (20, 30), (0, 0)] {
+            for (c, d) in [(10, 20), (9, 21), (30, 40), (0, 0), (12, 13), (0, 11), (19, 19)] {
+                let wanted: Vec<u64> = (a..b).filter(|n| *n < c || *n >= d).collect();
+                // An empty queue has no place between items.
+                if c < d || (c, d) == (0, 0) {
+                    assert_eq!(beyond(head(a, b), head(c, d)).collect::<Vec<_>>(), wanted);
+                }
+            }
+        }
+    }
 }
