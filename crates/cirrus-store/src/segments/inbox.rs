@@ -203,8 +203,10 @@ pub(super) struct Inbox {
     pub(super) failure: Option<Failure>,
     /// A write failed and its owner has not taken note of it.
     pub(super) halted: Option<Error>,
-    /// Compaction found nothing to free while a write waited for room.
-    pub(super) is_stuck: bool,
+    /// Groups taken so far; what is asked for the next one has this number.
+    pub(super) groups: u64,
+    /// The group for which compaction found nothing to free.
+    pub(super) stuck_at: Option<u64>,
 }
 
 impl Inbox {
@@ -219,7 +221,8 @@ impl Inbox {
             closing: false,
             failure: None,
             halted: None,
-            is_stuck: false,
+            groups: 0,
+            stuck_at: None,
         }
     }
 

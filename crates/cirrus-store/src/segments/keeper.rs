@@ -31,7 +31,8 @@ const TIGHT_DEAD_PART: u64 = 16;
 pub(super) struct Wanted {
     called: bool,
     pub(super) checkpoint: bool,
-    pub(super) room: bool,
+    /// Room, for the group with this number.
+    pub(super) room: Option<u64>,
 }
 
 pub(super) fn run(shared: &Shared) {
@@ -71,23 +72,24 @@ impl Shared {
         if self.inbox.lock().failure.is_some() {
             return Ok(());
         }
-        let mut has_helped = wanted.checkpoint || wanted.room && self.is_checkpoint_due();
+        let is_tight = wanted.room.is_some();
+        let mut has_helped = wanted.checkpoint || is_tight && self.is_checkpoint_due();
         if has_helped {
             self.checkpoint()?;
             self.changed.notify_all();
         }
-        while let Some(victim) = self.victim(wanted.room) {
-            has_helped |= self.compact(victim, wanted.room)?;
+        while let Some(victim) = self.victim(is_tight) {
+            has_helped |= self.compact(victim, is_tight)?;
             self.changed.notify_all();
-            if self.is_closing() || wanted.room {
+            if self.is_closing() || is_tight {
                 break;
             }
             if self.is_checkpoint_due() {
                 self.checkpoint()?;
             }
         }
-        if wanted.room && !has_helped {
-            self.inbox.lock().is_stuck = true;
+        if !has_helped {
+            self.inbox.lock().stuck_at = wanted.room;
         }
         Ok(())
     }
@@ -269,7 +271,7 @@ impl Shared {
         let micros = moved.saturating_mul(1_000_000) / rate;
         let until = began + Duration::from_micros(micros);
         let mut wanted = self.keeper.lock();
-        while !wanted.room && !self.is_closing() {
+        while wanted.room.is_none() && !self.is_closing() {
             if self.keeper_called.wait_until(&mut wanted, until).timed_out() {
                 return;
             }

@@ -65,6 +65,7 @@ impl Shared {
             let mut group: Vec<Queued> = moves.into();
             let has_room = self.take_writes(&mut inbox, &mut group);
             if !group.is_empty() {
+                inbox.groups += 1;
                 if let Some(began) = paused {
                     Self::longest(&self.counters.pause_us_max, began);
                 }
@@ -90,17 +91,20 @@ impl Shared {
                 return true;
             }
             if !self.has_room(wanted) {
-                let is_stuck = inbox.is_stuck || !self.options.background;
-                if !is_stuck {
-                    self.call_keeper(|wanted| wanted.room = true);
-                    return false;
-                }
-                inbox.is_stuck = false;
                 if !group.is_empty() {
                     return true;
                 }
+                // What was said of an earlier group says nothing of this one.
+                let asked = inbox.groups;
+                let is_stuck = inbox.stuck_at == Some(asked) || !self.options.background;
+                if !is_stuck {
+                    self.call_keeper(|wanted| wanted.room = Some(asked));
+                    return false;
+                }
                 let Some(first) = position else { return true };
                 let text = "no room until compaction has made some";
+                // The next try asks again.
+                inbox.groups += 1;
                 self.halt(inbox, first, Error::new(Kind::OutOfMemory, text));
                 return true;
             }

@@ -1,27 +1,20 @@
 //! Objects whose values lie on the disk only.
 //!
-//! Owns what is kept in memory of such an object, how its value comes back, and which objects leave
-//! when memory is short. Knows nothing of requests. Invariant: every object has its record, cold or
+//! Owns what is kept in memory of such an object, and how its value comes back; `chill` owns which
+//! objects leave. Knows nothing of requests. Invariant: every object has its record, cold or
 //! not, so that names, versions and ends are never looked for on the disk; a cold object's value is
 //! on the disk as of its record's version.
-//!
-//! Who leaves: a hand goes from shard to shard (CLOCK; Corbató 1968). What was used since it came by
-//! last stays; what is not on the disk yet stays.
-
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 
 use crate::error::{Error, Kind as ErrorKind};
 use crate::key::{Key, KeyRef, SLOTS, Slot, Version};
 use crate::segments::{Found as Stored, QueueHead, RecordKind};
 use crate::server::arena::{Record, Slabs};
-use crate::server::keyspace::backing::{Backing, Changed, Changes, Pending};
+use crate::server::keyspace::backing::{Backing, Pending};
 use crate::server::keyspace::record::{self, Kind, View};
-use crate::server::keyspace::shard::{Other, Others, Shard};
+use crate::server::keyspace::shard::{Other, Shard};
 use crate::server::keyspace::value::{
     Filling, ITEM_OVERHEAD_BYTES, Item, Large, Queue, SMALL_BYTES_MAX, Value,
 };
@@ -32,21 +25,10 @@ use crate::wire::Fault;
 const READS_MAX: usize = 8;
 
 /// A small value of so many bytes or less takes no more room than what is kept of a cold one.
-const STUB_BYTES: usize = QueueHead::BYTES;
+pub(super) const STUB_BYTES: usize = QueueHead::BYTES;
 
 /// Names in a page while a store is opened.
 const NAMES: usize = 4096;
-
-/// Where the next shard is in which objects are looked for that can leave.
-#[derive(Debug, Default)]
-pub(super) struct Hand {
-    next: AtomicUsize,
-    /// Shards in a row where none could leave, and how far the log had come then.
-    in_vain: AtomicUsize,
-    settled: AtomicU64,
-    /// Objects that were brought for a request which is about to use them.
-    pins: Mutex<HashMap<Key, u32>>,
-}
 
 /// What is kept of a value or queue that lies on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +46,7 @@ impl Cold {
         }
     }
 
-    fn write(self, value: &mut [u8; STUB_BYTES]) -> &[u8] {
+    pub(super) fn write(self, value: &mut [u8; STUB_BYTES]) -> &[u8] {
         match self {
             Self::Value { size } => {
                 value[..8].copy_from_slice(&size.to_le_bytes());
@@ -153,29 +135,6 @@ impl Keyspace {
         let shard = self.shards[shard_of(key.slot())].lock();
         let found = shard.index.find(&self.slabs, tag, key.bytes());
         found.is_some_and(|found| View::read(self.slabs.bytes(found)).kind == Kind::Cold)
-    }
-
-    /// Keeps this key's object from leaving, until [`Keyspace::unpin`].
-    pub(in crate::server) fn pin(&self, key: &Key) {
-        *self.hand.pins.lock().entry(key.clone()).or_default() += 1;
-    }
-
-    pub(in crate::server) fn unpin(&self, key: &Key) {
-        let mut pins = self.hand.pins.lock();
-        if let Some(count) = pins.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                pins.remove(key);
-            }
-        }
-        drop(pins);
-        self.look_again();
-    }
-
-    /// More may leave now than when the hand went round in vain.
-    fn look_again(&self) {
-        self.hand.in_vain.store(0, Ordering::Relaxed);
-        self.extents.signal();
     }
 
     /// Brings a cold object's value into memory. Blocks; called without any lock.
@@ -292,7 +251,7 @@ impl Keyspace {
             }
         };
         let written = replace(slabs, found, tag, key.as_bytes(), (kind, word, &value));
-        self.hand.in_vain.store(0, Ordering::Relaxed);
+        self.hand.look_again();
         if let Err(fault) = written {
             if kind != Kind::Small {
                 retired.extend(others.remove(word));
@@ -326,94 +285,6 @@ impl Keyspace {
         shard.object_bytes += key.len() as u64 + cold.size();
         shard.note_end(expires_at);
         Ok(())
-    }
-
-    /// Has objects leave, shard by shard, until they have freed `missing` bytes, counting the holes
-    /// that small ones leave, or it `is_enough`: those that have not been used since the hand came by
-    /// last and that the disk has. On a node that spills, what it has not is sent there. Called
-    /// without any lock.
-    pub(super) fn chill_until(&self, missing: u64, is_enough: impl Fn() -> bool) {
-        let Some(backing) = &self.backing else { return };
-        let (hand, rounds) = (&self.hand, 2 * self.shards.len());
-        let settled = backing.progress.borrow().settled();
-        if hand.in_vain.load(Ordering::Relaxed) >= rounds {
-            if settled == hand.settled.load(Ordering::Relaxed) {
-                return;
-            }
-            hand.in_vain.store(0, Ordering::Relaxed);
-        }
-        hand.settled.store(settled, Ordering::Relaxed);
-        let mut freed = 0;
-        while freed < missing && !is_enough() && hand.in_vain.load(Ordering::Relaxed) < rounds {
-            let number = hand.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-            let mut retired = Vec::new();
-            let mut shard = self.shards[number].lock();
-            shard.settle(&self.slabs, backing);
-            let here = self.chill_shard(backing, &mut shard, &mut retired);
-            drop(shard);
-            freed += here;
-            match here {
-                0 => hand.in_vain.fetch_add(1, Ordering::Relaxed),
-                _ => hand.in_vain.swap(0, Ordering::Relaxed),
-            };
-        }
-    }
-
-    fn chill_shard(&self, backing: &Backing, shard: &mut Shard, retired: &mut Vec<Other>) -> u64 {
-        let slabs = &self.slabs;
-        let mut freed = 0;
-        let mut dirty = Vec::new();
-        let pins = self.hand.pins.lock();
-        let Shard { index, others, pending, .. } = shard;
-        for found in index.iter_mut() {
-            let slot = slabs.bytes_mut(found);
-            if record::set_used(slot, false) {
-                continue;
-            }
-            let is_clean = record::is_clean(slot);
-            let (tag, view) = (found.tag(), View::read(slabs.bytes(found)));
-            if view.kind == Kind::Cold || view.kind == Kind::Small && view.value.len() <= STUB_BYTES
-            {
-                continue;
-            }
-            if !is_clean {
-                if !backing.is_durable
-                    && pending.iter().all(|one| one.changed.key.as_bytes() != view.key)
-                {
-                    dirty.extend(Key::new(Bytes::copy_from_slice(view.key)).ok());
-                }
-                continue;
-            }
-            if pins.contains_key(view.key) {
-                continue;
-            }
-            let key = view.key.to_vec();
-            match leave(slabs, others, found, tag, &key, retired) {
-                Some(bytes) => freed += bytes,
-                // No room for what is kept of it: what has left makes some.
-                None => break,
-            }
-        }
-        drop(pins);
-        for key in dirty {
-            self.spill(backing, shard, &key);
-        }
-        freed
-    }
-
-    /// Sends an object to the disk that is not there yet.
-    fn spill(&self, backing: &Backing, shard: &mut Shard, key: &Key) {
-        let tag = tag_of(self.hash(key.as_bytes()));
-        let Some(found) = shard.index.find(&self.slabs, tag, key.as_bytes()) else { return };
-        let view = View::read(self.slabs.bytes(found));
-        let mut changes = Changes::default();
-        let version = view.version;
-        changes.object(key, shard, view, None);
-        // A disk that is full or slow takes it another time.
-        if backing.admit_all(&mut changes).is_ok() {
-            changes.objects.push(Changed { key: key.clone(), tag, version });
-            shard.pend(backing.submit(&mut changes), &mut changes);
-        }
     }
 
     /// Lets go of what was lost on the way to the disk, everywhere, and has the disk's state count.
@@ -469,34 +340,8 @@ impl Keyspace {
     }
 }
 
-/// Puts what is kept of a cold object in its record's place; bytes that are free now, `None` when
-/// there is no room for it.
-fn leave(
-    slabs: &Slabs,
-    others: &mut Others,
-    found: &mut Record,
-    tag: u32,
-    key: &[u8],
-    retired: &mut Vec<Other>,
-) -> Option<u64> {
-    let view = View::read(slabs.bytes(found));
-    let (kind, word, before) = (view.kind, view.word, slabs.size(found) as u64);
-    let cold = match others.get(word).filter(|_| kind != Kind::Small) {
-        None => Cold::Value { size: view.value.len() as u64 },
-        Some(Other::Large(large)) => Cold::Value { size: large.bytes().len() as u64 },
-        Some(Other::Queue(queue, _)) => Cold::Queue(queue.head()),
-    };
-    let mut stub = [0; STUB_BYTES];
-    let value = cold.write(&mut stub);
-    replace(slabs, found, tag, key, (Kind::Cold, 0, value)).ok()?;
-    let beside = if kind == Kind::Small { None } else { others.remove(word) };
-    let freed = before + beside.as_ref().map_or(0, Other::bytes);
-    retired.extend(beside);
-    Some(freed.saturating_sub(slabs.size(found) as u64))
-}
-
 /// Writes a clean record over one that is there: the same object in another form.
-fn replace(
+pub(super) fn replace(
     slabs: &Slabs,
     found: &mut Record,
     tag: u32,

@@ -6,6 +6,7 @@
 //! Invariant: locks are taken in ascending order of shards, each once, and never nest.
 
 mod backing;
+mod chill;
 mod cold;
 mod compaction;
 mod index;
@@ -30,7 +31,7 @@ use crate::segments::Engine;
 use crate::server::arena::{Extent, Extents, LINE_BYTES, Slabs, prefetch};
 use crate::server::keyspace::backing::Changes;
 pub(super) use crate::server::keyspace::backing::{Backing, Seen, Turn};
-use crate::server::keyspace::cold::Hand;
+use crate::server::keyspace::chill::Hand;
 use crate::server::keyspace::compaction::{Compaction, Pauses};
 use crate::server::keyspace::index::tag_of;
 pub(super) use crate::server::keyspace::place::Place;
