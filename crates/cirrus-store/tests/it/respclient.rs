@@ -60,9 +60,9 @@ impl RespClient {
             Action::Restart => return None,
         };
         match self.call(&command) {
-            Ok(reply) => Some(answer(action, reply)),
-            Err(_) if action == Action::Get => None,
-            Err(_) => Some(Answer::Unknown),
+            Ok(reply) if !is_in_doubt(&reply) => Some(answer(action, reply)),
+            Ok(_) | Err(_) if action == Action::Get => None,
+            Ok(_) | Err(_) => Some(Answer::Unknown),
         }
     }
 
@@ -119,6 +119,12 @@ fn read(socket: &mut BufReader<TcpStream>) -> io::Result<Reply> {
         }
         other => panic!("a reply begins with {other:?}"),
     })
+}
+
+/// What a node says whose disk's power goes: the write may be there after a restart.
+fn is_in_doubt(reply: &Reply) -> bool {
+    let said = ["MISCONF", "ERR whether this was written", "ERR not carried out: Closed"];
+    matches!(reply, Reply::Error(text) if said.iter().any(|start| text.starts_with(start)))
 }
 
 fn answer(action: Action, reply: Reply) -> Answer {
