@@ -85,7 +85,8 @@ fn failed(error: &Error) -> Option<Answer> {
         // A disk whose power goes may keep what it said to have failed.
         Kind::Unknown | Kind::Io => Some(Answer::Unknown),
         // The client says that nothing was applied.
-        Kind::Timeout | Kind::Closed | Kind::Busy => None,
+        Kind::Timeout | Kind::Busy => None,
+        Kind::Closed => Some(Answer::Unknown),
         kind => panic!("{kind:?} is no answer to any of these requests: {error}"),
     }
 }

@@ -222,8 +222,12 @@ impl Backing {
         let state = progress.wait_for(|progress| progress.settled() >= position).await;
         match state.map(|state| state.of(position)) {
             Ok(Some(Ok(()))) => Ok(()),
+            // Closed would say that nothing was applied.
+            Ok(Some(Err(error))) if error.kind() == ErrorKind::Closed => {
+                Err(ErrorKind::Unknown.into())
+            }
             Ok(Some(Err(error))) => Err(Fault::from(&error)),
-            Ok(None) | Err(_) => Err(ErrorKind::Closed.into()),
+            Ok(None) | Err(_) => Err(ErrorKind::Unknown.into()),
         }
     }
 }
