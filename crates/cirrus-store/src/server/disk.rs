@@ -17,7 +17,7 @@ use crate::server::keyspace::Seen;
 use crate::server::node::Node;
 use crate::wire::{Fault, Request};
 
-/// How long room is waited for without a look at whether the disk still works.
+/// How long anything is waited for without a look at whether the disk works.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a value waits for memory that others hold.
@@ -133,16 +133,23 @@ impl Node {
         }
     }
 
-    /// Returns when writes were lost, after what they changed is as the disk has it.
-    pub(super) async fn mended(&self) {
+    /// Whenever writes were lost, makes what they changed be as the disk has it. Never returns.
+    pub(super) async fn mend(&self) {
         let Some(backing) = self.keyspace.backing() else { return std::future::pending().await };
-        let mut progress = backing.progress.clone();
-        let lost = progress.wait_for(|progress| progress.losses() > backing.mended()).await;
-        let Ok(losses) = lost.map(|progress| progress.losses()) else {
-            return std::future::pending().await;
-        };
-        self.keyspace.mend();
-        backing.set_mended(losses);
+        let (mut progress, mut mended) = (backing.progress.clone(), 0);
+        loop {
+            let lost = progress.wait_for(|progress| progress.losses() > mended).await;
+            let Ok(losses) = lost.map(|progress| progress.losses()) else {
+                return std::future::pending().await;
+            };
+            match self.keyspace.mend() {
+                Ok(()) => mended = losses,
+                Err(error) => {
+                    tracing::error!(%error, "no change is taken until the disk can be read");
+                    sleep(LOOK_AGAIN).await;
+                }
+            }
+        }
     }
 }
 

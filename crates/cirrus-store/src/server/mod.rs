@@ -19,6 +19,7 @@ mod stats;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -162,6 +163,8 @@ impl Server {
         };
         let served = Served { node: self.node.clone(), cancel: cancel.clone() };
         let mut loops = Loops::start(threads, served, &cancel)?;
+        let node = self.node.clone();
+        let mut mending = pin!(node.mend());
         let mut sweep = tokio::time::interval(self.node.options.sweep_interval);
         loop {
             tokio::select! {
@@ -178,7 +181,7 @@ impl Server {
                 },
                 () = loops.ended() => {}
                 _ = sweep.tick() => self.node.sweep(),
-                () = self.node.mended() => {}
+                () = &mut mending => {}
                 () = cancel.cancelled() => break,
             }
         }

@@ -239,6 +239,29 @@ async fn a_failing_disk_is_an_error_of_its_own_and_reads_go_on() {
 }
 
 #[tokio::test]
+async fn an_object_that_cannot_be_read_is_not_taken_for_one_that_is_gone() {
+    let disk = SimDisk::default();
+    let node = Node::tcp(on_disk(options(ByteSize::mib(16)), true, &disk)).await;
+    let (client, queue) = (node.client(), key("queue"));
+    client.push(&queue, "first", 1000).await.unwrap();
+    let used = u64::MAX - cirrus_store::segments::Disk::free_bytes(&disk).unwrap();
+    disk.set_plan(Plan { full_at: Some(used), fail_reads_from: Some(1), ..Plan::default() });
+    // What was lost on the way to the disk can be taken back in memory only after a look at the disk.
+    for _ in 0..3 {
+        let refused = client.push(&queue, "second", 1000).await.unwrap_err();
+        assert!(matches!(refused.kind(), Kind::OutOfMemory | Kind::Io), "{refused:?}");
+        let unseen = client.stat(&queue).await.unwrap_err();
+        assert!(matches!(unseen.kind(), Kind::OutOfMemory | Kind::Io), "{unseen:?}");
+    }
+    disk.set_plan(Plan::default());
+    while client.stat(&queue).await.is_err() {}
+    assert_eq!(client.stat(&queue).await.unwrap().size, 5);
+    client.push(&queue, "second", 1000).await.unwrap();
+    assert_eq!(client.pop(&queue).await.unwrap(), "first");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_memory_node_spills_what_does_not_fit_and_forgets_it_at_its_end() {
     let node = Node::tcp(with_disk(options(ByteSize::mib(16)), false)).await;
     let client = node.client();

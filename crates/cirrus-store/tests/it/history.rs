@@ -53,12 +53,23 @@ impl Recorder {
         let moment = self.moments.fetch_add(1, Ordering::SeqCst);
         let Some(answer) = answer else { return };
         let is_known = answer != Answer::Unknown;
+        if !is_known && action == Action::Get {
+            // It changed nothing and says nothing.
+            return;
+        }
         let ended = is_known.then_some(moment);
         let ended_ms = if is_known { unix_ms() } else { u64::MAX };
         let Begun { client, began, began_ms } = *begun;
         let key = key.to_owned();
+        let mut operations = self.operations.lock().unwrap();
+        if action == Action::Restart {
+            // What was in doubt before has happened by now, or never will.
+            for operation in operations.iter_mut().filter(|operation| operation.ended.is_none()) {
+                (operation.ended, operation.ended_ms) = (ended, ended_ms);
+            }
+        }
         let operation = Operation { client, key, action, answer, began, ended, began_ms, ended_ms };
-        self.operations.lock().unwrap().push(operation);
+        operations.push(operation);
     }
 
     pub(crate) fn take(&self) -> Vec<Operation> {
@@ -67,6 +78,12 @@ impl Recorder {
 
     pub(crate) fn len(&self) -> usize {
         self.operations.lock().unwrap().len()
+    }
+
+    /// Writes of this key that may still happen.
+    fn in_doubt(&self, key: &str) -> usize {
+        let operations = self.operations.lock().unwrap();
+        operations.iter().filter(|one| one.ended.is_none() && one.key == key).count()
     }
 
     /// A number that no other value has.
@@ -85,8 +102,7 @@ fn failed(error: &Error) -> Option<Answer> {
         // A disk whose power goes may keep what it said to have failed.
         Kind::Unknown | Kind::Io => Some(Answer::Unknown),
         // The client says that nothing was applied.
-        Kind::Timeout | Kind::Busy => None,
-        Kind::Closed => Some(Answer::Unknown),
+        Kind::Timeout | Kind::Closed | Kind::Busy => None,
         kind => panic!("{kind:?} is no answer to any of these requests: {error}"),
     }
 }
@@ -173,13 +189,15 @@ pub(crate) struct Workload {
     pub(crate) abandons: u64,
     /// One in so many steps is a batch over all values; 0 for none.
     pub(crate) batches: u64,
+    /// A key is only read while so many of its writes are in doubt: their orders multiply.
+    pub(crate) in_doubt_max: usize,
 }
 
 impl Workload {
     /// All kinds of keys.
     pub(crate) fn all() -> Self {
         let keys = vec!["value/0", "value/1", "number", "queue", "brief", "mixed"];
-        Self { keys, brief_ms: 4, abandons: 50, batches: 20 }
+        Self { keys, brief_ms: 4, abandons: 50, batches: 20, in_doubt_max: usize::MAX }
     }
 
     fn value_keys(&self) -> Vec<&'static str> {
@@ -305,6 +323,9 @@ impl<'a> Actor<'a> {
     fn choice(&mut self, is_blocking: bool) -> (&'static str, Action) {
         let keys = &self.workload.keys;
         let name = keys[usize::try_from(self.random.below(keys.len() as u64)).unwrap()];
+        if self.recorder.in_doubt(name) >= self.workload.in_doubt_max {
+            return (name, Action::Get);
+        }
         let condition = match self.random.below(6) {
             0 | 1 => Condition::IfAbsent,
             2 | 3 => self.seen.get(name).map_or(Condition::Always, |at| Condition::IfVersion(*at)),

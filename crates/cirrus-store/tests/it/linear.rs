@@ -8,6 +8,9 @@
 //! is local (Herlihy and Wing, 1990), so each key is checked by itself. The first answer that
 //! leaves no configuration ends the shortest prefix that is not linearizable.
 //!
+//! An operation with an unknown answer may happen at any time after it began, or never; one that has
+//! an end as well has happened by then, or never will.
+//!
 //! Two cuts keep the sets small. An operation that only reads happens as soon as its answer is true. Of
 //! configurations of equal state, one is dropped in which only more operations with unknown answers
 //! have happened: the other can do all that it can.
@@ -127,6 +130,11 @@ impl<'a> Checker<'a> {
             let bit = bits[&number];
             let before = std::mem::take(&mut self.configurations);
             self.configurations = self.closed_over(&before, bit);
+            if operation.answer == Answer::Unknown {
+                // Or it never happened.
+                let without = before.iter().filter(|(_, happened)| happened & (1 << bit) == 0);
+                self.configurations.extend(without.cloned());
+            }
             self.open[bit] = None;
             if self.configurations.is_empty() {
                 let began = self.operations.iter().filter(|other| other.began < at);
@@ -267,6 +275,10 @@ mod tests {
         assert!(check(&[add(0, 5), sum(1, 5), sum(3, 10)]).is_err());
         assert!(check(&[add(0, 5), sum(1, 5), sum(3, 0)]).is_err());
         assert!(check(&[sum(1, 5), add(2, 5)]).is_err(), "before it was asked for");
+        let ended = Operation { ended: Some(2), ..add(0, 5) };
+        check(&[ended.clone(), sum(3, 5), sum(5, 5)]).unwrap();
+        check(&[ended.clone(), sum(3, 0), sum(5, 0)]).unwrap();
+        assert!(check(&[ended, sum(3, 0), sum(5, 5)]).is_err(), "after its end");
     }
 
     #[test]
@@ -335,7 +347,7 @@ mod tests {
 
     /// Tries every order of every choice of the unknown ones.
     fn by_brute_force(state: &State, left: &[Operation]) -> bool {
-        if left.iter().all(|operation| operation.ended.is_none()) {
+        if left.iter().all(|operation| operation.answer == Answer::Unknown) {
             return true;
         }
         let first_end = left.iter().filter_map(|operation| operation.ended).min();
@@ -343,7 +355,9 @@ mod tests {
             let may_be_first = first_end.is_none_or(|end| operation.began <= end);
             let mut rest = left.to_vec();
             rest.remove(number);
-            may_be_first && state.after(operation).iter().any(|state| by_brute_force(state, &rest))
+            let never = operation.answer == Answer::Unknown && by_brute_force(state, &rest);
+            let happens = |state: &State| by_brute_force(state, &rest);
+            never || may_be_first && state.after(operation).iter().any(happens)
         })
     }
 
@@ -363,7 +377,8 @@ mod tests {
         };
         let may_be_unknown = !matches!(action, Action::Get | Action::Restart);
         let is_unknown = may_be_unknown && random.below(5) == 0;
-        let ended = (!is_unknown).then(|| began + 1 + random.below(12));
+        let has_end = !is_unknown || random.below(2) == 0;
+        let ended = has_end.then(|| began + 1 + random.below(12));
         let answer = if is_unknown { Answer::Unknown } else { answer };
         operation(began, (began, ended), action, answer)
     }

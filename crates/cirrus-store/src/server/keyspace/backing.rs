@@ -10,7 +10,6 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -108,22 +107,12 @@ pub(in crate::server) struct Backing {
     pub(in crate::server) progress: watch::Receiver<Progress>,
     /// Whether changes are written when they happen, and replies wait for that.
     pub(in crate::server) is_durable: bool,
-    /// Losses of the log that objects have been mended after.
-    mended: AtomicU64,
 }
 
 impl Backing {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
         let (progress, is_durable) = (engine.progress(), engine.options().durable);
-        Self { engine, progress, is_durable, mended: AtomicU64::new(0) }
-    }
-
-    pub(in crate::server) fn mended(&self) -> u64 {
-        self.mended.load(Ordering::Relaxed)
-    }
-
-    pub(in crate::server) fn set_mended(&self, losses: u64) {
-        self.mended.store(losses, Ordering::Relaxed);
+        Self { engine, progress, is_durable }
     }
 
     /// Admits a record with a value of `len` bytes, before anything changes. A node that spills has

@@ -287,9 +287,12 @@ impl Keyspace {
         Ok(())
     }
 
-    /// Lets go of what was lost on the way to the disk, everywhere, and has the disk's state count.
-    pub(in crate::server) fn mend(&self) {
-        let Some(backing) = &self.backing else { return };
+    /// Lets go of what was lost on the way to the disk, everywhere, and has the disk's state count;
+    /// then changes are taken again. Where the disk cannot be read, objects stay lost to all who
+    /// look at them, no change is taken, and this is to be called again.
+    pub(in crate::server) fn mend(&self) -> Result<(), Error> {
+        let Some(backing) = &self.backing else { return Ok(()) };
+        let mut result = Ok(());
         for shard in &self.shards {
             let mut retired = Vec::new();
             let mut shard = shard.lock();
@@ -303,13 +306,15 @@ impl Keyspace {
                     && let Err(error) =
                         self.restore(backing, &mut shard, &pending.changed.key, &mut retired)
                 {
-                    // The object is on the disk, and a restart finds it.
-                    let key = &pending.changed.key;
-                    tracing::error!(%error, ?key, "an object is not to be seen until a restart");
+                    shard.put_back(pending);
+                    result = Err(error);
                 }
             }
         }
-        backing.engine.resume();
+        if result.is_ok() {
+            backing.engine.resume();
+        }
+        result
     }
 
     /// Has the key be what the disk says.

@@ -291,6 +291,12 @@ impl Shard {
         lost.into_iter().map(|(_, one)| one).collect()
     }
 
+    /// Keeps what was lost in mind, as its object could not be mended.
+    pub(super) fn put_back(&mut self, lost: Pending) {
+        let at = self.pending.partition_point(|one| one.position <= lost.position);
+        self.pending.insert(at, lost);
+    }
+
     /// An object may end at `at`.
     pub(super) fn note_end(&mut self, at: u64) {
         if at != NEVER {
