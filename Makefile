@@ -64,6 +64,7 @@ bench-tools:
 	@for program in redis-server memcached; do \
 		command -v $$program >/dev/null 2>&1 || missing="$$missing $$program"; \
 	done; \
+	command -v db_bench >/dev/null 2>&1 || missing="$$missing rocksdb-tools"; \
 	if [ -n "$$missing" ]; then \
 		$(APT) update && $(APT) install -y --no-install-recommends $$missing; \
 	fi

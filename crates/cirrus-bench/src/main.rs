@@ -136,7 +136,7 @@ fn run(cli: &Cli) -> Result<bool> {
     processor::pin(processors.client)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let mut bench = Bench {
-        servers: Servers::new(processors),
+        servers: Servers::new(processors, cli.out.join("stores")),
         runtime: Rc::new(runtime.context("no runtime")?),
         turns: turns(cli.seconds),
         counts_syscalls,

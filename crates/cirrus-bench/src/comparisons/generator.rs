@@ -31,7 +31,8 @@ pub(super) const FAMILY: Family = Family {
                         let ours = Peer { kind, protocol: Protocol::Resp };
                         let theirs = Peer { kind: Kind::Redis, protocol: Protocol::Resp };
                         let targets = Targets::default();
-                        measure(bench, &subject_name, situation, ours, theirs, targets)
+                        let turns = bench.turns;
+                        measure(bench, &subject_name, situation, [ours, theirs], targets, turns)
                     }),
                 });
             }

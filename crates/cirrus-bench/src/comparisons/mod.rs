@@ -7,6 +7,7 @@
 mod bulk;
 mod callers;
 mod clients;
+mod durable;
 mod generator;
 mod mapped;
 mod memcached;
@@ -29,15 +30,15 @@ pub(crate) struct Family {
     pub(crate) cells: fn() -> Vec<Cell>,
 }
 
-/// Every family. Places that are kept for what Cirrus does not do yet: durable puts, cache hits,
-/// iterators.
-pub(crate) const FAMILIES: [Family; 6] = [
+/// Every family. Places are kept for cache hits and iterators.
+pub(crate) const FAMILIES: [Family; 7] = [
     generator::FAMILY,
     redis::FAMILY,
     memcached::FAMILY,
     callers::FAMILY,
     bulk::FAMILY,
     mapped::FAMILY,
+    durable::FAMILY,
 ];
 
 /// One situation.

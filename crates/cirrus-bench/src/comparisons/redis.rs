@@ -21,6 +21,7 @@ fn targets(situation: Situation) -> Targets {
         (true, 1) => Targets {
             per_server_second: Some(Target::AtLeast(1.1)),
             syscalls: Some(Target::AtMost(1.0)),
+            ..Targets::default()
         },
         (true, _) => {
             Targets { per_server_second: Some(Target::AtLeast(1.5)), ..Targets::default() }

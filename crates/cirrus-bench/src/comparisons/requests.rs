@@ -30,6 +30,7 @@ pub(super) struct Peer {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Targets {
     pub(super) per_server_second: Option<Target>,
+    pub(super) per_second: Option<Target>,
     pub(super) syscalls: Option<Target>,
 }
 
@@ -76,7 +77,8 @@ pub(super) fn cells(
                         name,
                         is_quick: situation.is_central(),
                         measure: Box::new(move |bench| {
-                            measure(bench, &subject_name, situation, ours, theirs, targets)
+                            let turns = bench.turns;
+                            measure(bench, &subject_name, situation, [ours, theirs], targets, turns)
                         }),
                     });
                 }
@@ -90,25 +92,25 @@ pub(super) fn measure(
     bench: &mut Bench,
     name: &str,
     situation: Situation,
-    ours: Peer,
-    theirs: Peer,
+    [ours, theirs]: [Peer; 2],
     targets: Targets,
+    turns: Turns,
 ) -> Result<Vec<Row>> {
     let mut us = Requests::prepare(bench.servers.of(ours.kind)?, ours.protocol, situation)?;
     let peer = bench.servers.of(theirs.kind)?;
     let mut them = Requests::prepare(peer, theirs.protocol, situation)?;
     let value_bytes = situation.space.value_bytes;
     let subject = Subject { name: name.to_owned(), peer: peer.version.clone(), value_bytes };
-    let compared = Compared::run(&mut us, &mut them, bench.turns)?;
+    let compared = Compared::run(&mut us, &mut them, turns)?;
     let mut rows = vec![
         subject.row(&compared, Number::OperationsPerServerSecond, targets.per_server_second),
-        subject.row(&compared, Number::OperationsPerSecond, None),
+        subject.row(&compared, Number::OperationsPerSecond, targets.per_second),
         subject.row(&compared, Number::LatencyP99, None),
     ];
     if bench.counts_syscalls {
         // A single round gives the numbers; only a verdict needs an interval.
         let rounds = if targets.syscalls.is_some() { ROUNDS_MIN } else { 1 };
-        let rounds = syscalls(&mut us, &mut them, Turns { rounds, ..bench.turns })?;
+        let rounds = syscalls(&mut us, &mut them, Turns { rounds, ..turns })?;
         let number = Number::SyscallsPerOperation;
         let detail = serde_json::Map::new();
         rows.push(subject.row_of(&rounds, number, targets.syscalls, detail));

@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -54,6 +54,12 @@ impl Launch {
     pub(super) fn program(&self, program: &str, arguments: &[String]) -> Result<Child> {
         let command = self.command().arg(program).args(arguments).stdout(Stdio::null()).spawn();
         command.with_context(|| format!("cannot start {program}"))
+    }
+
+    /// Runs another program to its end.
+    pub(super) fn output(&self, program: &str, arguments: &[&str]) -> Result<Output> {
+        let output = self.command().arg(program).args(arguments).output();
+        output.with_context(|| format!("cannot start {program}"))
     }
 
     /// Starts a server of this program, which prints the address on which it listens.

@@ -7,12 +7,15 @@
 mod bare;
 mod canned;
 mod cirrus;
+mod db_bench;
 mod launch;
 mod memcached;
 mod redis;
 
 use std::collections::HashSet;
+use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -21,6 +24,7 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) use bare::{Bare, BareClient};
 pub(crate) use canned::{CANNED_VALUE_BYTES, Canned};
 pub(crate) use cirrus::Cirrus;
+pub(crate) use db_bench::DbBench;
 use launch::Launch;
 pub(crate) use launch::Launched;
 
@@ -35,7 +39,11 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum Kind {
     /// A memory node of Cirrus.
     Cirrus,
+    /// A storage node of Cirrus.
+    Storage,
     Redis,
+    /// Redis with appendfsync always.
+    DurableRedis,
     Memcached,
     /// Answers what the load generator expects without looking: the generator's ceiling.
     Canned,
@@ -98,11 +106,36 @@ impl Drop for Instance {
 pub(crate) struct Servers {
     processors: Processors,
     running: Vec<Instance>,
+    /// Where those that write to a disk do so.
+    stores: PathBuf,
 }
 
 impl Servers {
-    pub(crate) fn new(processors: Processors) -> Self {
-        Self { processors, running: Vec::new() }
+    /// Servers with a disk write to folders in `stores`, which is theirs alone.
+    pub(crate) fn new(processors: Processors, stores: PathBuf) -> Self {
+        Self { processors, running: Vec::new(), stores }
+    }
+
+    /// An empty folder of this name.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.stores.join(name);
+        let context = || path.display().to_string();
+        if path.exists() {
+            fs::remove_dir_all(&path).with_context(context)?;
+        }
+        fs::create_dir_all(&path).with_context(context)?;
+        Ok(path)
+    }
+
+    /// RocksDB's benchmark, with a store of so many objects.
+    pub(crate) fn db_bench(
+        &self,
+        threads: usize,
+        objects: u64,
+        value_bytes: usize,
+    ) -> Result<DbBench> {
+        let launch = Launch::on(self.processors.server)?;
+        DbBench::new(launch, self.folder("rocksdb")?, threads, objects, value_bytes)
     }
 
     /// The server of a kind, started if it does not run.
@@ -113,7 +146,9 @@ impl Servers {
                 let launch = Launch::on(self.processors.server)?;
                 self.running.push(match kind {
                     Kind::Cirrus => cirrus::start(&launch)?,
+                    Kind::Storage => cirrus::start_durable(&launch, &self.folder("cirrus")?)?,
                     Kind::Redis => redis::start(&launch)?,
+                    Kind::DurableRedis => redis::start_durable(&launch, &self.folder("redis")?)?,
                     Kind::Memcached => memcached::start(&launch)?,
                     Kind::Canned => canned::start(&launch)?,
                     Kind::Bare => bare::start(&launch)?,
@@ -127,6 +162,14 @@ impl Servers {
     /// Ends all servers.
     pub(crate) fn end(&mut self) {
         self.running.clear();
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.end();
+        // What is left over is removed by the next run.
+        let _ = fs::remove_dir_all(&self.stores);
     }
 }
 

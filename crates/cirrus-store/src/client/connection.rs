@@ -1,9 +1,10 @@
 //! One connection to a node, with many requests in flight.
 //!
 //! Owns the socket, the table of open calls and the queue of frames that leave next. Per small call:
-//! its frame is written into the queue under a short lock; `incoming` reads its answer. Who calls alone writes to the socket
-//! itself; what several callers queue meanwhile leaves in one write of the connection's task, after
-//! all who are ready have had their turn. The task reads, wakes callers, and watches deadlines.
+//! its frame is written into the queue under a short lock; `incoming` reads its answer. Who calls
+//! alone, or fills a batch, writes to the socket itself; what several callers queue meanwhile leaves
+//! in one write of the connection's task, after all who are ready have had their turn. The task
+//! reads, wakes callers, and watches deadlines.
 //! Invariant: every call in the table ends once, with a reply or with the reason why none will come.
 
 use std::io::ErrorKind;
@@ -31,6 +32,9 @@ use crate::wire::{Delivery, Reply, Request, put_unpins};
 
 /// A node that moves no byte for this long while somebody waits for it is taken to be gone.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// Requests that leave together at the most: the node works on some while callers make the next.
+const BATCH_REQUESTS: usize = 16;
 
 /// What a node takes in while it answers nobody, in bytes per second, at the least.
 const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
@@ -68,6 +72,8 @@ struct Shared {
 struct State {
     calls: Calls,
     queue: FrameQueue,
+    /// Requests in the queue.
+    queued: usize,
     /// Why nothing can be sent any more.
     ended: Option<String>,
 }
@@ -78,6 +84,14 @@ struct Writer {
     link: Option<LinkWriter>,
     /// What is being written; the two queues change places when it has left.
     queue: FrameQueue,
+}
+
+impl State {
+    /// Hands what is queued to a writer, who has nothing.
+    fn take(&mut self, queue: &mut FrameQueue) {
+        std::mem::swap(&mut self.queue, queue);
+        self.queued = 0;
+    }
 }
 
 impl Connection {
@@ -171,10 +185,12 @@ impl Connection {
         state.queue.push(|buffer| request.put_head(id, 0, payload_len, buffer));
         state.queue.push_payload(payload);
         state.queue.push(|buffer| sums.put_table(buffer));
+        state.queued += 1;
         let is_alone = was_empty && state.calls.len() == 1;
+        let is_batch = state.queued >= BATCH_REQUESTS;
         let is_earlier = alarm.is_none_or(|alarm| deadline < alarm);
         drop(state);
-        let is_written = is_alone && self.shared.try_write();
+        let is_written = (is_alone || is_batch) && self.shared.try_write();
         if is_earlier || (was_empty && !is_written) {
             self.shared.task.wake();
         }
@@ -271,7 +287,7 @@ impl Shared {
         // The task is writing: it may have looked into the queue before we came.
         let Some(mut writer) = self.writer.try_lock() else { return false };
         if writer.queue.is_empty() {
-            std::mem::swap(&mut self.state.lock().queue, &mut writer.queue);
+            self.state.lock().take(&mut writer.queue);
         }
         let Writer { link, queue } = &mut *writer;
         let Some(link) = link else { return false };
@@ -312,7 +328,7 @@ impl Shared {
             if queue.is_empty() {
                 let mut state = self.state.lock();
                 self.give_back(&mut state.queue);
-                std::mem::swap(&mut state.queue, queue);
+                state.take(queue);
             }
             let (slices, count) = queue.slices();
             if count == 0 {

@@ -196,7 +196,7 @@ impl Pool {
         }
     }
 
-    /// Carries out a request that has a key, over the lane that fits it.
+    /// Carries out a request that has a key, over the lane that fits it, or is thought to.
     pub(super) async fn single(&self, request: Request) -> Result<Reply> {
         let Some(key) = request.key() else {
             return Err(Error::new(Kind::Invalid, "a request without a key"));
@@ -205,9 +205,29 @@ impl Pool {
         if request.payload_bytes() > SMALL_BYTES_MAX as usize {
             return self.call(target, request, Lane::Large).await;
         }
+        let key = key.clone();
+        let is_whole = matches!(request, Request::Get { len: u64::MAX, .. });
+        if is_whole && self.sizes.is_large(&key) {
+            let reply = self.large(request).await?;
+            if let Reply::Value { size, .. } = &reply {
+                self.sizes.note(&key, *size > u64::from(SMALL_BYTES_MAX));
+            }
+            return Ok(reply);
+        }
+        self.small_first(request).await
+    }
+
+    /// Carries out a request over the small lane, and over the large one if its answer is too large.
+    async fn small_first(&self, request: Request) -> Result<Reply> {
+        let Some(key) = request.key().cloned() else {
+            return Err(Error::new(Kind::Invalid, "a request without a key"));
+        };
         let request = request.inline(SMALL_BYTES_MAX);
-        match self.call(target, request.clone(), Lane::Small).await? {
-            Reply::Deferred { .. } => self.whole(request).await,
+        match self.call(Target::Slot(key.slot()), request.clone(), Lane::Small).await? {
+            Reply::Deferred { .. } => {
+                self.sizes.note(&key, true);
+                self.whole(request).await
+            }
             reply => Ok(reply),
         }
     }
@@ -220,7 +240,7 @@ impl Pool {
             slot.and_then(|slot| self.routes().holder(slot).ok().map(|(node, _)| node.clone()));
         let ready = node.and_then(|node| node.ready(Lane::Small));
         match ready.is_some_and(|connection| connection.delivery != Delivery::Inline) {
-            true => self.single(request).await,
+            true => self.small_first(request).await,
             false => self.whole(request).await,
         }
     }

@@ -16,6 +16,7 @@ mod near;
 mod nodes;
 mod pool;
 mod session;
+mod sizes;
 mod upload;
 mod views;
 

@@ -18,6 +18,7 @@ use crate::client::ClientOptions;
 use crate::client::connection::Connection;
 use crate::client::near::Windows;
 use crate::client::session::Session;
+use crate::client::sizes::Sizes;
 use crate::client::views::Views;
 use crate::error::{Error, Kind, Result};
 use crate::key::Slot;
@@ -178,6 +179,7 @@ impl Routes {
 pub(super) struct Pool {
     pub(super) options: ClientOptions,
     pub(super) session: Session,
+    pub(super) sizes: Sizes,
     /// Of all connections, for large payloads.
     pub(super) buffers: Buffers,
     /// Turns of values that are put while they are made: each has a connection.
@@ -197,6 +199,7 @@ impl Pool {
             buffers: Buffers::new(options.buffer_bytes_max),
             options,
             session: Session::new(),
+            sizes: Sizes::new(),
             uploads: Semaphore::new(UPLOADS_MAX),
             views,
             routes: Mutex::new(Arc::new(routes)),

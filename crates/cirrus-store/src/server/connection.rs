@@ -34,6 +34,10 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 /// Replies that may pile up before they are written out.
 const QUEUED_BYTES_MAX: usize = 1 << 20;
 
+/// Replies that leave together at the most, though more requests are here: the client works on some
+/// while the next are made.
+const BATCH_REPLIES: u64 = 16;
+
 /// How long a client may take for its hello.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -136,7 +140,8 @@ impl Connection {
                 requests += 1;
                 frame_began = None;
                 self.request(head).await?;
-                if self.writer.queued_bytes() > QUEUED_BYTES_MAX {
+                let is_batch = requests % BATCH_REPLIES == 0;
+                if is_batch || self.writer.queued_bytes() > QUEUED_BYTES_MAX {
                     self.flush().await?;
                 }
             }

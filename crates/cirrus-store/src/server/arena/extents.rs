@@ -22,8 +22,10 @@ use crate::server::arena::mapping::{Mapping, PAGE_BYTES};
 use crate::server::memory::Memory;
 use crate::wire::Fault;
 
-/// Free pages are kept up to this, or a share of those in use.
-const KEPT_BYTES_MIN: usize = 32 << 20;
+/// Free pages are kept up to this, but for a share of the capacity, or a share of those in use: as
+/// many as a large value takes that replaces another.
+const KEPT_BYTES_MIN: usize = 128 << 20;
+const KEPT_OF_CAPACITY: usize = 16;
 const KEPT_SHARE: usize = 32;
 
 /// Addresses beyond the capacity, so that pieces of odd sizes find a place.
@@ -37,6 +39,8 @@ pub(in crate::server) struct Extents(Arc<Room>);
 struct Room {
     mapping: Mapping,
     memory: Memory,
+    /// Free pages that are kept, however few are in use.
+    kept_pages_max: usize,
     free: Mutex<Free>,
     /// Pages became free.
     freed: Notify,
@@ -82,7 +86,9 @@ impl Extents {
             kept_pages_min: 0,
         };
         free.holes.add(0, pages);
-        Ok(Self(Arc::new(Room { mapping, memory, free: Mutex::new(free), freed: Notify::new() })))
+        let kept_pages_max = KEPT_BYTES_MIN.min(capacity / KEPT_OF_CAPACITY) / PAGE_BYTES;
+        let (free, freed) = (Mutex::new(free), Notify::new());
+        Ok(Self(Arc::new(Room { mapping, memory, kept_pages_max, free, freed })))
     }
 
     /// Room for `len` bytes, whatever is in them.
@@ -251,7 +257,7 @@ impl Drop for Extent {
         let mut free = self.room.free.lock();
         free.used_pages -= self.pages;
         free.kept.add(self.start, self.pages);
-        let max = (KEPT_BYTES_MIN / PAGE_BYTES).max(free.used_pages / KEPT_SHARE);
+        let max = self.room.kept_pages_max.max(free.used_pages / KEPT_SHARE);
         let beyond = free.kept.pages.saturating_sub(max);
         self.room.release(&mut free, beyond);
         drop(free);

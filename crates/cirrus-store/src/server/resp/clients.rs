@@ -43,13 +43,19 @@ pub(super) struct Entry<'a> {
 }
 
 impl Clients {
-    pub(super) fn enter(&self, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> Entry<'_> {
+    /// Cancelling `killed` ends the connection.
+    pub(super) fn enter(
+        &self,
+        peer: Option<SocketAddr>,
+        local: Option<SocketAddr>,
+        killed: CancellationToken,
+    ) -> Entry<'_> {
         let now_ms = unix_ms();
         let card = Arc::new(Card {
             id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             peer,
             local,
-            killed: CancellationToken::new(),
+            killed,
             name: Mutex::default(),
             active_ms: AtomicU64::new(now_ms),
             is_resp3: AtomicBool::new(false),

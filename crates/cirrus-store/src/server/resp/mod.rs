@@ -80,12 +80,13 @@ pub(super) struct Shared {
 /// Serves one connection, whose first bytes are `first`, until it ends or `cancel` is called.
 pub(super) async fn serve(node: Arc<Node>, link: Link, first: BytesMut, cancel: CancellationToken) {
     let (peer, local) = link.reader.addresses();
-    let entry = node.resp.clients.enter(peer, local);
+    // One token says both: each is looked at whenever the connection wakes up.
+    let killed = cancel.child_token();
+    let entry = node.resp.clients.enter(peer, local, killed.clone());
     let is_trusted = node.options.token.is_empty();
     let mut input = Input::new(first);
     input.set_trusted(is_trusted);
     let card = entry.card.clone();
-    let killed = card.killed.clone();
     let mut connection = Connection {
         node: &node,
         reader: link.reader,
@@ -105,7 +106,6 @@ pub(super) async fn serve(node: Arc<Node>, link: Link, first: BytesMut, cancel: 
     let ended = tokio::select! {
         biased;
         ended = connection.run() => ended,
-        () = cancel.cancelled() => Ok(()),
         () = killed.cancelled() => Ok(()),
     };
     if let Some(wait) = connection.wait.take() {
