@@ -2,7 +2,7 @@
 //! this file and does the same.
 
 use bytes::{Bytes, BytesMut};
-use cirrus_store::server::resp::parse::{Argument, Broken, Input, Next, Room};
+use cirrus_store::server::resp::parse::{Argument, Broken, HEAD_BYTES, Input, Next, Room};
 use cirrus_store::view::View;
 use cirrus_store::wire::{
     ClientHello, Head, HeadLimits, Part, Reply, Request, ServerHello, VALUE_BYTES_MAX,
@@ -134,9 +134,10 @@ pub(crate) fn commands(data: &[u8], piece_bytes: usize) -> Commands {
                         piece
                     }
                     Room::Large(room) => {
-                        let taken = piece.min(room.len());
-                        room[..taken].copy_from_slice(&rest[..taken]);
-                        input.filled(taken);
+                        let here = piece.min(room.len());
+                        room[..here].copy_from_slice(&rest[..here]);
+                        let taken = piece.min(here + HEAD_BYTES);
+                        input.filled(here, &rest[here..taken]);
                         taken
                     }
                 };

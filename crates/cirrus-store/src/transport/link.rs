@@ -4,7 +4,7 @@
 //! Invariant: a link is a reliable, ordered stream of bytes until it fails, whatever its kind.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -194,6 +194,35 @@ impl LinkReader {
         match self {
             Self::Shm(half) => Some(Mapper::new(window, half.stream().clone())),
             Self::Tcp(_) | Self::Sim(_) => None,
+        }
+    }
+}
+
+impl LinkReader {
+    /// Reads once into `first`, and what comes behind it into `second` where that costs nothing;
+    /// how many bytes came. Dropping the future loses no bytes.
+    pub(crate) async fn read_two(
+        &mut self,
+        first: &mut [u8],
+        second: &mut [u8],
+    ) -> io::Result<usize> {
+        let Self::Tcp(half) = self else { return self.read(first).await };
+        let stream: &TcpStream = (*half).as_ref();
+        loop {
+            stream.readable().await?;
+            let (mut read, len) = (None, first.len() + second.len());
+            let tried = stream.try_io(Interest::READABLE, || {
+                let mut slices = [IoSliceMut::new(first), IoSliceMut::new(second)];
+                let count = rustix::io::readv(stream, &mut slices)?;
+                read = Some(count);
+                // The kernel has no more: tokio is to wait before the next read.
+                if (1..len).contains(&count) { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (read, tried) {
+                (Some(count), _) => return Ok(count),
+                (None, Err(error)) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+                (None, _) => {}
+            }
         }
     }
 }

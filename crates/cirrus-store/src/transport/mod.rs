@@ -19,7 +19,7 @@ pub(crate) use limit::within;
 pub(crate) use link::tune;
 pub use link::{Endpoint, Incoming, Link, LinkReader, LinkWriter, Listener};
 pub(crate) use queue::FrameQueue;
-pub(crate) use reader::{FrameReader, read_more};
+pub(crate) use reader::{FrameReader, read_at_most, read_more};
 pub use shm::{ShmReader, ShmWriter};
 pub(crate) use shm::{listen, neighbour};
 pub use sim::{SimFaults, SimListener, SimNetwork, SimReader, SimWriter};

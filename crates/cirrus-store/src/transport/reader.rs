@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::checksum::Sums;
@@ -239,12 +239,21 @@ pub(crate) async fn read_more(
     link: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
 ) -> io::Result<usize> {
+    read_at_most(link, buffer, usize::MAX).await
+}
+
+/// The same, of at most `bytes_max` bytes.
+pub(crate) async fn read_at_most(
+    link: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    bytes_max: usize,
+) -> io::Result<usize> {
     poll_fn(|cx| {
         if buffer.capacity() == 0 {
             *buffer = spare_buffer();
         }
         buffer.reserve(BUFFER_BYTES / 4);
-        let read = pin!(link.read_buf(buffer)).poll(cx);
+        let read = pin!(link.read_buf(&mut buffer.limit(bytes_max))).poll(cx);
         if read.is_pending() && buffer.is_empty() {
             keep_spare(std::mem::take(buffer));
         }

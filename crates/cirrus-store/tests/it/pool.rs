@@ -143,3 +143,23 @@ async fn answers_that_nobody_waits_for_do_no_harm() {
     assert_eq!(versions.len(), 1);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn large_values_of_a_family_are_asked_for_once() {
+    let node = Node::sim(&quiet(), "node", options(ByteSize::mib(8)));
+    let client = node.client();
+    let (large, small) = (Bytes::from(bytes(200_000, 3)), Bytes::from("small"));
+    for (number, value) in [&large, &large, &small, &small, &large].into_iter().enumerate() {
+        client.put(&key(format!("family/{number}")), value.clone()).await.unwrap();
+    }
+    let mut requests = Vec::new();
+    for (number, value) in [&large, &large, &small, &small, &large].into_iter().enumerate() {
+        let before = node.handle.stats().requests;
+        assert_eq!(client.get(&key(format!("family/{number}"))).await.unwrap().value, value);
+        requests.push(node.handle.stats().requests - before);
+    }
+    // The first of each kind comes as a surprise; for a small value that costs no request.
+    assert_eq!(requests, [2, 1, 1, 1, 2]);
+    client.close().await;
+    node.stop().await;
+}

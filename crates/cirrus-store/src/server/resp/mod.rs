@@ -36,7 +36,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -50,9 +49,9 @@ use crate::server::resp::call::{Failure, Result};
 use crate::server::resp::connection::{Client, Replies};
 use crate::server::resp::dispatch::{Request, put_failure};
 use crate::server::resp::lists::{Wait, put_served};
-use crate::server::resp::parse::{Broken, Input, Next, Room};
+use crate::server::resp::parse::{Broken, HEAD_BYTES, Input, Next, Room};
 use crate::server::resp::reply::{Mark, Output};
-use crate::transport::{Link, LinkReader, LinkWriter, read_more, within};
+use crate::transport::{Link, LinkReader, LinkWriter, read_at_most, within};
 use crate::wire::Fault;
 
 /// Replies that may pile up before they are written out.
@@ -415,11 +414,13 @@ impl Connection<'_> {
 
 /// Reads once into the input; how many bytes came.
 async fn fill(reader: &mut LinkReader, input: &mut Input<Filling>) -> io::Result<usize> {
-    let read = match input.room() {
-        Room::Small(buffer) => return read_more(reader, buffer).await,
-        Room::Large(rest) => reader.read(rest).await?,
+    let small_bytes_max = input.small_bytes_max();
+    let mut behind = [0; HEAD_BYTES];
+    let (read, len) = match input.room() {
+        Room::Small(buffer) => return read_at_most(reader, buffer, small_bytes_max).await,
+        Room::Large(rest) => (reader.read_two(rest, &mut behind).await?, rest.len()),
     };
-    input.filled(read);
+    input.filled(read.min(len), &behind[..read.saturating_sub(len)]);
     Ok(read)
 }
 

@@ -29,6 +29,9 @@ const ARGUMENTS_KEPT: usize = 1024;
 /// The most bytes of a command beside its large arguments.
 const COMMAND_BYTES_MAX: usize = 1 << 30;
 
+/// The head of a command with a large argument, or most of one.
+pub const HEAD_BYTES: usize = 256;
+
 /// What a client may send before it has shown the token.
 const STRANGER_ARGUMENTS_MAX: usize = 10;
 const STRANGER_ARGUMENT_BYTES_MAX: usize = 16 * 1024;
@@ -110,6 +113,8 @@ pub struct Input<L> {
     is_inline: bool,
     is_refused: bool,
     is_trusted: bool,
+    /// The last command had an argument with a buffer of its own, so the next may.
+    had_large: bool,
 }
 
 impl<L: AsMut<[u8]>> Input<L> {
@@ -127,6 +132,7 @@ impl<L: AsMut<[u8]>> Input<L> {
             is_inline: false,
             is_refused: false,
             is_trusted: false,
+            had_large: false,
         }
     }
 
@@ -185,10 +191,17 @@ impl<L: AsMut<[u8]>> Input<L> {
         Room::Small(&mut self.buffer)
     }
 
-    /// So many bytes were written to [`Room::Large`].
-    pub fn filled(&mut self, bytes: usize) {
+    /// How much to read into [`Room::Small`] at once. Where a large argument is to be expected it
+    /// is little: what comes of such an argument beside its head has to be copied.
+    pub fn small_bytes_max(&self) -> usize {
+        if self.had_large && self.waiting_bytes() == 0 { HEAD_BYTES } else { usize::MAX }
+    }
+
+    /// So many bytes were written to [`Room::Large`]; these came behind them, if it is full.
+    pub fn filled(&mut self, bytes: usize, behind: &[u8]) {
         if let Phase::Large { filled, .. } = &mut self.phase {
             *filled += bytes;
+            self.buffer.extend_from_slice(behind);
         }
     }
 
@@ -275,6 +288,7 @@ impl<L: AsMut<[u8]>> Input<L> {
         self.buffer.truncate(from);
         self.buffer.extend(rest);
         self.phase = Phase::Large { large, filled };
+        self.had_large = true;
     }
 
     /// The command under way is not wanted: what has come of it is dropped, and the rest as it
@@ -363,6 +377,7 @@ impl<L: AsMut<[u8]>> Input<L> {
         }
         self.at = at;
         self.phase = Phase::Done;
+        self.had_large = false;
         true
     }
 
@@ -562,7 +577,7 @@ mod tests {
                     Room::Small(buffer) => buffer.extend_from_slice(&[*byte]),
                     Room::Large(rest) => {
                         rest[0] = *byte;
-                        input.filled(1);
+                        input.filled(1, b"");
                     }
                 }
                 loop {
