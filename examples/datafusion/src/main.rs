@@ -23,7 +23,7 @@ use datafusion::object_store::ObjectStore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::tables::Tables;
+use crate::tables::{Cost, Tables};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -33,20 +33,20 @@ const CAPACITY: ByteSize = ByteSize::gib(1);
 /// What is asked unless the command line has questions of its own.
 const QUERIES: [&str; 3] = [
     // One file of eight by its month, a quarter of its row groups by `pickup`, two of its columns.
-    "SELECT date_part('hour', pickup) AS hour, count(*) AS trips, sum(fare_cents) / 100 AS fares \
-     FROM trips \
-     WHERE month = '2026-03' AND pickup >= '2026-03-09' AND pickup < '2026-03-16' \
+    "SELECT date_part('hour', pickup) AS hour, count(*) AS trips, sum(fare_cents) / 100 AS fares\n\
+     FROM trips\n\
+     WHERE month = '2026-03' AND pickup >= '2026-03-09' AND pickup < '2026-03-16'\n\
      GROUP BY hour ORDER BY fares DESC LIMIT 5",
     // All files, three of their columns.
-    "SELECT borough, count(*) AS trips, sum(tip_cents) / 100 AS tips \
-     FROM trips JOIN zones ON trips.zone = zones.zone \
-     WHERE payment = 'card' \
+    "SELECT borough, count(*) AS trips, sum(tip_cents) / 100 AS tips\n\
+     FROM trips JOIN zones ON trips.zone = zones.zone\n\
+     WHERE payment = 'card'\n\
      GROUP BY borough ORDER BY tips DESC",
     // All files, two of their columns.
-    "SELECT month, zone, fares FROM ( \
-       SELECT month, zone, sum(fare_cents) / 100 AS fares, \
-              rank() OVER (PARTITION BY month ORDER BY sum(fare_cents) DESC) AS place \
-       FROM trips GROUP BY month, zone) \
+    "SELECT month, zone, fares FROM (\n\
+    \x20 SELECT month, zone, sum(fare_cents) / 100 AS fares,\n\
+    \x20        rank() OVER (PARTITION BY month ORDER BY sum(fare_cents) DESC) AS place\n\
+    \x20 FROM trips GROUP BY month, zone)\n\
      WHERE place = 1 ORDER BY month",
 ];
 
@@ -57,8 +57,9 @@ const QUERIES: [&str; 3] = [
 #[derive(Debug, Parser)]
 #[command(name = "cirrus-datafusion")]
 struct Cli {
-    /// A node that runs already, as cirrus://HOST:PORT; what lies there under `synthetic/` is
-    /// written over [default: starts a node of its own]
+    /// A node that runs already, as cirrus://HOST:PORT [default: starts one]
+    ///
+    /// What lies there under `synthetic/` is written over, and stays.
     #[arg(long, value_name = "URL")]
     at: Option<String>,
     /// Trips to write
@@ -110,17 +111,21 @@ async fn show(cli: &Cli, address: &str) -> Result<()> {
     let (size, took) = (ByteSize::new(bytes), begin.elapsed().as_secs_f64());
     say(&format!("wrote {} synthetic trips in 8 files, {size}, in {took:.1} s", cli.rows));
     let tables = Tables::open(&format!("cirrus://{address}"), store).await?;
+    say(&format!("opened trips and zones; {}", cost(tables.opened, size)));
     let own = QUERIES.map(str::to_owned);
     let queries = if cli.sql.is_empty() { &own[..] } else { &cli.sql[..] };
     for sql in queries {
         say(&format!("\n{sql}"));
         let answer = tables.query(sql).await?;
-        print(&answer.text);
-        let (ranges, read) = (answer.reads.ranges, ByteSize::new(answer.reads.bytes));
-        let took = answer.took.as_secs_f64();
-        say(&format!("{took:.3} s; read {ranges} ranges, {read} of {size}"));
+        print(&answer.text()?);
+        say(&cost(answer.cost, size));
     }
     Ok(())
+}
+
+fn cost(cost: Cost, size: ByteSize) -> String {
+    let (took, read) = (cost.took.as_secs_f64(), ByteSize::new(cost.reads.bytes));
+    format!("{took:.3} s, read {} ranges with {read} of {size}", cost.reads.ranges)
 }
 
 /// The objects of the node at `address`.

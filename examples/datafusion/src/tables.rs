@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches_with_schema;
 use datafusion::datasource::file_format::options::ParquetReadOptions;
@@ -25,21 +25,27 @@ const FOOTER_BYTES: usize = 64 << 10;
 pub(crate) struct Tables {
     context: SessionContext,
     store: Arc<Counted>,
+    /// What it has cost to learn their columns.
+    pub(crate) opened: Cost,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    pub(crate) took: Duration,
+    pub(crate) reads: Reads,
 }
 
 /// What a query answers, and what it has cost.
 pub(crate) struct Answer {
+    schema: SchemaRef,
     pub(crate) batches: Vec<RecordBatch>,
-    /// The batches as a table of text.
-    pub(crate) text: String,
-    pub(crate) took: Duration,
-    pub(crate) reads: Reads,
+    pub(crate) cost: Cost,
 }
 
 impl Tables {
     /// The tables whose files lie in `store`; `url` is what the store is called in SQL.
     pub(crate) async fn open(url: &str, store: Arc<dyn ObjectStore>) -> Result<Self> {
-        let store = Arc::new(Counted::new(store));
+        let (store, begin) = (Arc::new(Counted::new(store)), Instant::now());
         let config = SessionConfig::new()
             // Filters run while a file is decoded, so that no row is made which they drop.
             .set_bool("datafusion.execution.parquet.pushdown_filters", true);
@@ -53,18 +59,25 @@ impl Tables {
             let options = options.clone().table_partition_cols(partitions);
             context.register_parquet(name, format!("{url}/{folder}/"), options).await?;
         }
-        Ok(Self { context, store })
+        let opened = Cost { took: begin.elapsed(), reads: store.take() };
+        Ok(Self { context, store, opened })
     }
 
-    /// Runs a statement to its end.
+    /// Runs a statement to its end. What runs beside it counts as read by it: run one at a time.
     pub(crate) async fn query(&self, sql: &str) -> Result<Answer> {
         self.store.take();
         let begin = Instant::now();
         let frame = self.context.sql(sql).await?;
         let schema = Arc::new(frame.schema().as_arrow().clone());
         let batches = frame.collect().await?;
-        let (took, reads) = (begin.elapsed(), self.store.take());
-        let text = pretty_format_batches_with_schema(schema, &batches)?.to_string();
-        Ok(Answer { batches, text, took, reads })
+        let cost = Cost { took: begin.elapsed(), reads: self.store.take() };
+        Ok(Answer { schema, batches, cost })
+    }
+}
+
+impl Answer {
+    /// As a table of text.
+    pub(crate) fn text(&self) -> Result<String> {
+        Ok(pretty_format_batches_with_schema(self.schema.clone(), &self.batches)?.to_string())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::util::display::array_value_to_string;
 
 use super::*;
@@ -35,10 +36,12 @@ impl Rig {
         let answer = self.tables.query(sql).await.unwrap();
         let mut rows = Vec::new();
         for batch in &answer.batches {
-            let text = |row| batch.columns().iter().map(move |c| array_value_to_string(c, row));
-            rows.extend((0..batch.num_rows()).map(|row| text(row).map(Result::unwrap).collect()));
+            let text = |column: &ArrayRef, row| array_value_to_string(column, row).unwrap();
+            let columns = batch.columns();
+            let row = |row| columns.iter().map(|column| text(column, row)).collect();
+            rows.extend((0..batch.num_rows()).map(row));
         }
-        (rows, answer.reads.bytes)
+        (rows, answer.cost.reads.bytes)
     }
 }
 

@@ -37,6 +37,8 @@ const BEGIN_MS: i64 = 1_767_225_600_000;
 const ROW_GROUP_ROWS: usize = 16_384;
 
 const ZONE_COUNT: i32 = 260;
+/// What people like moves by so many zones a month.
+const ZONE_SHIFT: i32 = 33;
 const BOROUGHS: [&str; 5] = ["Centre", "East", "North", "South", "West"];
 const PAYMENTS: [&str; 4] = ["card", "card", "app", "cash"];
 
@@ -58,6 +60,8 @@ pub(crate) struct Trip {
 pub(crate) struct Month {
     /// As in `2026-01`.
     pub(crate) name: String,
+    /// How far the zones that most trips begin in have moved by then.
+    shift: i32,
     begin_ms: i64,
     len_ms: i64,
     rows: Range<u64>,
@@ -67,11 +71,12 @@ pub(crate) struct Month {
 pub(crate) fn months(rows: u64) -> Vec<Month> {
     let mut months: Vec<Month> = Vec::with_capacity(DAYS.len());
     let share = |month: usize| rows * month as u64 / DAYS.len() as u64;
-    let mut begin_ms = BEGIN_MS;
+    let (mut begin_ms, mut shift) = (BEGIN_MS, 0);
     for (at, days) in DAYS.into_iter().enumerate() {
         let (name, len_ms) = (format!("2026-{:02}", at + 1), days * DAY_MS);
-        months.push(Month { name, begin_ms, len_ms, rows: share(at)..share(at + 1) });
+        months.push(Month { name, shift, begin_ms, len_ms, rows: share(at)..share(at + 1) });
         begin_ms += len_ms;
+        shift += ZONE_SHIFT;
     }
     months
 }
@@ -119,7 +124,7 @@ async fn write_file(
     for batch in batches {
         writer.write(&batch).await?;
     }
-    // The footer is not in `close`'s figures, but in the object's size.
+    // Not `close`: the size is known once the footer is written.
     writer.finish().await?;
     Ok(writer.bytes_written() as u64)
 }
@@ -155,8 +160,9 @@ impl Month {
         let at = |row: u64| i64::try_from(row - self.rows.start).expect("few rows");
         let pickup_ms = self.begin_ms + self.len_ms * at(row) / at(self.rows.end);
         let hour = pickup_ms % DAY_MS / HOUR_MS;
-        // More of them in zones with small numbers.
-        let zone = 1 + random.below(ZONE_COUNT) * random.below(ZONE_COUNT) / ZONE_COUNT;
+        // A product of two is small more often than large.
+        let liked = random.below(ZONE_COUNT) * random.below(ZONE_COUNT) / ZONE_COUNT;
+        let zone = 1 + (liked + self.shift) % ZONE_COUNT;
         let metres = 400 + random.below(6000) + random.below(200) * random.below(60);
         let at_night = if (6..22).contains(&hour) { 0 } else { 350 };
         let fare_cents = 390 + metres / 5 + at_night;

@@ -1,6 +1,12 @@
 //! The program, as a person starts it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::process::{Command, Output};
+
+use cirrus_store::server::{NodeOptions, Server};
+use cirrus_store::{ByteSize, Client, ClientOptions};
+use tokio_util::sync::CancellationToken;
 
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cirrus-datafusion")).args(args).output().unwrap()
@@ -60,4 +66,33 @@ fn a_wrong_query_is_said_in_the_last_line() {
         let last = text(&output.stderr).lines().last().unwrap();
         assert!(last.starts_with("cirrus-datafusion: ") && last.contains(why), "{last}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_runs_already_has_the_files_afterwards() {
+    let options = NodeOptions::new(ByteSize::mib(64));
+    let server = Server::bind("127.0.0.1:0", options).await.unwrap();
+    let address = server.local_address().unwrap().to_string();
+    let cancel = CancellationToken::new();
+    let node = tokio::spawn(server.run(cancel.clone()));
+    // The second time writes over the first.
+    for rows in ["1600", "800"] {
+        let at = format!("cirrus://{address}/");
+        let sql = "SELECT count(*) FROM trips WHERE month < '2026-05'";
+        let run = move || run(&["--at", &at, "--rows", rows, sql]);
+        let output = tokio::task::spawn_blocking(run).await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let half = (rows.parse::<u64>().unwrap() / 2).to_string();
+        assert!(text(&output.stdout).contains(&half), "{}", text(&output.stdout));
+    }
+    let client = Client::new(&address, ClientOptions::default());
+    let names = client.list(b"synthetic/").await.unwrap();
+    let mut names: Vec<_> = names.iter().map(|name| text(name.key.as_bytes())).collect();
+    names.sort_unstable();
+    assert_eq!(names.len(), 9);
+    assert_eq!(names[0], "synthetic/trips/month=2026-01/trips.parquet");
+    assert_eq!(names[8], "synthetic/zones/zones.parquet");
+    assert_eq!(client.list(b"").await.unwrap().len(), 9, "uploads leave nothing");
+    cancel.cancel();
+    node.await.unwrap().unwrap();
 }
