@@ -9,7 +9,7 @@ use super::power::{World, every_cut_of, tier};
 use super::{Dice, compare, key, largest_version, put, small, value};
 use crate::error::{Error, Kind};
 use crate::segments::options::{Bug, Options};
-use crate::segments::sim::{BucketPlan, Loss, SimBucket};
+use crate::segments::sim::{BucketPlan, Loss, Plan, SimBucket};
 use crate::segments::{Disk, Engine, Record};
 
 const KEYS: u64 = 40;
@@ -215,6 +215,94 @@ fn a_segment_that_the_bucket_lost_is_named() {
     engine.close().unwrap();
     let refused = world.open(&small()).unwrap_err();
     assert!(refused.to_string().contains(&lost), "{refused}");
+}
+
+/// Writes and moves while one call of the disk fails; `false` when there were fewer calls. What was
+/// acknowledged is there after a restart, and the bucket has what the disk says it has.
+fn with_failing_disk(at: u64) -> bool {
+    let world = World::new(true);
+    let engine = world.open(&small()).unwrap();
+    let (mut model, mut doubt) = (BTreeMap::new(), BTreeMap::new());
+    world.disk.set_plan(Plan { fail_once: Some(at), ..Plan::default() });
+    let mut errors = Vec::new();
+    for version in 1..=70 {
+        let number = version * 7 % 16;
+        let written = engine.write(vec![put(number, version)]).and_then(|durable| durable.wait());
+        match written {
+            Ok(()) => drop(model.insert(number, version)),
+            Err(error) => {
+                if error.kind() == Kind::Unknown {
+                    doubt.insert(number, version);
+                }
+                errors.push(error);
+                engine.resume();
+            }
+        }
+        if version % 9 == 8 {
+            errors.extend(tier(&engine).err());
+        }
+        if version % 31 == 30 {
+            errors.extend(engine.compact().err());
+        }
+    }
+    errors.extend(engine.close().err());
+    let are_typed = |e: &Error| matches!(e.kind(), Kind::Io | Kind::Unknown);
+    assert!(errors.iter().all(are_typed), "call {at}: {errors:?}");
+    let calls = world.disk.calls();
+    world.disk.killed();
+    let engine = world.open(&small()).unwrap_or_else(|error| panic!("call {at}: {error}"));
+    for number in 0..16 {
+        let found = engine.read(&key(number)).unwrap().map(|found| found.version.0);
+        let is_right = found == model.get(&number).copied()
+            || found.is_some() && found == doubt.get(&number).copied();
+        assert!(is_right, "call {at}: key {number} has {found:?}, {model:?}, in doubt {doubt:?}");
+    }
+    engine.close().unwrap();
+    world.check().unwrap_or_else(|error| panic!("call {at}: {error}"));
+    calls >= at
+}
+
+#[test]
+fn each_call_of_the_disk_may_fail_once_beside_a_bucket() {
+    let calls = (1..).find(|at| !with_failing_disk(*at)).unwrap();
+    assert!(calls > 150, "{calls} calls");
+}
+
+#[test]
+fn dead_segments_are_dropped_unread_and_those_that_are_nearly_dead_are_rewritten() {
+    let world = World::new(true);
+    let bucket = world.bucket.as_ref().unwrap();
+    let engine = world.open(&small()).unwrap();
+    let mut version = 0;
+    let mut write = |number: u64| {
+        version += 1;
+        let record = Record::put(key(number), version, vec![number.to_le_bytes()[0]; 700].into());
+        engine.write(vec![record]).unwrap().wait().unwrap();
+    };
+    (0..110).for_each(&mut write);
+    while tier(&engine).unwrap() > 0 {}
+    let (moved, calls) = (bucket.names(), bucket.calls());
+    assert!(moved.len() >= 8, "{moved:?}");
+    // One of every eleven stays: less than a quarter of every segment.
+    (0..110).filter(|number| number % 11 != 0).for_each(&mut write);
+    engine.tier().unwrap();
+    assert!(bucket.calls() > calls + 2 * moved.len() as u64);
+    assert!(bucket.names().is_empty(), "{:?}", bucket.names());
+
+    (0..110).for_each(&mut write);
+    while tier(&engine).unwrap() > 0 {}
+    let (moved, calls) = (bucket.names().len() as u64, bucket.calls());
+    (0..110).for_each(&mut write);
+    // Some hold what was rewritten since; the rest is dead.
+    engine.tier().unwrap();
+    assert!(moved >= 8 && bucket.names().is_empty(), "{:?}", bucket.names());
+    assert_eq!(bucket.calls() - calls, moved, "a call for each removal, and no read");
+    for number in 0..110 {
+        let found = engine.read(&key(number)).unwrap().unwrap();
+        assert_eq!(found.value, vec![number.to_le_bytes()[0]; 700]);
+    }
+    engine.close().unwrap();
+    world.check().unwrap();
 }
 
 /// Waits for a condition, with a deadline.
