@@ -311,7 +311,8 @@ fn a_bucket_that_is_none_is_refused() {
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
         ended.line(1).to_owned()
     };
-    insta::assert_snapshot!(line("bucket"), @"");
-    insta::assert_snapshot!(line("ftp://user:secret@host/folder"), @"");
-    insta::assert_snapshot!(line("memory:///"), @"");
+    insta::assert_snapshot!(line("bucket"), @"cirrus: this is no URL of a bucket; expected s3://BUCKET/FOLDER, gs://, az:// or file:///FOLDER: relative URL without a base");
+    insta::assert_snapshot!(line("s3://key:secret@bucket/folder"), @"cirrus: a bucket's URL has no password and no query; give credentials in the environment: AWS_…, GOOGLE_… or AZURE_…");
+    insta::assert_snapshot!(line("ftp://host/folder"), @r#"cirrus: the bucket ftp://host/folder: Generic URL error: Unable to recognise URL "ftp://host/folder""#);
+    insta::assert_snapshot!(line("memory:///"), @"cirrus: a bucket in memory does not outlive the process; give the URL of another");
 }

@@ -1,8 +1,8 @@
 //! A bucket of the `object_store` crate: S3, GCS, Azure, `WebDAV`, or a folder.
 //!
 //! Owns the threads that its requests run on, and their time limits. Knows nothing of segments.
-//! Invariant: no call takes more memory than a few parts, or longer than [`PATIENCE`] a part; no
-//! error and no name shows a secret.
+//! Invariant: no call takes more memory than a few parts, or longer than [`PATIENCE`] a part; a URL
+//! with a secret is refused, so no name and no error shows one.
 
 use std::fmt;
 use std::fs::File;
@@ -25,8 +25,10 @@ use crate::segments::disk::ReadAt;
 
 /// What is sent or asked for at once. S3 takes parts of 5 MiB or more, and 10,000 of them.
 const PART_BYTES: usize = 8 << 20;
-/// How long one request may take, with all that is tried again inside it.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long one request may take, with all that is tried again inside it: one that somebody waits for
+/// less than a client waits for its answer.
+const READ_PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Variables of the environment that a bucket is told of.
 const VARIABLES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
@@ -47,16 +49,22 @@ impl ObjectBucket {
     /// Credentials and the like come from the environment's variables `AWS_…`, `GOOGLE_…` and
     /// `AZURE_…`. Sends nothing. Fails with [`Kind::Invalid`].
     pub fn from_url(url: &str) -> Result<Self> {
-        // The URL itself may hold a secret: it is not shown.
+        // What is no URL may hold a secret all the same: it is not shown.
         let parsed = Url::parse(url).map_err(|error| {
             let text = "this is no URL of a bucket; expected s3://BUCKET/FOLDER, gs://, az:// or \
                         file:///FOLDER";
             Error::new(Kind::Invalid, text).with_source(error)
         })?;
-        let name = shown(&parsed);
+        if parsed.password().is_some() || parsed.query().is_some() {
+            let text = "a bucket's URL has no password and no query; give credentials in the \
+                        environment: AWS_…, GOOGLE_… or AZURE_…";
+            return Err(Error::new(Kind::Invalid, text));
+        }
+        let name = parsed.as_str().trim_end_matches('/').to_owned();
         let invalid = |why: &str| Error::new(Kind::Invalid, format!("the bucket {name}: {why}"));
         if parsed.scheme() == "memory" {
-            return Err(invalid("memory does not outlive the process; give a bucket that does"));
+            let text = "a bucket in memory does not outlive the process; give the URL of another";
+            return Err(Error::new(Kind::Invalid, text));
         }
         let variables = std::env::vars_os().filter_map(|(key, value)| {
             let (key, value) = (key.into_string().ok()?, value.into_string().ok()?);
@@ -97,17 +105,25 @@ impl ObjectBucket {
         &self,
         request: impl Future<Output = object_store::Result<T>> + Send + 'static,
     ) -> io::Result<T> {
+        self.run_within(PATIENCE, request)
+    }
+
+    fn run_within<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        request: impl Future<Output = object_store::Result<T>> + Send + 'static,
+    ) -> io::Result<T> {
         let Some(runtime) = &self.runtime else { return Err(io::ErrorKind::BrokenPipe.into()) };
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         runtime.spawn(async move {
-            let result = tokio::time::timeout(PATIENCE, request).await;
+            let result = tokio::time::timeout(patience, request).await;
             // Whoever asked waits for it.
             let _ = sender.send(result);
         });
         match receiver.recv() {
             Ok(Ok(result)) => result.map_err(fault),
             Ok(Err(_)) => {
-                let text = format!("no answer within {} s", PATIENCE.as_secs());
+                let text = format!("no answer within {} s", patience.as_secs());
                 Err(io::Error::new(io::ErrorKind::TimedOut, text))
             }
             Err(_) => Err(io::Error::other("the bucket's thread ended")),
@@ -180,13 +196,6 @@ fn fault(error: StoreError) -> io::Error {
     io::Error::new(kind, error)
 }
 
-/// A URL without user, password and query.
-fn shown(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    let port = url.port().map_or(String::new(), |port| format!(":{port}"));
-    format!("{}://{host}{port}{}", url.scheme(), url.path().trim_end_matches('/'))
-}
-
 impl Bucket for ObjectBucket {
     fn name(&self) -> &str {
         &self.name
@@ -206,7 +215,8 @@ impl Bucket for ObjectBucket {
         for part in buffer.chunks_mut(PART_BYTES) {
             let (store, path) = (Arc::clone(&self.store), self.path(object));
             let range = at..at + part.len() as u64;
-            let bytes = self.run(async move { store.get_range(&path, range).await })?;
+            let read = async move { store.get_range(&path, range).await };
+            let bytes = self.run_within(READ_PATIENCE, read)?;
             if bytes.len() != part.len() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

@@ -286,7 +286,7 @@ fn dead_segments_are_dropped_unread_and_those_that_are_nearly_dead_are_rewritten
     // One of every eleven stays: less than a quarter of every segment.
     (0..110).filter(|number| number % 11 != 0).for_each(&mut write);
     engine.tier().unwrap();
-    assert!(bucket.calls() > calls + 2 * moved.len() as u64);
+    assert!(bucket.calls() > calls + moved.len() as u64, "none was read");
     assert!(bucket.names().is_empty(), "{:?}", bucket.names());
 
     (0..110).for_each(&mut write);
