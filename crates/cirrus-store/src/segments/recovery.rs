@@ -194,14 +194,14 @@ fn look_at_bucket(
     opened: &BTreeMap<u32, Opened>,
     has_index: bool,
 ) -> Result<()> {
-    let stubs = opened.values().filter_map(|opened| match opened {
+    let mut stubs = opened.values().filter_map(|opened| match opened {
         Opened::Cold(stub) => Some(stub),
         Opened::Here(..) => None,
     });
     let segments: BTreeMap<u32, u64> =
         stubs.clone().map(|stub| (stub.header.id, stub.bytes)).collect();
     let Some(cold) = cold else {
-        let Some(stub) = stubs.last() else { return Ok(()) };
+        let Some(stub) = stubs.next() else { return Ok(()) };
         let text = format!(
             "{} segments of this store lie in the bucket {}; give it as its cold tier (--cold URL)",
             segments.len(),
