@@ -41,7 +41,8 @@ pub enum Kind {
     Protocol,
     /// The caller's argument is invalid; nothing was sent.
     Invalid,
-    /// The node's disk failed, now or since it started; nothing was changed, and reads go on.
+    /// The node's disk, or the bucket behind it, failed, now or since it started; nothing was
+    /// changed, and other reads go on.
     Io,
 }
 

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cirrus_store::segments::Engine;
+use cirrus_store::segments::{Bucket as _, Engine, ObjectBucket};
 use cirrus_store::server::{NodeOptions, Server};
 use cirrus_units::ByteSize;
 use clap::Subcommand;
@@ -78,6 +78,10 @@ pub(crate) struct Storage {
     /// capacity, at most 1GiB]
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
+    /// The bucket to move objects to when the disk is short: s3://BUCKET/FOLDER, gs://, az://,
+    /// http:// (WebDAV) or file:///FOLDER, with credentials from AWS_…, GOOGLE_… or AZURE_…
+    #[arg(long, value_name = "URL")]
+    cold: Option<String>,
 }
 
 /// The most memory that a storage node takes unless it is told to.
@@ -107,7 +111,7 @@ impl Memory {
         if let Some(dir) = self.spill {
             let ten_times = ByteSize::new(capacity.bytes().saturating_mul(10));
             let size = self.spill_capacity.unwrap_or(ten_times);
-            options.engine = Some(engine(&dir, size, capacity, false)?);
+            options.engine = Some(engine(&dir, size, capacity, Kept::No)?);
             what = format!("{what}, {size} more in {}", dir.display());
         }
         self.node.serve(&what, options)
@@ -122,18 +126,28 @@ impl Storage {
             return Err(Failure::input("names need memory; give --memory 1GiB, say"));
         }
         let mut options = self.node.options(memory)?;
-        options.engine = Some(engine(&self.dir, self.capacity, memory, true)?);
-        let (capacity, dir) = (self.capacity, self.dir.display());
-        self.node
-            .serve(&format!("storage node of {capacity} in {dir}, {memory} of memory,"), options)
+        let bucket = self.cold.as_deref().map(ObjectBucket::from_url).transpose()?.map(Arc::new);
+        let mut what = format!("storage node of {} in {}", self.capacity, self.dir.display());
+        if let Some(bucket) = &bucket {
+            what = format!("{what}, more in {}", bucket.name());
+        }
+        let kept = Kept::Yes(bucket);
+        options.engine = Some(engine(&self.dir, self.capacity, memory, kept)?);
+        self.node.serve(&format!("{what}, {memory} of memory,"), options)
     }
+}
+
+/// Whether what is on the disk outlives the node, and where it goes when the disk is short.
+enum Kept {
+    No,
+    Yes(Option<Arc<ObjectBucket>>),
 }
 
 fn engine(
     dir: &Path,
     capacity: ByteSize,
     memory: ByteSize,
-    durable: bool,
+    kept: Kept,
 ) -> Result<Arc<Engine>, Failure> {
     if capacity < DISK_CAPACITY_MIN {
         let text =
@@ -141,7 +155,11 @@ fn engine(
         return Err(Failure::input(text));
     }
     let mut options = cirrus_store::segments::Options::default();
-    (options.capacity, options.durable) = (capacity.bytes(), durable);
+    options.capacity = capacity.bytes();
+    match kept {
+        Kept::No => options.durable = false,
+        Kept::Yes(bucket) => options.cold = bucket.map(|bucket| bucket as _),
+    }
     // Beside the memory that was asked for, and small beside it.
     let index = usize::try_from(memory.bytes() / 8).unwrap_or(usize::MAX);
     options.index_cache_bytes = index.min(options.index_cache_bytes);

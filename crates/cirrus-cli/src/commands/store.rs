@@ -1,13 +1,13 @@
 //! `cirrus store`: a storage node's folder, while no node has it open.
 //!
-//! Owns what is said of it. Repairs nothing. Invariant: exit code 0 means that every byte was read
-//! and is as it was written.
+//! Owns what is said of it. Repairs nothing. Invariant: exit code 0 means that every byte of the
+//! disk was read, and of the bucket if it was given, and is as it was written.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cirrus_store::segments::{Disk, Engine, Folder, Report};
+use cirrus_store::segments::{Disk, Engine, Folder, ObjectBucket, Report};
 use cirrus_units::ByteSize;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -28,6 +28,9 @@ pub(crate) struct Check {
     /// The folder of a storage node that does not run
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    /// The bucket behind it, to check what lies there, too
+    #[arg(long, value_name = "URL")]
+    cold: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -46,7 +49,9 @@ impl Check {
         let bar = ProgressBar::new(0);
         let style = "reading {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or(ProgressStyle::default_bar()));
-        let report = Engine::check(&disk, |done, all| {
+        let bucket = self.cold.as_deref().map(ObjectBucket::from_url).transpose()?;
+        let bucket = bucket.map(|bucket| Arc::new(bucket) as _);
+        let report = Engine::check(&disk, bucket, |done, all| {
             bar.set_length(all);
             bar.set_position(done);
         });
@@ -84,6 +89,7 @@ fn text_of(report: &Report, is_json: bool) -> String {
             "objects": report.objects,
             "rows": report.rows,
             "torn_bytes": report.torn_bytes,
+            "unread_segments": report.unread_segments,
             "damage": damage.collect::<Vec<_>>(),
         })
         .to_string()
@@ -104,7 +110,14 @@ fn text_of(report: &Report, is_json: bool) -> String {
         for one in damage {
             text += &format!("\ndamaged: {one}");
         }
+        if report.unread_segments > 0 {
+            let unread = report.unread_segments;
+            text += &format!(
+                "\n{unread} more segments lie in a bucket and were not read; give --cold URL"
+            );
+        }
         text += match report.damage.len() {
+            0 if report.unread_segments > 0 => "\nevery byte that was read is as it was written",
             0 => "\nevery byte is as it was written",
             _ => "\nrestore the folder from a copy: what is damaged is an error when it is read",
         };

@@ -254,3 +254,65 @@ fn a_folder_that_is_no_store_is_not_checked_and_a_small_disk_is_refused() {
     let args = ["serve", "storage", "--listen", "127.0.0.1:0", "--dir", &dir, "--capacity", "1MiB"];
     insta::assert_snapshot!(sandbox.run(args).line(1), @"cirrus: 1 MiB on the disk is too little; give at least 16 MiB");
 }
+
+#[test]
+fn a_storage_node_moves_to_its_bucket_what_its_disk_cannot_hold() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.path("store").display().to_string();
+    let url = format!("file://{}", sandbox.path("bucket").display());
+    let args = ["storage", "--dir", &dir, "--capacity", "16MiB", "--memory", "8MiB"];
+    let cold = [&args[..], &["--cold", &url]].concat();
+    let node = Node::serve(&sandbox, &cold);
+    let value = |number: u8| vec![number; 1_000_000];
+    for number in 0..40 {
+        let file = sandbox.write("value", value(number)).display().to_string();
+        let put = node.run(["put", &format!("k/{number}"), &file]);
+        assert_eq!(put.code, Some(0), "{number}: {}", put.stderr);
+    }
+    signal(node.running.pid(), Signal::KILL);
+    node.running.wait();
+    let names = std::fs::read_dir(sandbox.path("store")).expect("the folder");
+    let sizes = names.map(|entry| entry.expect("a file").metadata().expect("its size").len());
+    let bytes: u64 = sizes.sum();
+    assert!(bytes <= 16 << 20, "{bytes} bytes on a disk of 16 MiB");
+
+    let start = ["serve", "storage", "--listen", "127.0.0.1:0"];
+    let without = sandbox.run(start.iter().chain(&args[1..]));
+    let line = without.line(1);
+    assert!(line.contains("segments of this store lie in the bucket file://"), "{line}");
+    let other = format!("file://{}", sandbox.path("other").display());
+    let refused = sandbox.run(start.iter().chain(&args[1..]).chain(&["--cold", &other]));
+    assert!(refused.line(1).contains("give the bucket that it was moved to"), "{}", refused.stderr);
+
+    let node = Node::serve(&sandbox, &cold);
+    for number in 0..40 {
+        assert!(node.run(["get", &format!("k/{number}")]).stdout == value(number), "{number}");
+    }
+    signal(node.running.pid(), Signal::INT);
+    assert_eq!(node.running.wait().code, Some(0));
+    let check = ["store", "check", "--dir", &dir];
+    let checked = sandbox.run(check);
+    assert!(checked.text().contains("lie in a bucket and were not read"), "{}", checked.text());
+    let checked = sandbox.run(check.iter().chain(&["--cold", &url]));
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    let text = checked.text();
+    assert!(
+        text.starts_with("40 objects in ") && text.ends_with("every byte is as it was written\n")
+    );
+}
+
+#[test]
+fn a_bucket_that_is_none_is_refused() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.path("store").display().to_string();
+    let line = |url| {
+        let args = ["serve", "storage", "--listen", "127.0.0.1:0", "--dir", &dir];
+        let ended = sandbox.run(args.iter().chain(&["--capacity", "16MiB", "--cold", url]));
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        ended.line(1).to_owned()
+    };
+    insta::assert_snapshot!(line("bucket"), @"cirrus: this is no URL of a bucket; expected s3://BUCKET/FOLDER, gs://, az:// or file:///FOLDER: relative URL without a base");
+    insta::assert_snapshot!(line("s3://key:secret@bucket/folder"), @"cirrus: a bucket's URL has no password and no query; give credentials in the environment: AWS_…, GOOGLE_… or AZURE_…");
+    insta::assert_snapshot!(line("ftp://host/folder"), @r#"cirrus: the bucket ftp://host/folder: Generic URL error: Unable to recognise URL "ftp://host/folder""#);
+    insta::assert_snapshot!(line("memory:///"), @"cirrus: a bucket in memory does not outlive the process; give the URL of another");
+}

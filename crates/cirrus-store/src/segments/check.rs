@@ -3,17 +3,20 @@
 //! Owns [`Report`]. Repairs nothing. Invariant: every byte of every segment was read when it
 //! returns.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
-use crate::segments::disk::Disk;
+use crate::error::{Error, Kind, Result};
+use crate::segments::bucket::Bucket;
+use crate::segments::cold::Cold;
+use crate::segments::disk::{Disk, ReadAt};
 use crate::segments::entry::{Entry, Place, Row};
 use crate::segments::index::{INDEX, Index};
 use crate::segments::log::{segment_id, segment_name};
-use crate::segments::record::{RECORDS_AT, RecordKind};
-use crate::segments::recovery::open_segment;
+use crate::segments::record::{RECORDS_AT, RecordKind, SegmentHeader};
+use crate::segments::recovery::{open_segment, segment_header};
+use crate::segments::stub::{Stub, stub_id, stub_name};
 use crate::segments::walk::{Stop, Walk};
 
 /// Damage that a report lists one by one.
@@ -38,6 +41,8 @@ pub struct Report {
     pub objects: u64,
     /// Bytes at the end of the last segment that were never acknowledged; the next start cuts them.
     pub torn_bytes: u64,
+    /// Segments in the bucket that were not read, because it was not given.
+    pub unread_segments: u64,
     /// Rows that the index has.
     pub rows: u64,
     /// The first hundred damaged places; a segment is not read on behind one.
@@ -64,23 +69,28 @@ impl fmt::Display for Damage {
 /// The newest record of a row, as the log has it.
 type Newest = HashMap<Row, (u64, Place, RecordKind)>;
 
+/// What of a store is read.
+struct Store<'a> {
+    disk: &'a dyn Disk,
+    cold: Option<Arc<Cold>>,
+    /// The bytes of every segment, and whether it is cold.
+    segments: BTreeMap<u32, (u64, bool)>,
+}
+
 /// `read` is told how many bytes were read, of how many.
-pub(super) fn check(disk: &Arc<dyn Disk>, mut read: impl FnMut(u64, u64)) -> Result<Report> {
+pub(super) fn check(
+    disk: &Arc<dyn Disk>,
+    bucket: Option<Arc<dyn Bucket>>,
+    mut read: impl FnMut(u64, u64),
+) -> Result<Report> {
     let names = disk.list().map_err(|error| Error::io("cannot list the store", error))?;
-    let mut ids: Vec<u32> = names.iter().filter_map(|name| segment_id(name)).collect();
-    ids.sort_unstable();
     let mut report = Report::default();
+    let store = Store::open(&**disk, bucket, &names, &mut report)?;
     let mut newest = Newest::new();
-    let last = ids.last().copied();
-    let mut sizes = Vec::new();
-    for id in &ids {
-        let name = segment_name(*id);
-        let len = disk.open(&name).and_then(|file| file.len());
-        sizes.push(len.map_err(|error| Error::io(format!("cannot read {name}"), error))?);
-    }
-    let (mut done, all) = (0, sizes.iter().sum());
-    for (id, len) in ids.into_iter().zip(sizes) {
-        check_segment(&**disk, id, Some(id) == last, &mut report, &mut newest, |at| {
+    let last = store.segments.last_key_value().map(|(id, _)| *id);
+    let (mut done, all) = (0, store.segments.values().map(|(bytes, _)| bytes).sum());
+    for (id, (len, _)) in &store.segments {
+        check_segment(&store, *id, Some(*id) == last, &mut report, &mut newest, |at| {
             read(done + at, all);
         })?;
         done += len;
@@ -91,10 +101,63 @@ pub(super) fn check(disk: &Arc<dyn Disk>, mut read: impl FnMut(u64, u64)) -> Res
     };
     report.objects = newest.iter().filter(is_object).count() as u64;
     // Without the whole log there is nothing to compare with.
-    if report.damage.is_empty() && names.iter().any(|name| name == INDEX) {
+    let is_whole = report.damage.is_empty() && report.unread_segments == 0;
+    if is_whole && names.iter().any(|name| name == INDEX) {
         check_index(&**disk, &mut report, &newest)?;
     }
     Ok(report)
+}
+
+impl<'a> Store<'a> {
+    /// The segments that can be read; of those in the bucket only where that is given.
+    fn open(
+        disk: &'a dyn Disk,
+        bucket: Option<Arc<dyn Bucket>>,
+        names: &[String],
+        report: &mut Report,
+    ) -> Result<Self> {
+        let (mut cold_segments, mut store) = (BTreeMap::new(), None);
+        for id in names.iter().filter_map(|name| stub_id(name)) {
+            match Stub::read(disk, id) {
+                Ok(stub) => {
+                    store = Some(stub.header.store);
+                    cold_segments.insert(id, (stub.bytes, true));
+                }
+                Err(error) if error.kind() == Kind::Corrupt => {
+                    report.add(stub_name(id), error.detail(), error.to_string());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let cold = bucket.zip(store).map(|(bucket, store)| Arc::new(Cold::new(bucket, store)));
+        let mut segments = if cold.is_some() { cold_segments.clone() } else { BTreeMap::new() };
+        for id in names.iter().filter_map(|name| segment_id(name)) {
+            let name = segment_name(id);
+            let len = disk.open(&name).and_then(|file| file.len());
+            let len = len.map_err(|error| Error::io(format!("cannot read {name}"), error))?;
+            // Of one that is in both places, as a crash may leave it, the bucket's counts.
+            segments.entry(id).or_insert((len, false));
+        }
+        cold_segments.retain(|id, _| !segments.contains_key(id));
+        report.unread_segments = cold_segments.len() as u64;
+        Ok(Self { disk, cold, segments })
+    }
+
+    /// A segment's header, its bytes, and how many.
+    fn segment(&self, id: u32) -> Result<(SegmentHeader, Arc<dyn ReadAt>, u64)> {
+        let cannot = |error| Error::io(format!("cannot read {}", segment_name(id)), error);
+        match (&self.cold, self.segments[&id]) {
+            (Some(cold), (bytes, true)) => {
+                let file = cold.file(id, bytes);
+                Ok((segment_header(&*file, id)?, file, bytes))
+            }
+            (_, _) => {
+                let (header, file) = open_segment(self.disk, id)?;
+                let len = file.len().map_err(cannot)?;
+                Ok((header, file, len))
+            }
+        }
+    }
 }
 
 impl Report {
@@ -106,7 +169,7 @@ impl Report {
 }
 
 fn check_segment(
-    disk: &dyn Disk,
+    store: &Store<'_>,
     id: u32,
     is_last: bool,
     report: &mut Report,
@@ -115,16 +178,15 @@ fn check_segment(
 ) -> Result<()> {
     let name = segment_name(id);
     report.segments += 1;
-    let (header, file) = match open_segment(disk, id) {
+    let (header, file, len) = match store.segment(id) {
         Ok(opened) => opened,
-        Err(error) if error.kind() == crate::error::Kind::Corrupt => {
+        Err(error) if error.kind() == Kind::Corrupt => {
             report.add(name, error.detail(), error.to_string());
             return Ok(());
         }
         Err(error) => return Err(error),
     };
     let cannot = |error| Error::io(format!("cannot read {}", segment_name(id)), error);
-    let len = file.len().map_err(cannot)?;
     report.bytes += len;
     let mut walk = Walk::new(&*file, id, RECORDS_AT, len);
     let (mut whole, mut write) = (RECORDS_AT, Vec::new());

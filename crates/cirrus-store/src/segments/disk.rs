@@ -1,6 +1,6 @@
 //! The one seam between the engine and files.
 //!
-//! Owns [`Disk`] and [`DiskFile`]; knows nothing of records or of the index. Invariant: everything
+//! Owns [`Disk`], [`DiskFile`] and [`ReadAt`]; knows nothing of records or of the index. Invariant: everything
 //! that the engine keeps goes through here, so that a simulated disk sees every call.
 //!
 //! What a disk promises, and no more: bytes written are durable after [`DiskFile::sync_data`], a
@@ -35,11 +35,14 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn free_bytes(&self) -> io::Result<u64>;
 }
 
-/// A file, open for reading and writing at any offset.
-pub trait DiskFile: fmt::Debug + Send + Sync {
-    /// Fills `buffer` from `offset` on; a file that ends before is an error.
+/// Bytes that can be read at any offset: a file, or a segment in a bucket.
+pub trait ReadAt: fmt::Debug + Send + Sync {
+    /// Fills `buffer` from `offset` on; bytes that end before are an error.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
 
+/// A file, open for reading and writing at any offset.
+pub trait DiskFile: ReadAt {
     /// Writes all of `parts`, one after the other, from `offset` on. After an error any part of
     /// them may have been written.
     fn write_all_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;

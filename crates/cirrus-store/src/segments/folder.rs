@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::segments::disk::{Disk, DiskFile};
+use crate::segments::disk::{Disk, DiskFile, ReadAt};
 
 const LOCK: &str = "lock";
 
@@ -100,11 +100,13 @@ impl Disk for Folder {
 #[derive(Debug)]
 struct FolderFile(File);
 
-impl DiskFile for FolderFile {
+impl ReadAt for FolderFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
     }
+}
 
+impl DiskFile for FolderFile {
     fn write_all_at(&self, parts: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
         let mut left = parts;
         while !left.is_empty() {

@@ -243,6 +243,16 @@ impl Usage {
         self.bytes.saturating_sub(self.own + self.live + needed)
     }
 
+    /// Bytes of what is live, and of deletes that are still there.
+    pub(super) fn kept(&self) -> u64 {
+        self.live + self.graves.values().sum::<u64>()
+    }
+
+    /// Bytes of records.
+    pub(super) fn records(&self) -> u64 {
+        self.bytes.saturating_sub(self.own)
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24 + 12 * self.graves.len());
         out.put_u64_le(self.bytes);

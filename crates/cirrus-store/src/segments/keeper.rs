@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::Key;
+use crate::segments::disk::ReadAt;
 use crate::segments::entry::{Entry, Place, Row};
 use crate::segments::inbox::{Queued, Record};
 use crate::segments::log::segment_name;
 use crate::segments::options::Bug;
 use crate::segments::record::RECORDS_AT;
 use crate::segments::state::State;
+use crate::segments::stub::stub_name;
 use crate::segments::walk::{Step, Stop, Walk};
 use crate::segments::{Shared, damaged};
 
@@ -25,6 +27,8 @@ const MOVE_BYTES: u64 = 1 << 20;
 const MOVE_RECORDS: usize = 1024;
 /// Where there is no room, a segment is rewritten from this part of it on that is dead.
 const TIGHT_DEAD_PART: u64 = 16;
+/// The same where others can be moved to a bucket instead.
+const MOVABLE_DEAD_PART: u64 = 4;
 
 /// What the keeper is asked.
 #[derive(Debug, Default)]
@@ -73,12 +77,18 @@ impl Shared {
             return Ok(());
         }
         let is_tight = wanted.room.is_some();
+        let can_move = self.can_move();
+        let dead_part = match (is_tight, can_move) {
+            (false, _) => 2,
+            (true, true) => MOVABLE_DEAD_PART,
+            (true, false) => TIGHT_DEAD_PART,
+        };
         let mut has_helped = wanted.checkpoint || is_tight && self.is_checkpoint_due();
         if has_helped {
             self.checkpoint()?;
             self.changed.notify_all();
         }
-        while let Some(victim) = self.victim(is_tight) {
+        while let Some(victim) = self.victim(dead_part) {
             has_helped |= self.compact(victim, is_tight)?;
             self.changed.notify_all();
             if self.is_closing() || is_tight {
@@ -88,7 +98,10 @@ impl Shared {
                 self.checkpoint()?;
             }
         }
-        if !has_helped {
+        if let Some(cold) = &self.cold {
+            cold.call(wanted.room.filter(|_| !has_helped));
+        }
+        if !has_helped && !can_move {
             self.inbox.lock().stuck_at = wanted.room;
         }
         Ok(())
@@ -98,8 +111,8 @@ impl Shared {
         self.state.lock().active.len() >= self.options.checkpoint_rows
     }
 
-    fn victim(&self, is_tight: bool) -> Option<u32> {
-        choose(&self.state.lock(), is_tight)
+    fn victim(&self, dead_part: u64) -> Option<u32> {
+        choose(&self.state.lock(), dead_part)
     }
 
     /// Writes everything that changed into the index, in one durable transaction.
@@ -124,6 +137,7 @@ impl Shared {
             return Err(error);
         }
         state.generation += 1;
+        state.covered = checkpoint.applied;
         drop(state);
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.counters.index_bytes.store(self.index.bytes()?, Ordering::Relaxed);
@@ -133,7 +147,7 @@ impl Shared {
     /// Rewrites segments until none is more than half dead.
     pub(super) fn compact_all(&self) -> Result<u64> {
         let mut count = 0;
-        while let Some(victim) = self.victim(false) {
+        while let Some(victim) = self.victim(2) {
             if !self.compact(victim, true)? {
                 break;
             }
@@ -147,14 +161,29 @@ impl Shared {
         let _one = self.compacting.lock();
         let found = {
             let state = self.state.lock();
-            state.segments.get(&id).map(|s| (Arc::clone(&s.file), s.usage.bytes))
+            let found = state.segments.get(&id).filter(|segment| !segment.is_cold);
+            found.map(|segment| (Arc::clone(&segment.file), segment.usage.bytes))
         };
         let Some((file, bytes)) = found else { return Ok(false) };
+        let Some(drops) = self.move_records(id, &*file, bytes, is_tight)? else { return Ok(false) };
+        self.forget_segment(id, drops)?;
+        Ok(true)
+    }
+
+    /// Has everything that is needed of a segment written again. The deletes in it that nothing
+    /// needs; `None` when the engine closes.
+    pub(super) fn move_records(
+        &self,
+        id: u32,
+        file: &dyn ReadAt,
+        bytes: u64,
+        is_tight: bool,
+    ) -> Result<Option<Vec<(Row, Entry)>>> {
         let began = Instant::now();
         let mut moved = 0;
         let mut batch = Batch::default();
         let mut drops: Vec<(Row, Entry)> = Vec::new();
-        let mut walk = Walk::new(&*file, id, RECORDS_AT, bytes);
+        let mut walk = Walk::new(file, id, RECORDS_AT, bytes);
         loop {
             let step = walk.next().map_err(|stop| stop_error(id, stop))?;
             if let Some(step) = &step {
@@ -163,7 +192,7 @@ impl Shared {
             if batch.bytes >= MOVE_BYTES || batch.records.len() >= MOVE_RECORDS || step.is_none() {
                 moved += batch.bytes;
                 if !self.move_all(std::mem::take(&mut batch))? {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 if !is_tight {
                     self.pace(began, moved);
@@ -174,7 +203,13 @@ impl Shared {
             }
         }
         self.counters.moved_bytes.fetch_add(moved, Ordering::Relaxed);
-        {
+        Ok(Some(drops))
+    }
+
+    /// Does without a segment from which everything was moved, and without `drops`. The caller
+    /// holds `compacting`.
+    pub(super) fn forget_segment(&self, id: u32, drops: Vec<(Row, Entry)>) -> Result<()> {
+        let removed = {
             let mut state = self.state.lock();
             // What replaced a delete meanwhile lies elsewhere, and stays.
             for (row, entry) in drops {
@@ -187,17 +222,23 @@ impl Shared {
                 let text = format!("{} still has {usage:?} after compaction", segment_name(id));
                 return Err(Error::new(Kind::Corrupt, text));
             }
-            state.remove_segment(id);
-        }
+            state.remove_segment(id)
+        };
         self.checkpoint()?;
-        let removed = self.disk.remove(&segment_name(id)).and_then(|()| self.disk.sync_dir());
-        if let Err(error) = removed {
-            // Deletes of what it holds may be dropped once it is thought to be gone.
-            self.fail(format!("removing {}: {error}", segment_name(id)));
-            return Err(Error::io(format!("cannot remove {}", segment_name(id)), error));
-        }
+        let is_cold = removed.is_some_and(|segment| segment.is_cold);
+        self.remove_file(&if is_cold { stub_name(id) } else { segment_name(id) })?;
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
-        Ok(true)
+        Ok(())
+    }
+
+    /// Removes a segment's file or stub, for good.
+    pub(super) fn remove_file(&self, name: &str) -> Result<()> {
+        let removed = self.disk.remove(name).and_then(|()| self.disk.sync_dir());
+        removed.map_err(|error| {
+            // Deletes of what it holds may be dropped once it is thought to be gone.
+            self.fail(format!("removing {name}: {error}"));
+            Error::io(format!("cannot remove {name}"), error)
+        })
     }
 
     /// The row's entry, under the lock: the rows asked for are few.
@@ -287,16 +328,17 @@ struct Batch {
     bytes: u64,
 }
 
-/// The segment with the largest dead part, if that is more than half; where room is short, any that
-/// is worth it. Never the one that is written.
-fn choose(state: &State, is_tight: bool) -> Option<u32> {
+/// The segment on the disk with the largest dead part, if that is more than one of `dead_part` parts
+/// of it. Never the one that is written.
+fn choose(state: &State, dead_part: u64) -> Option<u32> {
     let last = *state.segments.last_key_value()?.0;
-    let parts = state.segments.range(..last).filter_map(|(id, segment)| {
-        let all = segment.usage.bytes.saturating_sub(segment.usage.own);
+    let sealed = state.segments.range(..last).filter(|(_, segment)| !segment.is_cold);
+    let parts = sealed.filter_map(|(id, segment)| {
+        let all = segment.usage.records();
         let dead = state.dead(*id);
-        let wanted = if is_tight { dead * TIGHT_DEAD_PART > all } else { dead * 2 > all };
         // A segment without records is all dead.
-        (wanted || all == 0).then(|| (*id, dead.saturating_mul(1 << 20) / all.max(1)))
+        (dead * dead_part > all || all == 0)
+            .then(|| (*id, dead.saturating_mul(1 << 20) / all.max(1)))
     });
     parts.max_by_key(|(_, part)| *part).map(|(id, _)| id)
 }

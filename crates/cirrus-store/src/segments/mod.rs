@@ -9,7 +9,9 @@
 //! short lock for what is hot; otherwise one look into the index and one read.
 
 mod backend;
+mod bucket;
 mod check;
+mod cold;
 mod disk;
 mod entry;
 mod folder;
@@ -18,6 +20,9 @@ mod inbox;
 mod index;
 mod keeper;
 mod log;
+mod mover;
+#[cfg(feature = "object-store")]
+mod object_bucket;
 mod options;
 mod progress;
 mod queue;
@@ -26,6 +31,7 @@ mod record;
 mod recovery;
 pub mod sim;
 mod state;
+mod stub;
 mod walk;
 mod writer;
 
@@ -41,16 +47,20 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, Slot, Version};
+use crate::segments::cold::Cold;
 use crate::segments::entry::{Place, Row};
 use crate::segments::inbox::{Failure, Inbox, Queued, again};
 use crate::segments::index::Index;
 use crate::segments::progress::Teller;
 use crate::segments::state::State;
 
+pub use bucket::Bucket;
 pub use check::{Damage, Report};
-pub use disk::{Disk, DiskFile};
+pub use disk::{Disk, DiskFile, ReadAt};
 pub use folder::Folder;
 pub use inbox::{Durable, Record, WRITE_RECORDS_MAX};
+#[cfg(feature = "object-store")]
+pub use object_bucket::ObjectBucket;
 pub use options::{Options, Stats};
 pub use progress::Progress;
 pub use queue::QueueHead;
@@ -64,7 +74,8 @@ pub struct Engine {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What the engine's threads share. Locks: `checkpointing`, `inbox`, then `state`.
+/// What the engine's threads share. Locks: `tiering`, `compacting`, `checkpointing`, `inbox`, then
+/// `state`.
 #[derive(Debug)]
 struct Shared {
     options: Options,
@@ -76,7 +87,11 @@ struct Shared {
     /// Something was queued, room was made, or the engine closes.
     changed: Condvar,
     checkpointing: Mutex<()>,
+    /// Held by who removes segments from the disk.
     compacting: Mutex<()>,
+    /// Held by who changes the bucket.
+    tiering: Mutex<()>,
+    cold: Option<Arc<Cold>>,
     /// What the keeper is asked.
     keeper: Mutex<keeper::Wanted>,
     keeper_called: Condvar,
@@ -112,6 +127,10 @@ impl Engine {
         let writer = Arc::clone(&shared);
         engine.spawn("store-writer", move || writer::run(&writer, log))?;
         if shared.options.background {
+            if let Some(cold) = shared.cold.clone() {
+                let mover = Arc::clone(&shared);
+                engine.spawn("store-mover", move || mover::run(&mover, &cold))?;
+            }
             engine.spawn("store-keeper", move || keeper::run(&shared))?;
         }
         Ok(engine)
@@ -126,10 +145,15 @@ impl Engine {
         Self::open(Arc::new(folder), options)
     }
 
-    /// Reads every record of a store that nobody has open, and compares the index with them. `read`
-    /// is told now and then how many bytes were read, of how many.
-    pub fn check(disk: &Arc<dyn Disk>, read: impl FnMut(u64, u64)) -> Result<Report> {
-        check::check(disk, read)
+    /// Reads every record of a store that nobody has open, and compares the index with them. What
+    /// lies in a bucket is read if that is given. `read` is told now and then how many bytes were
+    /// read, of how many.
+    pub fn check(
+        disk: &Arc<dyn Disk>,
+        bucket: Option<Arc<dyn Bucket>>,
+        read: impl FnMut(u64, u64),
+    ) -> Result<Report> {
+        check::check(disk, bucket, read)
     }
 
     fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -228,6 +252,15 @@ impl Engine {
         self.shared.compact_all()
     }
 
+    /// Drops what is dead in the bucket, and moves segments there until no more than three quarters
+    /// of what may be live on the disk are. How many it moved.
+    pub fn tier(&self) -> Result<u64> {
+        match &self.shared.cold {
+            Some(cold) => self.shared.tier(cold, false, cold.has_trouble()),
+            None => Ok(0),
+        }
+    }
+
     /// The engine's own numbers.
     pub fn stats(&self) -> Result<Stats> {
         self.shared.stats()
@@ -252,6 +285,9 @@ impl Engine {
             self.shared.changed.notify_all();
         }
         self.shared.call_keeper(|_| ());
+        if let Some(cold) = &self.shared.cold {
+            cold.call(None);
+        }
         for thread in std::mem::take(&mut *self.threads.lock()) {
             if thread.join().is_err() {
                 // Its panic has been printed; waiters were answered Closed when it unwound.
@@ -310,14 +346,24 @@ impl Shared {
             let text = format!("{waiting} bytes wait to be written");
             return Err(Error::new(Kind::Busy, text));
         }
-        let taken = self.state.lock().live_bytes + waiting;
         let limit = self.live_bytes_max(is_delete);
+        let taken = match self.can_move() {
+            // What lies on the disk makes room.
+            true => 0,
+            false => self.state.lock().local.live + waiting,
+        };
         if taken + bytes > limit {
             let free = limit.saturating_sub(taken);
-            let text = format!("a write of {bytes} bytes, {free} are free");
+            let text = format!("a write of {bytes} bytes, {free} are free{}", self.why_full());
             return Err(Error::new(Kind::OutOfMemory, text).with_detail(free));
         }
         Ok(())
+    }
+
+    /// The bucket's part in it that there is no room.
+    fn why_full(&self) -> String {
+        let trouble = self.cold.as_ref().and_then(|cold| cold.trouble());
+        trouble.map_or(String::new(), |trouble| format!("; {trouble}"))
     }
 
     /// Without syncs nothing is read back after a restart, and the order within a slot is free.
@@ -362,14 +408,17 @@ impl Shared {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let index_bytes = self.index.bytes()?;
         let state = self.state.lock();
+        let cold_segments = state.segments.values().filter(|s| s.is_cold).count() as u64;
         let counters = &self.counters;
         Ok(Stats {
             objects: state.objects,
-            segments: state.segments.len() as u64,
-            disk_bytes: state.disk_bytes + index_bytes,
+            segments: state.segments.len() as u64 - cold_segments,
+            cold_segments,
+            cold_bytes: state.cold.bytes,
+            disk_bytes: state.local.bytes + index_bytes,
             index_bytes,
-            live_bytes: state.live_bytes,
-            free_bytes: self.live_bytes_max(false).saturating_sub(state.live_bytes),
+            live_bytes: state.local.live + state.cold.live,
+            free_bytes: self.live_bytes_max(false).saturating_sub(state.local.live),
             rows_in_memory: (state.active.len() + state.frozen.as_ref().map_or(0, |f| f.len()))
                 as u64,
             writes: get(&counters.writes),

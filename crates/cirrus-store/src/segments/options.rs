@@ -3,6 +3,10 @@
 //! Owns [`Options`] and [`Stats`]. Invariant: fitted options leave room for two segments beside
 //! everything that is live.
 
+use std::sync::Arc;
+
+use crate::segments::bucket::Bucket;
+
 /// How large an engine may be, and how it goes about it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -27,6 +31,8 @@ pub struct Options {
     pub durable: bool,
     /// Whether checkpoints and compaction come by themselves.
     pub background: bool,
+    /// Where segments go when the disk is short; of an engine that is durable. Default none.
+    pub cold: Option<Arc<dyn Bucket>>,
     #[cfg(test)]
     pub(super) bug: Option<Bug>,
 }
@@ -44,6 +50,7 @@ impl Default for Options {
             compaction_bytes_per_second: 64 << 20,
             durable: true,
             background: true,
+            cold: None,
             #[cfg(test)]
             bug: None,
         }
@@ -61,6 +68,12 @@ pub(super) enum Bug {
     DropDeletes,
     /// A record is believed without its checksums.
     BelieveTornTail,
+    /// A segment's file is removed before the bucket has it.
+    RemoveBeforeUpload,
+    /// A segment leaves the bucket before its stub.
+    DropFromBucketFirst,
+    /// What the bucket has is not read back.
+    BelieveBucket,
 }
 
 impl Options {
@@ -90,13 +103,18 @@ pub struct Stats {
     pub objects: u64,
     /// Segments on disk.
     pub segments: u64,
+    /// Segments in the bucket.
+    pub cold_segments: u64,
+    /// Their bytes.
+    pub cold_bytes: u64,
     /// Bytes on disk, garbage and index included.
     pub disk_bytes: u64,
     /// Bytes of the index on disk.
     pub index_bytes: u64,
-    /// Bytes of records that are live, and of deletes that are still needed.
+    /// Bytes of records that are live, and of deletes that are still needed, on disk and in the
+    /// bucket.
     pub live_bytes: u64,
-    /// Bytes that puts may still add.
+    /// Bytes that puts may still add; with a bucket, before segments have to go there.
     pub free_bytes: u64,
     /// Rows that changed since the last checkpoint.
     pub rows_in_memory: u64,

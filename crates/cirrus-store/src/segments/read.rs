@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use crate::checksum::{BLOCK_BYTES, Sums};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, SLOTS, Version};
-use crate::segments::disk::DiskFile;
+use crate::segments::disk::ReadAt;
 use crate::segments::entry::{Entry, Row};
 use crate::segments::log::segment_name;
 use crate::segments::queue::QueueHead;
@@ -141,7 +141,7 @@ impl Shared {
     }
 
     /// Where the row's value lies.
-    fn source(&self, row: &Row) -> Result<Option<(Entry, Arc<dyn DiskFile>)>> {
+    fn source(&self, row: &Row) -> Result<Option<(Entry, Arc<dyn ReadAt>)>> {
         for _ in 0..LOOKS_MAX {
             let (known, generation) = {
                 let mut state = self.state.lock();
@@ -155,8 +155,7 @@ impl Shared {
                 return Ok(None);
             };
             let mut state = self.state.lock();
-            if let Some(segment) = state.segments.get(&entry.place.segment) {
-                let file = Arc::clone(&segment.file);
+            if let Some(file) = state.use_segment(entry.place.segment) {
                 state.keep(row, entry, generation);
                 return Ok(Some((entry, file)));
             }
@@ -165,25 +164,45 @@ impl Shared {
         Err(Error::new(Kind::Corrupt, "the index names a segment that is not there"))
     }
 
+    /// Reads from where the row's value lies. What goes wrong there is no fault where the segment has
+    /// gone meanwhile: a file of the disk can be read on, an object of the bucket cannot.
+    fn read_with<T>(
+        &self,
+        row: &Row,
+        read: impl Fn(&Entry, &dyn ReadAt) -> Result<T>,
+    ) -> Result<Option<T>> {
+        for _ in 0..LOOKS_MAX {
+            let Some((entry, file)) = self.source(row)? else { return Ok(None) };
+            let result = read(&entry, &*file);
+            let is_gone = |id| !self.state.lock().segments.contains_key(&id);
+            if result.is_ok() || !is_gone(entry.place.segment) {
+                return result.map(Some);
+            }
+        }
+        Err(Error::new(Kind::Corrupt, "segments go faster than they can be read"))
+    }
+
     pub(super) fn read(&self, row: &Row) -> Result<Option<Found>> {
-        let Some((entry, file)) = self.source(row)? else { return Ok(None) };
-        self.counters.reads.fetch_add(1, Ordering::Relaxed);
-        let bytes = usize::try_from(entry.record_bytes()).unwrap_or(usize::MAX);
-        let record = read_bytes(&*file, &entry, 0, bytes)?;
-        let place = (entry.place.segment, entry.place.offset);
-        let head = self.head(row, &entry, &record)?;
-        let whole = split(place, &head, &record).map_err(|flaw| damaged(entry.place, &flaw.0))?;
-        let (_, sums, value) = whole;
-        Ok(Some(found(&entry, value, sums)))
+        self.read_with(row, |entry, file| {
+            self.counters.reads.fetch_add(1, Ordering::Relaxed);
+            let bytes = usize::try_from(entry.record_bytes()).unwrap_or(usize::MAX);
+            let record = read_bytes(file, entry, 0, bytes)?;
+            let place = (entry.place.segment, entry.place.offset);
+            let head = self.head(row, entry, &record)?;
+            let whole = split(place, &head, &record);
+            let (_, sums, value) = whole.map_err(|flaw| damaged(entry.place, &flaw.0))?;
+            Ok(found(entry, value, sums))
+        })
     }
 
     fn read_range(&self, row: &Row, offset: u64, len: u64) -> Result<Option<Range>> {
-        let Some((entry, file)) = self.source(row)? else { return Ok(None) };
-        let start = usize::try_from(offset.min(u64::from(entry.value_len))).unwrap_or(0);
-        let left = entry.value_len as usize - start;
-        let len = left.min(usize::try_from(len).unwrap_or(usize::MAX));
-        let (value, sums) = self.read_blocks(row, &entry, &*file, start, len)?;
-        Ok(Some(Range { found: found(&entry, value, sums), offset: start as u64 }))
+        self.read_with(row, |entry, file| {
+            let start = usize::try_from(offset.min(u64::from(entry.value_len))).unwrap_or(0);
+            let left = entry.value_len as usize - start;
+            let len = left.min(usize::try_from(len).unwrap_or(usize::MAX));
+            let (value, sums) = self.read_blocks(row, entry, file, start, len)?;
+            Ok(Range { found: found(entry, value, sums), offset: start as u64 })
+        })
     }
 
     /// Reads and checks the blocks that a part touches. The rest of the value is not looked at.
@@ -191,7 +210,7 @@ impl Shared {
         &self,
         row: &Row,
         entry: &Entry,
-        file: &dyn DiskFile,
+        file: &dyn ReadAt,
         start: usize,
         len: usize,
     ) -> Result<(Bytes, Sums)> {
@@ -302,7 +321,7 @@ impl Shared {
     }
 }
 
-fn read_bytes(file: &dyn DiskFile, entry: &Entry, offset: u64, len: usize) -> Result<Bytes> {
+fn read_bytes(file: &dyn ReadAt, entry: &Entry, offset: u64, len: usize) -> Result<Bytes> {
     let mut buffer = BytesMut::zeroed(len);
     match file.read_exact_at(&mut buffer, entry.place.offset + offset) {
         Ok(()) => Ok(buffer.freeze()),

@@ -4,13 +4,17 @@
 //! Invariant: after [`SimDisk::power_cut`] there is everything that was synced, and of the rest what
 //! the seed says: nothing, whole writes, the front of one, or single sectors in any order.
 
+mod bucket;
+
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::segments::disk::{Disk, DiskFile};
+use crate::segments::disk::{Disk, DiskFile, ReadAt};
+
+pub use bucket::{BucketPlan, SimBucket};
 
 /// What a drive writes in one piece.
 const SECTOR_BYTES: usize = 512;
@@ -27,7 +31,8 @@ pub enum Loss {
 }
 
 /// When and how calls fail. Calls are counted from 1: everything that changes the disk (create,
-/// rename, remove, write, set_len, both syncs). Reads are counted apart.
+/// rename, remove, write, set_len, both syncs), and all of a [`SimBucket`] beside it. Reads are
+/// counted apart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Plan {
     /// From this call on nothing works: the power is off.
@@ -91,6 +96,18 @@ impl SimDisk {
     /// Calls since the plan was set.
     pub fn calls(&self) -> u64 {
         self.0.lock().calls
+    }
+
+    /// A call of something else on the same power.
+    fn call_beside(&self) -> Power {
+        let mut state = self.0.lock();
+        state.calls += 1;
+        let calls = state.calls;
+        match state.plan.cut_at {
+            Some(at) if calls == at => Power::Goes(Dice(at).roll(2) == 1),
+            Some(at) if calls > at => Power::Off,
+            _ => Power::On,
+        }
     }
 
     /// Calls of `sync_data` that succeeded, ever.
@@ -232,6 +249,15 @@ impl Dice {
     }
 }
 
+/// Whether there is power for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    On,
+    /// It goes at this call, which is carried out or not.
+    Goes(bool),
+    Off,
+}
+
 /// What becomes of a call.
 enum Fate {
     Works,
@@ -349,7 +375,7 @@ struct SimFile {
     file: usize,
 }
 
-impl DiskFile for SimFile {
+impl ReadAt for SimFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         state.read()?;
@@ -359,7 +385,9 @@ impl DiskFile for SimFile {
         buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
+}
 
+impl DiskFile for SimFile {
     fn write_all_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         let fate = state.call();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::key::{SLOTS, Slot};
-use crate::segments::disk::DiskFile;
+use crate::segments::disk::ReadAt;
 use crate::segments::entry::{Entry, Place, Row};
 use crate::segments::hot::Hot;
 use crate::segments::index::{Changes, Checkpoint, Usage};
@@ -16,8 +16,21 @@ use crate::segments::record::{Head, encode_slots};
 
 #[derive(Debug)]
 pub(super) struct Segment {
-    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) file: Arc<dyn ReadAt>,
     pub(super) usage: Usage,
+    /// Whether it lies in the bucket and not on the disk.
+    pub(super) is_cold: bool,
+    /// When it was read last, in reads of the engine.
+    pub(super) used: u64,
+}
+
+/// What lies on the disk, or in the bucket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tier {
+    /// Bytes of all segments.
+    pub(super) bytes: u64,
+    /// Bytes of records that are live, and of deletes that are still there.
+    pub(super) live: u64,
 }
 
 #[derive(Debug)]
@@ -37,10 +50,14 @@ pub(super) struct State {
     pub(super) generation: u64,
     /// Bytes of the log since the last checkpoint.
     pub(super) bytes_since_checkpoint: u64,
-    /// Bytes of all segments.
-    pub(super) disk_bytes: u64,
-    /// Bytes of records that are live, and of deletes that are still there.
-    pub(super) live_bytes: u64,
+    /// Where the last checkpoint's part of the log ends.
+    pub(super) covered: Place,
+    /// Reads of segments so far.
+    pub(super) reads: u64,
+    /// What is on the disk.
+    pub(super) local: Tier,
+    /// What is in the bucket.
+    pub(super) cold: Tier,
 }
 
 /// What memory knows of a row.
@@ -65,8 +82,10 @@ impl State {
             hot: Hot::new(hot_bytes),
             generation: 0,
             bytes_since_checkpoint: 0,
-            disk_bytes: 0,
-            live_bytes: 0,
+            covered: Place::default(),
+            reads: 0,
+            local: Tier::default(),
+            cold: Tier::default(),
         }
     }
 
@@ -148,27 +167,57 @@ impl State {
 
     /// The record that ends at `end` and all before it are applied.
     pub(super) fn advance(&mut self, end: Place) {
-        let usage = match self.segments.get_mut(&end.segment) {
-            Some(segment) => &mut segment.usage,
-            None => return,
-        };
-        let grown = end.offset.saturating_sub(usage.bytes);
-        usage.bytes += grown;
-        self.disk_bytes += grown;
+        let Some(segment) = self.segments.get_mut(&end.segment) else { return };
+        let grown = end.offset.saturating_sub(segment.usage.bytes);
+        segment.usage.bytes += grown;
+        let is_cold = segment.is_cold;
+        self.tier(is_cold).bytes += grown;
         self.bytes_since_checkpoint += grown;
         self.applied = end;
     }
 
-    pub(super) fn add_segment(&mut self, id: u32, file: Arc<dyn DiskFile>, usage: Usage) {
-        self.disk_bytes += usage.bytes;
-        self.live_bytes += usage.live + usage.graves.values().sum::<u64>();
-        self.segments.insert(id, Segment { file, usage });
+    /// Adds a segment of the disk.
+    pub(super) fn add_segment(&mut self, id: u32, file: Arc<dyn ReadAt>, usage: Usage) {
+        self.add(id, Segment { file, usage, is_cold: false, used: self.reads });
     }
 
-    pub(super) fn remove_segment(&mut self, id: u32) {
-        if let Some(segment) = self.segments.remove(&id) {
-            self.disk_bytes -= segment.usage.bytes;
+    /// Adds a segment of the bucket.
+    pub(super) fn add_cold_segment(&mut self, id: u32, file: Arc<dyn ReadAt>, usage: Usage) {
+        self.add(id, Segment { file, usage, is_cold: true, used: self.reads });
+    }
+
+    fn add(&mut self, id: u32, segment: Segment) {
+        let tier = self.tier(segment.is_cold);
+        tier.bytes += segment.usage.bytes;
+        tier.live += segment.usage.kept();
+        self.segments.insert(id, segment);
+    }
+
+    pub(super) fn remove_segment(&mut self, id: u32) -> Option<Segment> {
+        let segment = self.segments.remove(&id)?;
+        let tier = self.tier(segment.is_cold);
+        tier.bytes -= segment.usage.bytes;
+        tier.live -= segment.usage.kept();
+        Some(segment)
+    }
+
+    /// The segment lies in the bucket from now on.
+    pub(super) fn cool_segment(&mut self, id: u32, file: Arc<dyn ReadAt>) {
+        if let Some(segment) = self.remove_segment(id) {
+            self.add(id, Segment { file, is_cold: true, ..segment });
         }
+    }
+
+    /// A segment's file, for who reads a record in it.
+    pub(super) fn use_segment(&mut self, id: u32) -> Option<Arc<dyn ReadAt>> {
+        self.reads += 1;
+        let segment = self.segments.get_mut(&id)?;
+        segment.used = self.reads;
+        Some(Arc::clone(&segment.file))
+    }
+
+    fn tier(&mut self, is_cold: bool) -> &mut Tier {
+        if is_cold { &mut self.cold } else { &mut self.local }
     }
 
     /// The segment that is there just before this one.
@@ -203,8 +252,9 @@ impl State {
 
     fn claim(&mut self, entry: &Entry) {
         let bytes = entry.record_bytes();
-        self.live_bytes += bytes;
         let Some(segment) = self.segments.get_mut(&entry.place.segment) else { return };
+        let tier = if segment.is_cold { &mut self.cold } else { &mut self.local };
+        tier.live += bytes;
         match entry.kind.is_delete() {
             true => *segment.usage.graves.entry(entry.oldest).or_default() += bytes,
             false => segment.usage.live += bytes,
@@ -213,8 +263,9 @@ impl State {
 
     fn release(&mut self, entry: &Entry) {
         let bytes = entry.record_bytes();
-        self.live_bytes = self.live_bytes.saturating_sub(bytes);
         let Some(segment) = self.segments.get_mut(&entry.place.segment) else { return };
+        let tier = if segment.is_cold { &mut self.cold } else { &mut self.local };
+        tier.live = tier.live.saturating_sub(bytes);
         let usage = &mut segment.usage;
         if !entry.kind.is_delete() {
             usage.live = usage.live.saturating_sub(bytes);

@@ -8,7 +8,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 
 use crate::checksum::Sums;
-use crate::segments::disk::DiskFile;
+use crate::segments::disk::ReadAt;
 use crate::segments::record::{ALIGN, Flaw, HEADER_BYTES, Head, check_front, split};
 
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -32,7 +32,7 @@ pub(super) enum Stop {
 
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
-    file: &'a dyn DiskFile,
+    file: &'a dyn ReadAt,
     segment: u32,
     at: u64,
     end: u64,
@@ -43,7 +43,7 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// From offset `from` to offset `end`, where the segment ends.
-    pub(super) fn new(file: &'a dyn DiskFile, segment: u32, from: u64, end: u64) -> Self {
+    pub(super) fn new(file: &'a dyn ReadAt, segment: u32, from: u64, end: u64) -> Self {
         Self {
             file,
             segment,

@@ -102,7 +102,7 @@ impl Shared {
                     return false;
                 }
                 let Some(first) = position else { return true };
-                let text = "no room until compaction has made some";
+                let text = format!("no room until compaction has made some{}", self.why_full());
                 // The next try asks again.
                 inbox.groups += 1;
                 self.halt(inbox, first, Error::new(Kind::OutOfMemory, text));
@@ -123,7 +123,7 @@ impl Shared {
         if self.options.background && state.active.len() >= rows {
             return false;
         }
-        let taken = state.disk_bytes + index + self.options.segment_bytes + bytes;
+        let taken = state.local.bytes + index + self.options.segment_bytes + bytes;
         taken <= self.options.capacity
     }
 
@@ -180,7 +180,7 @@ impl Shared {
             Log::create(&*self.disk, self.store, id, &versions, self.options.durable, forget);
         let new = made.map_err(|error| self.refusal("make a segment", error))?;
         let usage = Usage { bytes: new.len, own: new.len, ..Usage::default() };
-        self.state.lock().add_segment(id, std::sync::Arc::clone(&new.file), usage);
+        self.state.lock().add_segment(id, new.file.clone(), usage);
         *log = new;
         self.call_keeper(|_| ());
         Self::longest(&self.counters.pause_us_max, began);

@@ -57,7 +57,8 @@ impl Request {
             Kind::Closed => "the node is closing".to_owned(),
             Kind::Protocol => format!("the node does not understand the request for {what}"),
             Kind::Invalid => format!("the node finds the request for {what} invalid"),
-            Kind::Io => format!("the node's disk failed; {what} was not written"),
+            Kind::Io if self.writes() > 0 => format!("the node's disk failed to write {what}"),
+            Kind::Io => format!("the node's disk, or the bucket behind it, failed to read {what}"),
         };
         Error::new(fault.kind, text).with_detail(number)
     }

@@ -121,7 +121,7 @@ fn a_killed_process_loses_nothing() {
         }
     }
     let disk: Arc<dyn Disk> = Arc::new(Folder::open(folder.path()).unwrap());
-    let report = Engine::check(&disk, |_, _| ()).unwrap();
+    let report = Engine::check(&disk, None, |_, _| ()).unwrap();
     assert!(report.damage.is_empty(), "{:?}", report.damage);
 }
 

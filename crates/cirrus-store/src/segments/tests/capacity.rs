@@ -49,7 +49,7 @@ fn a_full_engine_refuses_puts_and_takes_deletes() {
         assert!(engine.stats().unwrap().disk_bytes <= 8 << 20);
     }
     engine.close().unwrap();
-    check(&disk).unwrap();
+    check(&disk, None).unwrap();
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn a_read_and_a_check_find_a_flipped_bit() {
         let at = bytes.windows(wanted.len()).position(|part| part == wanted).unwrap();
         disk.flip(SEGMENT, at + wanted.len() / 2, 0x10);
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let report = Engine::check(&shared, |_, _| ()).unwrap();
+        let report = Engine::check(&shared, None, |_, _| ()).unwrap();
         assert_eq!(report.damage.len(), 1);
         let damage = &report.damage[0];
         assert!(damage.file == SEGMENT && damage.offset < at as u64, "{damage}");
@@ -114,7 +114,7 @@ fn a_damaged_index_is_made_again() {
 #[test]
 fn a_sound_store_has_a_clean_report() {
     let disk: Arc<dyn Disk> = Arc::new(filled(true));
-    let report = Engine::check(&disk, |_, _| ()).unwrap();
+    let report = Engine::check(&disk, None, |_, _| ()).unwrap();
     assert_eq!((report.objects, report.rows, report.torn_bytes), (10, 10, 0));
     assert!(report.damage.is_empty() && report.records == 12, "{report:?}");
 }

@@ -52,7 +52,7 @@ fn run(disk: &SimDisk, options: &Options, plan: Plan) -> Option<Vec<Kind>> {
         assert!(is_right, "{plan:?}: key {number} has {found:?}, {model:?}, in doubt {doubt:?}");
     }
     engine.close().unwrap();
-    check(disk).unwrap();
+    check(disk, None).unwrap();
     let reached = plan.fail_from.or(plan.fail_once).is_none_or(|at| calls >= at);
     reached.then_some(kinds)
 }

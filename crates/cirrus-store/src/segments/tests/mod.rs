@@ -1,6 +1,7 @@
 //! The engine against a simulated disk and a model.
 
 mod capacity;
+mod cold;
 mod damage;
 mod faults;
 mod format;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 
 use crate::key::{Key, SLOTS, Slot};
 use crate::segments::options::Options;
-use crate::segments::sim::SimDisk;
+use crate::segments::sim::{SimBucket, SimDisk};
 use crate::segments::{Engine, Record};
 
 /// SplitMix64.
@@ -102,9 +103,13 @@ fn names(engine: &Engine, prefix: &[u8]) -> Vec<Key> {
 }
 
 /// Everything is whole, and the index agrees with the log.
-fn check(disk: &SimDisk) -> Result<(), String> {
+fn check(disk: &SimDisk, bucket: Option<&SimBucket>) -> Result<(), String> {
     let disk: Arc<dyn crate::segments::Disk> = Arc::new(disk.clone());
-    let report = Engine::check(&disk, |_, _| ()).map_err(|error| error.to_string())?;
+    let bucket = bucket.map(|bucket| Arc::new(bucket.clone()) as _);
+    let report = Engine::check(&disk, bucket, |_, _| ()).map_err(|error| error.to_string())?;
+    if report.unread_segments > 0 {
+        return Err(format!("{} segments were not read", report.unread_segments));
+    }
     match report.damage.first() {
         None => Ok(()),
         Some(damage) => Err(format!("check: {damage}")),

@@ -54,7 +54,7 @@ fn against_a_map(seed: u64) {
     compare(&engine, &model, KEYS).unwrap();
     assert!(engine.stats().unwrap().compactions > 0 || engine.compact().unwrap() > 0);
     engine.close().unwrap();
-    check(&disk).unwrap();
+    check(&disk, None).unwrap();
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //! write by write.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Dice, check, compare, key, largest_version, open, put, small};
 use crate::segments::disk::Disk;
 use crate::segments::options::{Bug, Options};
-use crate::segments::sim::{Loss, Plan, SimDisk};
+use crate::segments::sim::{Loss, Plan, SimBucket, SimDisk};
 use crate::segments::{Durable, Engine, Record};
 
 const KEYS: u64 = 24;
@@ -48,11 +49,58 @@ impl Ledger {
     }
 }
 
+/// A disk, and the bucket behind it.
+pub(super) struct World {
+    pub(super) disk: SimDisk,
+    pub(super) bucket: Option<SimBucket>,
+}
+
+impl World {
+    pub(super) fn new(has_bucket: bool) -> Self {
+        let disk = SimDisk::default();
+        Self { bucket: has_bucket.then(|| SimBucket::new(&disk)), disk }
+    }
+
+    fn after(&self, loss: Loss, seed: u64) -> Self {
+        let disk = self.disk.power_cut(loss, seed);
+        Self { bucket: self.bucket.as_ref().map(|bucket| bucket.copy_for(&disk)), disk }
+    }
+
+    pub(super) fn open(&self, options: &Options) -> crate::error::Result<Engine> {
+        let mut options = options.clone();
+        options.cold = self.bucket.clone().map(|bucket| Arc::new(bucket) as _);
+        open(&self.disk, &options)
+    }
+
+    /// Everything is whole, and the bucket has what the disk says it has, and nothing else.
+    pub(super) fn check(&self) -> Result<(), String> {
+        check(&self.disk, self.bucket.as_ref())?;
+        let stubs = self.disk.list().unwrap();
+        let mut stubs: Vec<&str> =
+            stubs.iter().filter_map(|name| name.strip_suffix(".cold")).collect();
+        stubs.sort_unstable();
+        let objects = self.bucket.as_ref().map_or(Vec::new(), SimBucket::names);
+        let objects: Vec<&str> = objects.iter().map(|name| &name[33..]).collect();
+        match stubs == objects {
+            true => Ok(()),
+            false => Err(format!("the bucket has {objects:?}, the disk says {stubs:?}")),
+        }
+    }
+}
+
+/// Has a segment leave the disk, where there is a bucket.
+pub(super) fn tier(engine: &Engine) -> crate::error::Result<u64> {
+    match &engine.shared.cold {
+        Some(cold) => engine.shared.tier(cold, true, cold.has_trouble()),
+        None => Ok(0),
+    }
+}
+
 /// The same calls for the same seed, whatever comes of them. Whether it came to its end.
-fn run(disk: &SimDisk, options: &Options, seed: u64, ledger: &mut Ledger) -> bool {
+fn run(world: &World, options: &Options, seed: u64, ledger: &mut Ledger) -> bool {
     let mut dice = Dice(seed);
     let mut version = 0;
-    let Ok(mut engine) = open(disk, options) else { return false };
+    let Ok(mut engine) = world.open(options) else { return false };
     for step in 0..STEPS {
         let mut waiting = Vec::new();
         for _ in 0..1 + dice.roll(3) {
@@ -70,11 +118,14 @@ fn run(disk: &SimDisk, options: &Options, seed: u64, ledger: &mut Ledger) -> boo
         if step % 11 == 7 && engine.compact().is_err() {
             return false;
         }
+        if step % 3 == 2 && tier(&engine).is_err() {
+            return false;
+        }
         if step == STEPS / 2 {
             if engine.close().is_err() {
                 return false;
             }
-            match open(disk, options) {
+            match world.open(options) {
                 Ok(again) => engine = again,
                 Err(_) => return false,
             }
@@ -84,8 +135,8 @@ fn run(disk: &SimDisk, options: &Options, seed: u64, ledger: &mut Ledger) -> boo
 }
 
 /// Opens what a power cut left and compares it with the ledger.
-fn verify(disk: &SimDisk, options: &Options, ledger: &Ledger) -> Result<u64, String> {
-    let engine = open(disk, options).map_err(|error| format!("it does not open: {error}"))?;
+fn verify(world: &World, options: &Options, ledger: &Ledger) -> Result<u64, String> {
+    let engine = world.open(options).map_err(|error| format!("it does not open: {error}"))?;
     let through = largest_version(&engine);
     if through < ledger.acknowledged {
         return Err(format!("{} was acknowledged, {through} is there", ledger.acknowledged));
@@ -95,28 +146,34 @@ fn verify(disk: &SimDisk, options: &Options, ledger: &Ledger) -> Result<u64, Str
     engine.put(key(1), through + 1, super::value(through + 1)).unwrap().wait().unwrap();
     model.insert(1, through + 1);
     engine.compact().map_err(|error| error.to_string())?;
+    tier(&engine).map_err(|error| error.to_string())?;
     compare(&engine, &model, KEYS)?;
     engine.close().map_err(|error| error.to_string())?;
-    check(disk)?;
+    world.check()?;
     Ok(through)
 }
 
-fn one_cut(options: &Options, seed: u64, cut: u64, loss: Loss) -> Result<bool, String> {
-    let disk = SimDisk::default();
-    disk.set_plan(Plan { cut_at: Some(cut), ..Plan::default() });
+fn one_cut(
+    (options, has_bucket): (&Options, bool),
+    seed: u64,
+    cut: u64,
+    loss: Loss,
+) -> Result<bool, String> {
+    let world = World::new(has_bucket);
+    world.disk.set_plan(Plan { cut_at: Some(cut), ..Plan::default() });
     let mut ledger = Ledger::default();
-    let is_whole = run(&disk, options, seed, &mut ledger);
-    let left = disk.power_cut(loss, cut);
+    let is_whole = run(&world, options, seed, &mut ledger);
+    let left = world.after(loss, cut);
     // The same again, but the power goes once more while it starts.
-    let again = disk.power_cut(loss, cut);
-    again.set_plan(Plan { cut_at: Some(1 + cut % 13), ..Plan::default() });
-    drop(open(&again, options));
+    let again = world.after(loss, cut);
+    again.disk.set_plan(Plan { cut_at: Some(1 + cut % 13), ..Plan::default() });
+    drop(again.open(options));
     let through = verify(&left, options, &ledger)?;
-    verify(&again.power_cut(loss, cut), options, &ledger).map_err(|e| format!("twice: {e}"))?;
+    verify(&again.after(loss, cut), options, &ledger).map_err(|e| format!("twice: {e}"))?;
     // The index can be made again from the segments, and says the same.
-    let bare = disk.power_cut(loss, cut);
-    if bare.list().unwrap().iter().any(|name| name == "index.redb") {
-        bare.remove("index.redb").unwrap();
+    let bare = world.after(loss, cut);
+    if bare.disk.list().unwrap().iter().any(|name| name == "index.redb") {
+        bare.disk.remove("index.redb").unwrap();
     }
     let rebuilt = verify(&bare, options, &ledger).map_err(|e| format!("without index: {e}"))?;
     match through == rebuilt {
@@ -127,9 +184,19 @@ fn one_cut(options: &Options, seed: u64, cut: u64, loss: Loss) -> Result<bool, S
 
 /// Cuts the power at every call of a run in turn, until one comes to its end.
 fn every_cut(bug: Option<Bug>, seed: u64, loss: Loss) -> Result<u64, String> {
+    every_cut_of(bug, false, seed, loss)
+}
+
+/// The same with a bucket behind the disk, whose calls count, too.
+pub(super) fn every_cut_of(
+    bug: Option<Bug>,
+    has_bucket: bool,
+    seed: u64,
+    loss: Loss,
+) -> Result<u64, String> {
     let options = Options { bug, ..small() };
     for cut in 1.. {
-        let is_whole = one_cut(&options, seed, cut, loss)
+        let is_whole = one_cut((&options, has_bucket), seed, cut, loss)
             .map_err(|error| format!("seed {seed}, cut at call {cut}, {loss:?}: {error}"))?;
         if is_whole {
             return Ok(cut);

@@ -52,7 +52,7 @@ fn items_are_those_that_the_head_names_over_restarts_and_compactions() {
     let before = QueueHead { first: now.first - 1, ..now };
     assert_eq!(engine.read_items(&key(1), &before).unwrap(), None);
     engine.close().unwrap();
-    check(&disk).unwrap();
+    check(&disk, None).unwrap();
 }
 
 #[test]
