@@ -29,6 +29,7 @@ lint: tools
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets --quiet -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) fetch --locked --quiet; \
 		$(CARGO) deny --log-level error --offline check bans licenses sources; \
 	else \
 		echo "skipped: licences and bans, because cargo-deny could not be installed"; \
