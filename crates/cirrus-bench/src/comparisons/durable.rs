@@ -37,8 +37,11 @@ pub(super) const FAMILY: Family = Family {
     },
 };
 
-fn turns(bench: &Bench) -> Turns {
-    Turns { slice: bench.turns.slice.max(SLICE_MIN), ..bench.turns }
+/// The shortest that `db_bench` can measure.
+const ENGINE_SLICE_MIN: Duration = Duration::from_secs(1);
+
+fn turns(bench: &Bench, slice_min: Duration) -> Turns {
+    Turns { slice: bench.turns.slice.max(slice_min), ..bench.turns }
 }
 
 /// A storage node beside Redis, over RESP.
@@ -62,7 +65,7 @@ fn served(connections: usize) -> Cell {
         name,
         is_quick: per_second.is_some(),
         measure: Box::new(move |bench| {
-            let turns = turns(bench);
+            let turns = turns(bench, SLICE_MIN);
             measure(bench, &subject_name, situation, [ours, theirs], targets, turns)
         }),
     }
@@ -76,7 +79,8 @@ fn bare(writers: usize) -> Cell {
         name,
         is_quick: writers == 64,
         measure: Box::new(move |bench| {
-            let (turns, folder) = (turns(bench), bench.servers.folder("engine")?);
+            let turns = turns(bench, ENGINE_SLICE_MIN);
+            let folder = bench.servers.folder("engine")?;
             let mut ours = Writers::open(&folder, writers)?;
             let mut theirs = Rocks(bench.servers.db_bench(writers, OBJECTS, VALUE_BYTES)?);
             let compared = Compared::run(&mut ours, &mut theirs, turns)?;

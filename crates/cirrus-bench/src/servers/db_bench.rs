@@ -41,7 +41,7 @@ impl DbBench {
         &self.version
     }
 
-    /// Puts for about so long, and not less than a second, which is its clock's step.
+    /// Puts for about so long, in whole seconds, and at least for one.
     pub(crate) fn puts_per_second(&self, duration: Duration) -> Result<f64> {
         let seconds = duration.as_secs().max(1);
         let (threads, duration) =

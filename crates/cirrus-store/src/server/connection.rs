@@ -140,7 +140,8 @@ impl Connection {
                 requests += 1;
                 frame_began = None;
                 self.request(head).await?;
-                let is_batch = requests % BATCH_REPLIES == 0;
+                // Those that wait for the disk wait together.
+                let is_batch = requests % BATCH_REPLIES == 0 && self.seen.is_empty();
                 if is_batch || self.writer.queued_bytes() > QUEUED_BYTES_MAX {
                     self.flush().await?;
                 }

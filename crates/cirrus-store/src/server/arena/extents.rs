@@ -22,8 +22,8 @@ use crate::server::arena::mapping::{Mapping, PAGE_BYTES};
 use crate::server::memory::Memory;
 use crate::wire::Fault;
 
-/// Free pages are kept up to this, but for a share of the capacity, or a share of those in use: as
-/// many as a large value takes that replaces another.
+/// Free pages are kept up to this, which is enough for a large value that replaces another, but to
+/// no more than a 16th of the capacity; or up to a share of those in use.
 const KEPT_BYTES_MIN: usize = 128 << 20;
 const KEPT_OF_CAPACITY: usize = 16;
 const KEPT_SHARE: usize = 32;

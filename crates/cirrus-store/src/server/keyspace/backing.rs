@@ -61,6 +61,11 @@ impl Seen {
         Some(self.0.take()).filter(|position| *position > 0)
     }
 
+    /// Whether replies wait for nothing.
+    pub(in crate::server) fn is_empty(&self) -> bool {
+        self.0.get() == 0
+    }
+
     pub(in crate::server) fn see(&self, position: u64) {
         self.0.set(self.0.get().max(position));
     }
