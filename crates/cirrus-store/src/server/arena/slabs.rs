@@ -31,7 +31,7 @@ pub(in crate::server) const TAG_BITS: u32 = u64::BITS - REFERENCE_BITS;
 const SLAB_OVERHEAD_BYTES: u64 = 256;
 
 /// What of a record is fetched ahead: head, key and a short value.
-const PREFETCHED_BYTES_MAX: usize = 256;
+const PREFETCHED_BYTES_MAX: usize = 1280;
 
 const SLABS_MAX: usize = (UNIT_BYTES << REFERENCE_BITS) / SLAB_BYTES;
 
