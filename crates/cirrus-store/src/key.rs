@@ -4,7 +4,9 @@
 //! Invariant: a `Key` holds 1 to 1024 bytes.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
@@ -16,9 +18,21 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// How many slots the key space is cut into, as in Redis Cluster.
 pub const SLOTS: u16 = 16_384;
 
-/// The name of an object: 1 to [`KEY_BYTES_MAX`] bytes, any values. Cloning shares the bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Bytes);
+/// Keys of up to so many bytes lie in the [`Key`] itself, which is as large as a `Bytes` then.
+const SHORT_BYTES_MAX: usize = 23;
+
+/// The name of an object: 1 to [`KEY_BYTES_MAX`] bytes, any values. Cloning shares the bytes, or
+/// copies a few.
+#[derive(Clone)]
+pub struct Key(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Short { len: u8, bytes: [u8; SHORT_BYTES_MAX] },
+    Shared(Bytes),
+}
+
+const _: () = assert!(size_of::<Key>() == size_of::<Bytes>());
 
 impl Key {
     /// A key of these bytes, or [`Kind::Invalid`] when there are none or more than 1024.
@@ -30,27 +44,72 @@ impl Key {
                 format!("a key of {} bytes; a key has 1 to {KEY_BYTES_MAX}", bytes.len()),
             ));
         }
-        Ok(Self(bytes))
+        Ok(Self(Repr::short(&bytes).unwrap_or(Repr::Shared(bytes))))
     }
 
     /// The key's bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Repr::Short { len, bytes } => &bytes[..usize::from(*len)],
+            Repr::Shared(bytes) => bytes,
+        }
     }
 
-    /// The key's bytes, shared.
+    /// The key's bytes, shared where they are more than a few.
     pub fn to_bytes(&self) -> Bytes {
-        self.0.clone()
+        match &self.0 {
+            Repr::Short { .. } => Bytes::copy_from_slice(self.as_bytes()),
+            Repr::Shared(bytes) => bytes.clone(),
+        }
     }
 
     /// The same key in a buffer of its own, so that keeping it keeps no larger buffer alive.
     pub(crate) fn detached(&self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
+        Self(Repr::copied(self.as_bytes()))
     }
 
     /// The slot that the key falls into.
     pub fn slot(&self) -> Slot {
-        Slot::of(&self.0)
+        Slot::of(self.as_bytes())
+    }
+}
+
+impl Repr {
+    fn short(from: &[u8]) -> Option<Self> {
+        let mut bytes = [0; SHORT_BYTES_MAX];
+        bytes.get_mut(..from.len())?.copy_from_slice(from);
+        Some(Self::Short { len: u8::try_from(from.len()).ok()?, bytes })
+    }
+
+    fn copied(from: &[u8]) -> Self {
+        Self::short(from).unwrap_or_else(|| Self::Shared(Bytes::copy_from_slice(from)))
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+/// As its bytes have it, which [`Borrow`] asks for.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
@@ -78,7 +137,7 @@ impl<'a> KeyRef<'a> {
 
     /// The same key in a buffer of its own.
     pub(crate) fn to_key(self) -> Key {
-        Key(Bytes::copy_from_slice(self.bytes))
+        Key(Repr::copied(self.bytes))
     }
 }
 
@@ -90,7 +149,7 @@ impl<'a> From<&'a Key> for KeyRef<'a> {
 
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
-        &self.0
+        self.as_bytes()
     }
 }
 
@@ -112,7 +171,7 @@ impl TryFrom<String> for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_ascii())
+        write!(f, "{}", self.as_bytes().escape_ascii())
     }
 }
 

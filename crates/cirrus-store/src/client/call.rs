@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::client::attempt::{Attempts, Reached};
 use crate::client::calls::Ended;
 use crate::client::connection::Connection;
-use crate::client::pool::{Lane, Node, Pool};
+use crate::client::pool::{Lane, Node, Pool, Routes};
 use crate::client::session::OpenWrites;
 use crate::error::{Error, Kind, Result};
 use crate::key::Slot;
@@ -54,7 +54,12 @@ pub(super) struct Course {
 
 impl Pool {
     /// Carries out a request within the client's time limit.
-    pub(super) async fn call(&self, target: Target, request: Request, lane: Lane) -> Result<Reply> {
+    pub(super) async fn call(
+        &self,
+        target: Target,
+        request: &mut Request,
+        lane: Lane,
+    ) -> Result<Reply> {
         let limit = self.options.request_timeout;
         self.call_within(target, request, lane, limit).await.map(|answer| answer.reply)
     }
@@ -63,7 +68,7 @@ impl Pool {
     pub(super) async fn call_within(
         &self,
         target: Target,
-        request: Request,
+        request: &mut Request,
         lane: Lane,
         limit: Duration,
     ) -> Result<Answer> {
@@ -76,7 +81,7 @@ impl Pool {
     pub(super) async fn carry_out(
         &self,
         course: &Course,
-        mut request: Request,
+        request: &mut Request,
         mut names: Option<OpenWrites<'_>>,
         mut attempts: Attempts,
         limit: Duration,
@@ -87,9 +92,12 @@ impl Pool {
                 names = Some(self.session.begin(writes));
             }
             let mut reached = Reached::Nowhere;
-            let epoch = self.routes().epoch;
-            let outcome =
-                self.attempt(course, &mut request, names.as_ref(), &attempts, &mut reached).await;
+            let routes = self.routes();
+            let epoch = routes.epoch;
+            let outcome = self
+                .attempt(course, &routes, request, names.as_ref(), &attempts, &mut reached)
+                .await;
+            drop(routes);
             let error = match outcome {
                 Outcome::Replied(reply) => {
                     return Ok(Answer { reply, in_doubt: attempts.in_doubt() });
@@ -132,12 +140,13 @@ impl Pool {
     async fn attempt(
         &self,
         course: &Course,
+        routes: &Routes,
         request: &mut Request,
         names: Option<&OpenWrites<'_>>,
         attempts: &Attempts,
         reached: &mut Reached,
     ) -> Outcome {
-        let connection = match self.reach(course).await {
+        let connection = match self.reach(course, routes).await {
             Ok(Some(connection)) => connection,
             Ok(None) => return Outcome::OutOfTime,
             Err(error) => return Outcome::Failed(error),
@@ -177,10 +186,14 @@ impl Pool {
     }
 
     /// A connection for the attempt; `None` when there was none by the deadline.
-    async fn reach(&self, course: &Course) -> Result<Option<Arc<Connection>>> {
+    async fn reach(
+        &self,
+        course: &Course,
+        routes: &Routes,
+    ) -> Result<Option<Arc<Connection>>> {
         let node = match &course.target {
-            Target::Slot(slot) => self.routes().holder(*slot)?.0.clone(),
-            Target::Node(node) => node.clone(),
+            Target::Slot(slot) => routes.holder(*slot)?.0,
+            Target::Node(node) => node,
         };
         if let Some(connection) = node.ready(course.lane) {
             return Ok(Some(connection));
@@ -188,7 +201,7 @@ impl Pool {
         tokio::select! {
             biased;
             () = self.closed.cancelled() => Err(closed()),
-            connection = timeout_at(course.deadline, self.connection(&node, course.lane)) => {
+            connection = timeout_at(course.deadline, self.connection(node, course.lane)) => {
                 connection.ok().transpose()
             }
         }

@@ -99,7 +99,7 @@ struct Part {
 async fn part(pool: &Pool, key: &Key, range: &Range<u64>) -> Result<Part> {
     let (offset, newer_than, inline_bytes_max) = (range.start, Version(0), u32::MAX);
     let len = range.end.saturating_sub(offset).min(PART_BYTES - offset % PART_BYTES);
-    let request = Request::Get {
+    let mut request = Request::Get {
         key: key.clone(),
         offset,
         len,
@@ -108,8 +108,8 @@ async fn part(pool: &Pool, key: &Key, range: &Range<u64>) -> Result<Part> {
         delivery: Delivery::Inline,
     };
     let reply = match len <= u64::from(SMALL_BYTES_MAX) {
-        true => pool.call(Target::Slot(key.slot()), request, Lane::Small).await?,
-        false => pool.large(request).await?,
+        true => pool.call(Target::Slot(key.slot()), &mut request, Lane::Small).await?,
+        false => pool.large(&mut request).await?,
     };
     match reply {
         Reply::Value { version, size, expires_at, modified_at, value, .. } => {

@@ -13,6 +13,7 @@ use crate::checksum::BLOCK_BYTES;
 use crate::client::call::{Answer, Target};
 use crate::client::pool::{Lane, Node, Pool, SMALL_BYTES_MAX};
 use crate::error::{Error, Kind, Result};
+use crate::key::Key;
 use crate::wire::{BATCH_ITEMS_MAX, Delivery, Reply, Request};
 
 /// Bytes of values in one batch; a larger value makes a batch of its own.
@@ -63,7 +64,7 @@ fn is_full(bytes: usize, len: usize) -> bool {
 
 /// The batch of these items. What they carry is shared.
 pub(super) fn for_batch(items: &[Request]) -> Request {
-    Request::Batch(items.iter().map(|item| item.clone().inline(BATCH_VALUE_BYTES_MAX)).collect())
+    Request::Batch(items.iter().map(|item| item.clone().inlined(BATCH_VALUE_BYTES_MAX)).collect())
 }
 
 /// The same error for another item.
@@ -127,7 +128,7 @@ impl Pool {
         let mut open: Vec<(usize, Batch)> = Vec::new();
         open.resize_with(routes.nodes.len() + 1, Default::default);
         for (place, request) in requests.into_iter().enumerate() {
-            let slot = request.key().map(crate::Key::slot);
+            let slot = request.key().map(Key::slot);
             let holder = slot.and_then(|slot| routes.holder(slot).ok().map(|(node, _)| node));
             let at = holder
                 .and_then(|holder| routes.nodes.iter().position(|node| Arc::ptr_eq(node, holder)));
@@ -155,9 +156,10 @@ impl Pool {
                 return answers.collect::<FuturesUnordered<_>>().collect().await;
             }
         };
-        let request = for_batch(&items);
+        let mut request = for_batch(&items);
         let limit = self.options.request_timeout;
-        let answer = self.call_within(Target::Node(node), request, Lane::Large, limit).await;
+        let target = Target::Node(node);
+        let answer = self.call_within(target, &mut request, Lane::Large, limit).await;
         let (answers, in_doubt) = match answer {
             Ok(Answer { reply: Reply::Batch(answers), in_doubt })
                 if answers.len() == items.len() =>
@@ -191,66 +193,66 @@ impl Pool {
                     (true, true) => Err(in_doubt(error)),
                 }
             }
-            Reply::Deferred { .. } => self.large(item).await,
+            Reply::Deferred { .. } => {
+                let mut item = item;
+                self.large(&mut item).await
+            }
             answer => out_of_batch(&item, answer, self.options.verifies),
         }
     }
 
     /// Carries out a request that has a key, over the lane that fits it, or is thought to.
-    pub(super) async fn single(&self, request: Request) -> Result<Reply> {
-        let Some(key) = request.key() else {
-            return Err(Error::new(Kind::Invalid, "a request without a key"));
-        };
+    pub(super) async fn single(&self, mut request: Request) -> Result<Reply> {
+        let key = keyed(&request)?;
         let target = Target::Slot(key.slot());
-        if request.payload_bytes() > SMALL_BYTES_MAX as usize {
-            return self.call(target, request, Lane::Large).await;
-        }
-        let key = key.clone();
         let is_whole = matches!(request, Request::Get { len: u64::MAX, .. });
-        if is_whole && self.sizes.is_large(&key) {
-            let reply = self.large(request).await?;
-            if let Reply::Value { size, .. } = &reply {
-                self.sizes.note(&key, *size > u64::from(SMALL_BYTES_MAX));
+        if request.payload_bytes() > SMALL_BYTES_MAX as usize {
+            self.call(target, &mut request, Lane::Large).await
+        } else if is_whole && self.sizes.is_large(key) {
+            let reply = self.large(&mut request).await?;
+            if let (Reply::Value { size, .. }, Some(key)) = (&reply, request.key()) {
+                self.sizes.note(key, *size > u64::from(SMALL_BYTES_MAX));
             }
-            return Ok(reply);
-        }
-        self.small_first(request).await
-    }
-
-    /// Carries out a request over the small lane, and over the large one if its answer is too large.
-    async fn small_first(&self, request: Request) -> Result<Reply> {
-        let Some(key) = request.key().cloned() else {
-            return Err(Error::new(Kind::Invalid, "a request without a key"));
-        };
-        let request = request.inline(SMALL_BYTES_MAX);
-        match self.call(Target::Slot(key.slot()), request.clone(), Lane::Small).await? {
-            Reply::Deferred { .. } => {
-                self.sizes.note(&key, true);
-                self.whole(request).await
-            }
-            reply => Ok(reply),
+            Ok(reply)
+        } else {
+            self.small_first(target, &mut request).await
         }
     }
 
     /// Carries out a get whose answer may be large: over the small lane where it is a place in shared
     /// memory, over the large one otherwise.
-    pub(super) async fn large(&self, request: Request) -> Result<Reply> {
-        let slot = request.key().map(crate::Key::slot);
-        let node =
-            slot.and_then(|slot| self.routes().holder(slot).ok().map(|(node, _)| node.clone()));
+    pub(super) async fn large(&self, request: &mut Request) -> Result<Reply> {
+        let slot = keyed(request)?.slot();
+        let target = Target::Slot(slot);
+        let node = self.routes().holder(slot).ok().map(|(node, _)| node.clone());
         let ready = node.and_then(|node| node.ready(Lane::Small));
         match ready.is_some_and(|connection| connection.delivery != Delivery::Inline) {
-            true => self.small_first(request).await,
-            false => self.whole(request).await,
+            true => self.small_first(target, request).await,
+            false => self.whole(target, request).await,
+        }
+    }
+
+    /// Carries out a request over the small lane, and over the large one if its answer is too large.
+    async fn small_first(&self, target: Target, request: &mut Request) -> Result<Reply> {
+        request.inline(SMALL_BYTES_MAX);
+        match self.call(target.clone(), request, Lane::Small).await? {
+            Reply::Deferred { .. } => {
+                if let Some(key) = request.key() {
+                    self.sizes.note(key, true);
+                }
+                self.whole(target, request).await
+            }
+            reply => Ok(reply),
         }
     }
 
     /// Carries out a get whose answer is large.
-    async fn whole(&self, request: Request) -> Result<Reply> {
-        let Some(key) = request.key() else {
-            return Err(Error::new(Kind::Invalid, "a request without a key"));
-        };
-        let target = Target::Slot(key.slot());
-        self.call(target, request.inline(u32::MAX), Lane::Large).await
+    async fn whole(&self, target: Target, request: &mut Request) -> Result<Reply> {
+        request.inline(u32::MAX);
+        self.call(target, request, Lane::Large).await
     }
+}
+
+fn keyed(request: &Request) -> Result<&Key> {
+    request.key().ok_or_else(|| Error::new(Kind::Invalid, "a request without a key"))
 }

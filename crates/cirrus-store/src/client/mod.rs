@@ -273,10 +273,10 @@ impl Client {
             // node that is gone is noticed.
             let round = patience.saturating_sub(began.elapsed()).min(WAIT_ROUND);
             let timeout_ms = u32::try_from(round.as_millis()).unwrap_or(u32::MAX);
-            let request = Request::Wait { key: key.clone(), newer_than, timeout_ms };
+            let mut request = Request::Wait { key: key.clone(), newer_than, timeout_ms };
             let limit = round.saturating_add(self.pool.options.request_timeout);
             let target = Target::Slot(key.slot());
-            let answer = self.pool.call_within(target, request, Lane::Small, limit).await?;
+            let answer = self.pool.call_within(target, &mut request, Lane::Small, limit).await?;
             let is_over = began.elapsed() >= patience;
             match answer.reply {
                 Reply::Failed(fault) if fault.kind == Kind::Timeout && !is_over => {}

@@ -41,9 +41,9 @@ impl Client {
         let routes = self.pool.routes();
         let (node, last) = routes.holder(slot)?;
         let prefix = Bytes::copy_from_slice(prefix);
-        let request = Request::Scan { prefix, slot: from.0, hash: from.1, limit };
+        let mut request = Request::Scan { prefix, slot: from.0, hash: from.1, limit };
         let target = Target::Node(node.clone());
-        match self.pool.call(target, request, Lane::Large).await? {
+        match self.pool.call(target, &mut request, Lane::Large).await? {
             Reply::Page(page) if page.next > from => Ok(within(page, last)),
             _ => Err(Error::new(Kind::Protocol, "a scan was answered with something else")),
         }
@@ -89,7 +89,7 @@ pub(super) fn within(mut page: Page, last: u16) -> Page {
 }
 
 async fn stats(client: &Client, target: Target) -> Result<Bytes> {
-    match client.pool.call(target, Request::Stats, Lane::Small).await? {
+    match client.pool.call(target, &mut Request::Stats, Lane::Small).await? {
         Reply::Stats(json) => Ok(json),
         _ => Err(Error::new(Kind::Protocol, "stats were answered with something else")),
     }

@@ -248,12 +248,12 @@ impl Pool {
         greeting: Greeting,
         error: Error,
     ) -> Result<Version> {
-        let request = probe(key);
+        let mut request = probe(key);
         let limit = self.options.request_timeout;
         let deadline = Instant::now() + limit;
         let course = Course { target: Target::Slot(key.slot()), lane: Lane::Small, deadline };
         let attempts = Attempts::in_doubt_about(greeting);
-        match self.carry_out(&course, request, Some(names), attempts, limit).await {
+        match self.carry_out(&course, &mut request, Some(names), attempts, limit).await {
             Ok(answer) => match answer.reply {
                 Reply::Written { version } => Ok(version),
                 _ => Err(unexpected(key)),

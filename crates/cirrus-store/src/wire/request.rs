@@ -253,11 +253,16 @@ impl Request {
 
     /// The same request; a get takes this many bytes inline.
     #[must_use]
-    pub fn inline(mut self, bytes_max: u32) -> Self {
-        if let Self::Get { inline_bytes_max, .. } = &mut self {
+    pub fn inlined(mut self, bytes_max: u32) -> Self {
+        self.inline(bytes_max);
+        self
+    }
+
+    /// Says how many bytes a get takes inline.
+    pub(crate) fn inline(&mut self, bytes_max: u32) {
+        if let Self::Get { inline_bytes_max, .. } = self {
             *inline_bytes_max = bytes_max;
         }
-        self
     }
 
     /// Says how the answer to a get may come.

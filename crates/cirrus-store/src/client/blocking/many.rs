@@ -52,7 +52,7 @@ impl BlockingClient {
         let mut replies = Vec::with_capacity(requests.len());
         for batch in cut(requests) {
             match <[Request; 1]>::try_from(batch) {
-                Ok([single]) => replies.push(self.call(single.inline(u32::MAX))),
+                Ok([single]) => replies.push(self.call(single.inlined(u32::MAX))),
                 Err(batch) => replies.extend(self.batch(batch)),
             }
         }
@@ -79,11 +79,11 @@ impl BlockingClient {
                 let error = item.fault(fault);
                 match (error.is_retryable(), doubt && item.writes() > 0) {
                     (false, _) => Err(error),
-                    (true, false) => self.call(item.inline(u32::MAX)),
+                    (true, false) => self.call(item.inlined(u32::MAX)),
                     (true, true) => Err(in_doubt(error)),
                 }
             }
-            Reply::Deferred { .. } => self.call(item.inline(u32::MAX)),
+            Reply::Deferred { .. } => self.call(item.inlined(u32::MAX)),
             answer => out_of_batch(&item, answer, verifies),
         });
         each.collect()

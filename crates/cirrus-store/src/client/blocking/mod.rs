@@ -51,13 +51,13 @@ impl BlockingClient {
 
     /// As [`Client::get`](super::Client::get).
     pub fn get(&mut self, key: &Key) -> Result<Object> {
-        let reply = self.call(get(key, Version(0)).inline(u32::MAX))?;
+        let reply = self.call(get(key, Version(0)).inlined(u32::MAX))?;
         object(key, reply)?.ok_or_else(|| unexpected(key))
     }
 
     /// As [`Client::get_if_newer`](super::Client::get_if_newer).
     pub fn get_if_newer(&mut self, key: &Key, version: Version) -> Result<Option<Object>> {
-        let reply = self.call(get(key, version).inline(u32::MAX))?;
+        let reply = self.call(get(key, version).inlined(u32::MAX))?;
         object(key, reply)
     }
 
