@@ -186,11 +186,7 @@ impl Pool {
     }
 
     /// A connection for the attempt; `None` when there was none by the deadline.
-    async fn reach(
-        &self,
-        course: &Course,
-        routes: &Routes,
-    ) -> Result<Option<Arc<Connection>>> {
+    async fn reach(&self, course: &Course, routes: &Routes) -> Result<Option<Arc<Connection>>> {
         let node = match &course.target {
             Target::Slot(slot) => routes.holder(*slot)?.0,
             Target::Node(node) => node,

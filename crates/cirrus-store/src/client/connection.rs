@@ -36,6 +36,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Requests that leave together at the most: the node works on some while callers make the next.
 const BATCH_REQUESTS: usize = 16;
 
+/// How often a caller writes to the socket before he leaves the rest to the task.
+const WRITES_MAX: usize = 4;
+
 /// What a node takes in while it answers nobody, in bytes per second, at the least.
 const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
@@ -125,7 +128,7 @@ impl Connection {
             closed: pool.closed.child_token(),
         });
         let progress = reader.progress();
-        let incoming = Incoming::new(reader, mapper, pool);
+        let incoming = Incoming::new(reader, mapper, lane, pool);
         pool.tasks.spawn(shared.clone().run(incoming));
         Ok(Self {
             greeting,
@@ -183,8 +186,13 @@ impl Connection {
         let id = state.calls.open(deadline);
         self.shared.give_back(&mut state.queue);
         state.queue.push(|buffer| request.put_head(id, 0, payload_len, buffer));
-        state.queue.push_payload(payload);
-        state.queue.push(|buffer| sums.put_table(buffer));
+        match sums.is_empty() {
+            true => state.queue.push_summed(payload),
+            false => {
+                state.queue.push_payload(payload);
+                state.queue.push(|buffer| sums.put_table(buffer));
+            }
+        }
         state.queued += 1;
         let is_alone = was_empty && state.calls.len() == 1;
         let is_batch = state.queued >= BATCH_REQUESTS;
@@ -291,13 +299,18 @@ impl Shared {
         }
         let Writer { link, queue } = &mut *writer;
         let Some(link) = link else { return false };
-        let (slices, count) = queue.slices();
-        match link.try_write_vectored(&slices[..count]) {
-            Ok(written) => queue.advance(written),
-            // The task writes, and meets the same error if it is one.
-            Err(_) => return false,
+        for _ in 0..WRITES_MAX {
+            let (slices, count) = queue.slices();
+            match link.try_write_vectored(&slices[..count]) {
+                Ok(written) => queue.advance(written),
+                // The task writes, and meets the same error if it is one.
+                Err(_) => return false,
+            }
+            if queue.is_empty() {
+                return self.state.lock().queue.is_empty();
+            }
         }
-        queue.is_empty() && self.state.lock().queue.is_empty()
+        false
     }
 
     async fn write(&self) -> Error {

@@ -11,10 +11,13 @@ use bytes::{Buf, Bytes};
 
 use crate::checksum::{BLOCK_BYTES, Summing, Sums};
 use crate::client::greeting::LIMITS;
-use crate::client::pool::Pool;
+use crate::client::pool::{Lane, Pool};
 use crate::error::{Error, Kind, Result};
 use crate::transport::{Buffers, COPIED_BYTES_MAX, FrameReader, LinkReader, Mapper};
 use crate::wire::{BODY_BYTES_MAX, FixedHead, Reply};
+
+/// How much is read of a frame on the lane of large values before it is known what it is.
+const FIRST_BYTES_MAX: usize = 4096;
 
 /// The receiving side of a connection.
 #[derive(Debug)]
@@ -27,16 +30,18 @@ pub(super) struct Incoming {
     verifies: bool,
     /// The same for values in the node's memory.
     verifies_mapped: bool,
+    lane: Lane,
 }
 
 impl Incoming {
     pub(super) fn new(
         reader: FrameReader<LinkReader>,
         mapper: Option<Arc<Mapper>>,
+        lane: Lane,
         pool: &Pool,
     ) -> Self {
         let (verifies, verifies_mapped) = (pool.options.verifies, pool.options.verifies_mapped);
-        Self { reader, mapper, buffers: pool.buffers.clone(), verifies, verifies_mapped }
+        Self { reader, mapper, buffers: pool.buffers.clone(), verifies, verifies_mapped, lane }
     }
 
     /// Hands replies and the numbers of their requests to `answer` until the link ends; why it did.
@@ -46,7 +51,10 @@ impl Incoming {
                 Ok(()) => {}
                 Err(error) => return error,
             }
-            match self.reader.fill().await {
+            // Of a large value that goes into a buffer of its own, little should come into this one.
+            let is_next = self.lane == Lane::Large && self.reader.is_between_frames();
+            let bytes_max = if is_next { FIRST_BYTES_MAX } else { usize::MAX };
+            match self.reader.fill_at_most(bytes_max).await {
                 Ok(true) => {}
                 Ok(false) => return Error::new(Kind::Closed, "the node closed the connection"),
                 Err(error) => return error,

@@ -39,7 +39,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{Key, Version};
 use crate::object::{Object, Stat};
 use crate::token::Token;
-use crate::transport::SimNetwork;
+use crate::transport::{COPIED_BYTES_MAX, SimNetwork};
 use crate::view::View;
 pub use crate::wire::{Condition, Page, PageItem};
 use crate::wire::{Delivery, NEVER, Reply, Request, UNSAID, Write};
@@ -345,10 +345,10 @@ fn push(key: &Key, value: Bytes, queue_bytes_max: u64) -> Result<Request> {
     Ok(Request::Push { key, write, queue_bytes_max, value, sums })
 }
 
-/// The value's checksums, if it is short enough to travel.
+/// The value's checksums, if it is short enough to travel. Those of a large one are made on its way.
 fn sums(key: &Key, value: &Bytes) -> Result<Sums> {
     payload_len(key, value.len() as u64)?;
-    Ok(Sums::of(0, value))
+    Ok(if value.len() > COPIED_BYTES_MAX { Sums::default() } else { Sums::of(0, value) })
 }
 
 /// The length of a value, if it is short enough to travel.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::checksum::Sums;
+use crate::checksum::{Summing, Sums};
 use crate::error::{Error, Kind};
 use crate::key::Key;
 use crate::server::disk::Pin;
@@ -192,12 +192,15 @@ impl Connection {
         }
         match self.node.admit(&head) {
             Ok(Admitted::Large(mut filling)) => {
-                let tail = self.reader.tail_into(&head, filling.bytes_mut());
+                let mut summing = Summing::new(head.phase);
+                let landed = |bytes: &[u8]| summing.update(bytes);
+                let tail = self.reader.tail_into(&head, filling.bytes_mut(), landed);
                 let sums = within(patience, tail).await?;
+                let came = summing.finish();
                 let large = filling.finish(sums);
                 let (payload, sums) = (large.bytes().clone(), large.sums().clone());
                 let part = Part::of(head, payload, sums);
-                self.execute(request_id, part, Paid::Large(large)).await?;
+                self.execute(request_id, part, Paid::Large(large, came)).await?;
             }
             Ok(Admitted::Small(paid)) => {
                 let tail = self.reader.tail_in_place(&head);

@@ -191,7 +191,7 @@ impl Node {
             | Request::Stats
             | Request::Unpin(_) => {
                 let large = match paid {
-                    Paid::Large(large) => Some(large),
+                    Paid::Large(large, came) => Some((large, came)),
                     Paid::Transit(_) => None,
                 };
                 let reply = self.single(session, request, large, u32::MAX, turn);
@@ -259,7 +259,7 @@ impl Node {
         &self,
         session: &Session,
         request: Request,
-        large: Option<Large>,
+        large: Option<(Large, Sums)>,
         room: u32,
         turn: Turn<'_>,
     ) -> Result<Reply, Fault> {
@@ -316,12 +316,16 @@ impl Node {
         &self,
         bytes: &'v Bytes,
         sums: &Sums,
-        large: Option<Large>,
+        large: Option<(Large, Sums)>,
     ) -> Result<Value<'v>, Fault> {
-        sums.check(0, bytes).map_err(|error| Fault::from(&error))?;
+        match &large {
+            Some((_, came)) => sums.expect(came, bytes.len()),
+            None => sums.check(0, bytes),
+        }
+        .map_err(|error| Fault::from(&error))?;
         match large {
             _ if bytes.len() <= SMALL_BYTES_MAX => Ok(Value::Small { bytes, crc: sums.first() }),
-            Some(large) => Ok(Value::Large(large)),
+            Some((large, _)) => Ok(Value::Large(large)),
             // An item of a batch: copied, so that storing it does not keep the whole batch alive.
             None => {
                 let mut filling = self.keyspace.filling(bytes.len())?;
@@ -501,8 +505,8 @@ pub(super) enum Admitted {
 pub(super) enum Paid {
     #[expect(dead_code, reason = "held until the request is done")]
     Transit(Reservation),
-    /// The payload itself.
-    Large(Large),
+    /// The payload itself, and the sums that it turned out to have.
+    Large(Large, Sums),
 }
 
 fn index(at: u64) -> usize {

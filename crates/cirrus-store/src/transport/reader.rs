@@ -73,7 +73,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Reads once; false at the end of the stream. Dropping the future loses no bytes.
     pub(crate) async fn fill(&mut self) -> Result<bool> {
-        let read = read_more(&mut self.link, &mut self.buffer).await.map_err(failed)?;
+        self.fill_at_most(usize::MAX).await
+    }
+
+    /// The same, of at most `bytes_max` bytes.
+    pub(crate) async fn fill_at_most(&mut self, bytes_max: usize) -> Result<bool> {
+        let read = read_at_most(&mut self.link, &mut self.buffer, bytes_max).await;
+        let read = read.map_err(failed)?;
         self.progress.fetch_add(1, Ordering::Relaxed);
         Ok(read > 0)
     }
@@ -143,24 +149,33 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok((payload, Sums::copied(&table)))
     }
 
-    /// Reads the payload that follows `head` into `payload`, which has its length, and returns its
-    /// checksums, not yet checked.
-    pub(crate) async fn tail_into(&mut self, head: &Head, payload: &mut [u8]) -> Result<Sums> {
-        self.read_exact(payload).await?;
+    /// Reads the payload that follows `head` into `payload`, which has its length, and returns the
+    /// checksums that came with it, not yet checked. `landed` sees the payload as it comes, while it
+    /// is still in the processor's cache.
+    pub(crate) async fn tail_into(
+        &mut self,
+        head: &Head,
+        payload: &mut [u8],
+        landed: impl FnMut(&[u8]),
+    ) -> Result<Sums> {
+        self.read_exact(payload, landed).await?;
         let mut table = vec![0; head.table_bytes()];
-        self.read_exact(&mut table).await?;
+        self.read_exact(&mut table, |_| ()).await?;
         Ok(Sums::from_table(table.into()))
     }
 
     /// Fills `to` with what is here and then with what comes.
-    async fn read_exact(&mut self, to: &mut [u8]) -> Result<()> {
+    async fn read_exact(&mut self, to: &mut [u8], mut landed: impl FnMut(&[u8])) -> Result<()> {
         let mut filled = to.len().min(self.buffer.len());
         self.buffer.copy_to_slice(&mut to[..filled]);
+        landed(&to[..filled]);
         while filled < to.len() {
-            let read = self.link.read(&mut to[filled..]).await.map_err(failed)?;
+            let until = to.len().min(filled + LANDED_BYTES_MAX);
+            let read = self.link.read(&mut to[filled..until]).await.map_err(failed)?;
             if read == 0 {
                 return Err(closed("the peer closed the connection inside a payload"));
             }
+            landed(&to[filled..filled + read]);
             filled += read;
             self.progress.fetch_add(1, Ordering::Relaxed);
         }

@@ -69,7 +69,8 @@ impl Request {
         .put(front.body(), key, buffer);
     }
 
-    /// What follows the head: shared for a value, made for a batch.
+    /// What follows the head: shared for a value, made for a batch. A value without sums is summed
+    /// by who sends it.
     pub(crate) fn payload(&self) -> (Bytes, Sums) {
         match self {
             Self::Put { value, sums, .. } | Self::Push { value, sums, .. } => {
@@ -103,10 +104,17 @@ impl Request {
         }
     }
 
+    /// The same with sums in any case.
+    pub(crate) fn payload_summed(&self) -> (Bytes, Sums) {
+        let (payload, sums) = self.payload();
+        let sums = if sums.is_empty() { Sums::of(0, &payload) } else { sums };
+        (payload, sums)
+    }
+
     /// The request as it travels.
     pub fn to_part(&self) -> Part {
         let front = self.front();
-        let (payload, sums) = self.payload();
+        let (payload, sums) = self.payload_summed();
         let key = match self {
             Self::Scan { prefix, .. } => prefix.clone(),
             _ => self.key().map(crate::key::Key::to_bytes).unwrap_or_default(),

@@ -104,7 +104,7 @@ pub enum Request {
         expires_at: u64,
         /// The value.
         value: Bytes,
-        /// The value's checksums, made by the writer.
+        /// The value's checksums, made by the writer; none are made when it is sent.
         sums: Sums,
     },
     /// Removes an object.

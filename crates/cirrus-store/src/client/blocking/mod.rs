@@ -251,7 +251,7 @@ impl BlockingClient {
         };
         attempts.check(socket.greeting)?;
         *reached = Reached::Sent(socket.greeting);
-        let (payload, sums) = request.payload();
+        let (payload, sums) = request.payload_summed();
         let payload_len = u32::try_from(payload.len()).expect("payloads are at most 1 GiB");
         head.clear();
         request.put_head(id, 0, payload_len, head);
