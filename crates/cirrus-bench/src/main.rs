@@ -34,7 +34,7 @@ use crate::side::Turns;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Rounds of a comparison.
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 24;
 
 /// The flag that the program gives itself inside its network namespace.
 const INSIDE: &str = "--inside-namespace";

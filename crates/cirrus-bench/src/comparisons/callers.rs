@@ -14,10 +14,13 @@ use crate::comparisons::clients::{Callers, Library, Objects};
 use crate::comparisons::requests::{Requests, Situation};
 use crate::comparisons::{Bench, Cell, Family, size_name};
 use crate::load::{KeySpace, Latency, Operation, Pace, Protocol, Shape};
-use crate::ratio::Target;
+use crate::ratio::{Target, median, sorted};
 use crate::row::{Number, Row, Subject};
 use crate::servers::Kind;
-use crate::side::{Compared, Side};
+use crate::side::{Compared, Side, Turns};
+
+/// Slices of each client of Redis before the faster one is known.
+const CHOOSING_ROUNDS: usize = 9;
 
 /// Callers at the same time.
 const CALLERS: usize = 64;
@@ -55,7 +58,7 @@ fn measure(
     let peer = bench.servers.of(Kind::Redis)?.version.clone();
     let subject = Subject { name: name.to_owned(), peer, value_bytes: space.value_bytes };
     let is_crate = sides.choose(bench, |speed| -speed.operations_per_second)?;
-    let compared = sides.compare(is_crate, bench)?;
+    let compared = sides.compare(is_crate, bench.turns)?;
     let mut rows = vec![
         subject.row(&compared, Number::OperationsPerSecond, Some(Target::AtLeast(2.0))),
         subject.row(&compared, Number::OperationsPerServerSecond, None),
@@ -66,7 +69,7 @@ fn measure(
     let rate = rows[0].ours.min(rows[0].theirs) / 2.0;
     sides.set_pace(Pace::Open { interval: Duration::from_secs_f64(1.0 / rate) });
     let is_crate = sides.choose(bench, |speed| speed.p99_us)?;
-    let compared = sides.compare(is_crate, bench)?;
+    let compared = sides.compare(is_crate, bench.turns.finer())?;
     let mut row = subject.row(&compared, Number::LatencyP99, Some(Target::AtMost(1.1)));
     row.detail.insert("offered_per_second".to_owned(), json!(rate.round()));
     name_client(std::slice::from_mut(&mut row), is_crate);
@@ -126,15 +129,15 @@ impl Sides {
         self.generator.pace = pace;
     }
 
-    fn compare(&mut self, is_crate: bool, bench: &Bench) -> Result<Compared> {
+    fn compare(&mut self, is_crate: bool, turns: Turns) -> Result<Compared> {
         let theirs: &mut dyn Side =
             if is_crate { &mut self.multiplexed } else { &mut self.generator };
-        Compared::run(&mut self.ours, theirs, bench.turns)
+        Compared::run(&mut self.ours, theirs, turns)
     }
 
-    /// Whether the crate does better than the generator, by the smaller `cost`.
+    /// Whether the crate does better than the generator, by the smaller median `cost` of a slice.
     fn choose(&mut self, bench: &Bench, cost: fn(&Speed) -> f64) -> Result<bool> {
-        let slice = bench.turns.slice * 3;
+        let slice = bench.turns.finer().slice;
         let speed = |side: &mut dyn Side| -> Result<f64> {
             let mut latency = Latency::new();
             let work = side.work(slice, &mut latency)?;
@@ -142,6 +145,11 @@ impl Sides {
             let operations_per_second = work.operations as f64 / work.elapsed.as_secs_f64();
             Ok(cost(&Speed { operations_per_second, p99_us: latency.percentile_us(99.0) }))
         };
-        Ok(speed(&mut self.multiplexed)? <= speed(&mut self.generator)?)
+        let (mut multiplexed, mut generator) = (Vec::new(), Vec::new());
+        for _ in 0..CHOOSING_ROUNDS {
+            multiplexed.push(speed(&mut self.multiplexed)?);
+            generator.push(speed(&mut self.generator)?);
+        }
+        Ok(median(&sorted(multiplexed)) <= median(&sorted(generator)))
     }
 }
