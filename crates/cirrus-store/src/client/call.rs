@@ -120,7 +120,7 @@ impl Pool {
                 names = None;
             }
             if moved {
-                let refreshed = timeout_at(course.deadline, self.refresh(epoch)).await;
+                let refreshed = Box::pin(timeout_at(course.deadline, self.refresh(epoch))).await;
                 let refreshed = refreshed.map_err(|_| attempts.out_of_time(limit, None))?;
                 refreshed.map_err(|error| attempts.given_up(error))?;
                 continue;
@@ -130,10 +130,13 @@ impl Pool {
                 let last = Error::new(Kind::Closed, last);
                 return Err(attempts.out_of_time(limit, Some(last)));
             }
-            tokio::select! {
-                () = self.closed.cancelled() => {}
-                () = sleep_until(next) => {}
-            }
+            Box::pin(async {
+                tokio::select! {
+                    () = self.closed.cancelled() => {}
+                    () = sleep_until(next) => {}
+                }
+            })
+            .await;
         }
     }
 
@@ -194,13 +197,17 @@ impl Pool {
         if let Some(connection) = node.ready(course.lane) {
             return Ok(Some(connection));
         }
-        tokio::select! {
-            biased;
-            () = self.closed.cancelled() => Err(closed()),
-            connection = timeout_at(course.deadline, self.connection(node, course.lane)) => {
-                connection.ok().transpose()
+        // Boxed, as what else happens rarely: every call in flight would be kilobytes larger.
+        Box::pin(async {
+            tokio::select! {
+                biased;
+                () = self.closed.cancelled() => Err(closed()),
+                connection = timeout_at(course.deadline, self.connection(node, course.lane)) => {
+                    connection.ok().transpose()
+                }
             }
-        }
+        })
+        .await
     }
 }
 

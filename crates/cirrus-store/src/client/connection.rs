@@ -167,12 +167,15 @@ impl Connection {
         let turn = match turns.try_acquire() {
             Ok(turn) => turn,
             Err(_) => {
-                let turn = tokio::select! {
-                    turn = turns.acquire() => turn,
-                    () = sleep_until(deadline) => return Ok(None),
-                    () = self.shared.closed.cancelled() => return Err(gone()),
-                };
-                turn.map_err(|_| gone())?
+                let turn = Box::pin(async {
+                    tokio::select! {
+                        turn = turns.acquire() => turn.map(Some).map_err(|_| gone()),
+                        () = sleep_until(deadline) => Ok(None),
+                        () = self.shared.closed.cancelled() => Err(gone()),
+                    }
+                });
+                let Some(turn) = turn.await? else { return Ok(None) };
+                turn
             }
         };
         let (payload, sums) = request.payload();
