@@ -3,6 +3,9 @@
 CARGO ?= cargo
 # One profile for everything, so that the heavy crates are built once.
 PROFILE = --release
+# Programs are built with the features that the whole workspace asks of its dependencies: asked for
+# one package alone, cargo would build the tensor library once more with others.
+PROGRAMS = $(or $(CARGO_TARGET_DIR),target)/$(PROFILE:--%=%)
 # RUNLEVEL=1 keeps a package from starting its service.
 APT = $(if $(filter 0,$(shell id -u)),,sudo) env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq
 # Where the tests find redis-py.
@@ -18,8 +21,8 @@ help:
 
 # ARGS="--epochs 1 --limit 5000" and so on; see cirrus run images --help.
 run:
-	$(CARGO) build $(PROFILE) -p cirrus-cli
-	$(CARGO) run $(PROFILE) --quiet -p cirrus-cli -- run images $(ARGS)
+	$(CARGO) build $(PROFILE) --workspace --bin cirrus
+	$(PROGRAMS)/cirrus run images $(ARGS)
 
 test: tools lint
 	$(CARGO) nextest run $(PROFILE) --workspace --no-fail-fast
@@ -37,8 +40,8 @@ lint: tools
 
 # ARGS="--quick", ARGS="--only callers/get --seconds 5", ARGS="--list"; see docs/benchmarks.md.
 bench: bench-tools
-	$(CARGO) build $(PROFILE) -p cirrus-bench
-	$(CARGO) run $(PROFILE) --quiet -p cirrus-bench -- $(ARGS)
+	$(CARGO) build $(PROFILE) --workspace --bin cirrus-bench
+	$(PROGRAMS)/cirrus-bench $(ARGS)
 
 accept: tools
 	$(CARGO) nextest run $(PROFILE) --workspace --profile accept --run-ignored all

@@ -108,6 +108,32 @@ fn family_ticks(pid: u32) -> Result<u64> {
     Ok(own + children.map(|child| family_ticks(child).unwrap_or_default()).sum::<u64>())
 }
 
+/// Memory that a process has resident, what it shares included.
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/statm");
+    let text = fs::read_to_string(&path).context(path.clone())?;
+    let pages: Option<u64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    let pages = pages.with_context(|| format!("{path} says {text:?}"))?;
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
+/// Which system calls are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Calls {
+    All,
+    /// `fdatasync` only.
+    Syncs,
+}
+
+impl Calls {
+    fn event(self) -> &'static str {
+        match self {
+            Self::All => "raw_syscalls:sys_enter",
+            Self::Syncs => "syscalls:sys_enter_fdatasync",
+        }
+    }
+}
+
 /// Counts the system calls of a process while it is open, with `perf stat`: unlike `strace` it
 /// hardly slows the process down, so batches keep their size.
 #[derive(Debug)]
@@ -120,18 +146,18 @@ impl SyscallWindow {
     pub(crate) fn probe() -> Result<(), String> {
         let missing = "system calls are not counted: install perf (apt-get install linux-perf) \
                        and run as root";
-        let mut this =
-            Self::open(std::process::id()).map_err(|error| format!("{missing}: {error:#}"))?;
+        let mut this = Self::open(std::process::id(), Calls::All)
+            .map_err(|error| format!("{missing}: {error:#}"))?;
         let _ = this.perf.stdin.take();
         let counted = this.close().map_err(|error| format!("{missing}: {error:#}"))?;
         if counted == 0 { Err(missing.to_owned()) } else { Ok(()) }
     }
 
     /// Begins to count.
-    pub(crate) fn open(pid: u32) -> Result<Self> {
+    pub(crate) fn open(pid: u32, calls: Calls) -> Result<Self> {
         // The command says when counting has begun, and ends when its stdin is closed.
         let mut perf = Command::new("perf")
-            .args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", &pid.to_string()])
+            .args(["stat", "-x", ",", "-e", calls.event(), "-p", &pid.to_string()])
             .args(["--", "sh", "-c", "echo; read end; exit 0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -157,7 +183,7 @@ impl SyscallWindow {
         let stderr = self.perf.stderr.as_mut().context("perf's stderr")?;
         stderr.read_to_string(&mut text).context("perf's answer")?;
         self.perf.wait().context("perf")?;
-        let count = text.lines().find(|line| line.contains("raw_syscalls"));
+        let count = text.lines().find(|line| line.contains("sys_enter"));
         let count = count.and_then(|line| line.split(',').next()?.parse().ok());
         count.with_context(|| format!("perf said {:?}", text.trim()))
     }

@@ -39,7 +39,11 @@ pub(crate) enum Number {
     OperationsPerSecond,
     LatencyP99,
     SyscallsPerOperation,
+    /// `fdatasync`s for each acknowledged put.
+    SyncsPerOperation,
     GigabytesPerSecond,
+    /// Bytes of memory for each object, beside its key and value.
+    OverheadBytes,
 }
 
 impl Number {
@@ -51,7 +55,9 @@ impl Number {
             Self::OperationsPerSecond => "per-second",
             Self::LatencyP99 => "p99",
             Self::SyscallsPerOperation => "syscalls",
+            Self::SyncsPerOperation => "syncs",
             Self::GigabytesPerSecond => "bandwidth",
+            Self::OverheadBytes => "overhead",
         }
     }
 
@@ -62,13 +68,18 @@ impl Number {
             Self::OperationsPerSecond => "operations per second",
             Self::LatencyP99 => "µs",
             Self::SyscallsPerOperation => "system calls per operation",
+            Self::SyncsPerOperation => "fdatasyncs per put",
             Self::GigabytesPerSecond => "GB/s",
+            Self::OverheadBytes => "bytes per object",
         }
     }
 
     fn better(self) -> &'static str {
         match self {
-            Self::LatencyP99 | Self::SyscallsPerOperation => "lower",
+            Self::LatencyP99
+            | Self::SyscallsPerOperation
+            | Self::SyncsPerOperation
+            | Self::OverheadBytes => "lower",
             Self::OperationsPerServerSecond
             | Self::OperationsPerClientSecond
             | Self::OperationsPerSecond
@@ -88,7 +99,8 @@ impl Number {
             Self::GigabytesPerSecond => {
                 operations * bytes as f64 / 1e9 / slice.work.elapsed.as_secs_f64()
             }
-            Self::SyscallsPerOperation => f64::NAN,
+            // These are not read off slices.
+            Self::SyscallsPerOperation | Self::SyncsPerOperation | Self::OverheadBytes => f64::NAN,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::load::Latency;
-use crate::processor::{SyscallWindow, process_time, thread_time};
+use crate::processor::{Calls, SyscallWindow, process_time, thread_time};
 use crate::ratio::Round;
 
 /// A client under load together with its server.
@@ -112,16 +112,17 @@ impl Compared {
     }
 }
 
-/// System calls per operation of both servers, by turns.
+/// System calls of a kind per operation of both servers, by turns.
 pub(crate) fn syscalls(
     ours: &mut dyn Side,
     theirs: &mut dyn Side,
+    calls: Calls,
     turns: Turns,
 ) -> Result<Vec<Round>> {
     let mut rounds = Vec::with_capacity(turns.rounds);
     for _ in 0..turns.rounds {
         let count = |side: &mut dyn Side| -> Result<f64> {
-            let window = SyscallWindow::open(side.server())?;
+            let window = SyscallWindow::open(side.server(), calls)?;
             let work = side.work(turns.slice, &mut Latency::new())?;
             Ok(ratio(window.close()?, work.operations))
         };

@@ -11,7 +11,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::comparisons::clients::{Callers, Library, Objects};
-use crate::comparisons::requests::{Requests, Situation};
+use crate::comparisons::requests::{self, Requests};
 use crate::comparisons::{Bench, Cell, Family, size_name};
 use crate::load::{KeySpace, Latency, Operation, Pace, Protocol, Shape};
 use crate::ratio::{Target, median, sorted};
@@ -23,48 +23,66 @@ use crate::side::{Compared, Side, Turns};
 const CHOOSING_ROUNDS: usize = 9;
 
 /// Callers at the same time.
-const CALLERS: usize = 64;
+const CALLERS: [usize; 3] = [1, 16, 64];
 
-const VALUE_BYTES: [usize; 3] = [64, 1 << 10, 4 << 10];
+const VALUE_BYTES: [usize; 4] = [64, 1 << 10, 4 << 10, 64 << 10];
+
+/// What varies from cell to cell.
+#[derive(Debug, Clone, Copy)]
+struct Situation {
+    operation: Operation,
+    space: KeySpace,
+    callers: usize,
+}
+
+impl Situation {
+    /// What targets are about.
+    fn is_central(self) -> bool {
+        self.callers == 64 && self.space.value_bytes <= 4 << 10
+    }
+}
 
 pub(super) const FAMILY: Family = Family {
     name: "callers",
-    about: "64 callers of Cirrus's client against Redis with its best client",
+    about: "callers of Cirrus's client against Redis with its best client",
     cells: || {
         let mut cells = Vec::new();
         for value_bytes in VALUE_BYTES {
             for operation in Operation::ALL {
-                let space = KeySpace { value_bytes };
-                let name = format!("callers/{}/{}", operation.name(), size_name(value_bytes));
-                let subject_name = name.clone();
-                cells.push(Cell {
-                    name,
-                    is_quick: true,
-                    measure: Box::new(move |bench| measure(bench, &subject_name, operation, space)),
-                });
+                for callers in CALLERS {
+                    let situation =
+                        Situation { operation, space: KeySpace { value_bytes }, callers };
+                    let (verb, size) = (operation.name(), size_name(value_bytes));
+                    let name = format!("callers/{verb}/{size}/c{callers}");
+                    let subject_name = name.clone();
+                    cells.push(Cell {
+                        name,
+                        is_quick: situation.is_central(),
+                        measure: Box::new(move |bench| measure(bench, &subject_name, situation)),
+                    });
+                }
             }
         }
         cells
     },
 };
 
-fn measure(
-    bench: &mut Bench,
-    name: &str,
-    operation: Operation,
-    space: KeySpace,
-) -> Result<Vec<Row>> {
-    let mut sides = Sides::prepare(bench, operation, space)?;
+fn measure(bench: &mut Bench, name: &str, situation: Situation) -> Result<Vec<Row>> {
+    let mut sides = Sides::prepare(bench, situation)?;
     let peer = bench.servers.of(Kind::Redis)?.version.clone();
-    let subject = Subject { name: name.to_owned(), peer, value_bytes: space.value_bytes };
+    let subject = Subject { name: name.to_owned(), peer, value_bytes: situation.space.value_bytes };
     let is_crate = sides.choose(bench, |speed| -speed.operations_per_second)?;
     let compared = sides.compare(is_crate, bench.turns)?;
+    let target = situation.is_central().then_some(Target::AtLeast(2.0));
     let mut rows = vec![
-        subject.row(&compared, Number::OperationsPerSecond, Some(Target::AtLeast(2.0))),
+        subject.row(&compared, Number::OperationsPerSecond, target),
         subject.row(&compared, Number::OperationsPerServerSecond, None),
         subject.row(&compared, Number::OperationsPerClientSecond, None),
     ];
     name_client(&mut rows, is_crate);
+    if !situation.is_central() {
+        return Ok(rows);
+    }
 
     let rate = rows[0].ours.min(rows[0].theirs) / 2.0;
     sides.set_pace(Pace::Open { interval: Duration::from_secs_f64(1.0 / rate) });
@@ -96,30 +114,31 @@ struct Speed {
 }
 
 impl Sides {
-    fn prepare(bench: &mut Bench, operation: Operation, space: KeySpace) -> Result<Self> {
+    fn prepare(bench: &mut Bench, situation: Situation) -> Result<Self> {
+        let Situation { operation, space, callers } = situation;
         let objects = Arc::new(Objects::new(space)?);
         let runtime = bench.runtime.clone();
-        let callers = |server, library| Callers {
+        let side = |server, library| Callers {
             server,
             runtime: Rc::clone(&runtime),
             library,
             operation,
             objects: Arc::clone(&objects),
-            callers: CALLERS,
+            callers,
             pace: Pace::Closed,
             seed: 1,
         };
         let cirrus = bench.servers.of(Kind::Cirrus)?;
-        let ours = callers(cirrus.pid(), Library::cirrus(cirrus));
+        let ours = side(cirrus.pid(), Library::cirrus(cirrus));
         if cirrus.note_filled(space) {
             ours.fill()?;
         }
         let redis = bench.servers.of(Kind::Redis)?;
-        let shape = Shape { connections: CALLERS, pipeline: 1 };
-        let situation = Situation { operation, space, shape };
+        let shape = Shape { connections: callers, pipeline: 1 };
+        let situation = requests::Situation { operation, space, shape };
         let generator = Requests::prepare(redis, Protocol::Resp, situation)?;
         let library = runtime.block_on(Library::redis(redis))?;
-        let multiplexed = callers(redis.pid(), library);
+        let multiplexed = side(redis.pid(), library);
         Ok(Self { ours, multiplexed, generator })
     }
 

@@ -58,7 +58,7 @@ fn served(connections: usize) -> Cell {
         64 => Some(Target::AtLeast(1.0)),
         _ => None,
     };
-    let targets = Targets { per_second, ..Targets::default() };
+    let targets = Targets { per_second, counts_syncs: true, ..Targets::default() };
     let ours = Peer { kind: Kind::Storage, protocol: Protocol::Resp };
     let theirs = Peer { kind: Kind::DurableRedis, protocol: Protocol::Resp };
     let subject_name = name.clone();

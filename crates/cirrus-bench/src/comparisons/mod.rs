@@ -11,6 +11,7 @@ mod durable;
 mod generator;
 mod mapped;
 mod memcached;
+mod memory;
 mod redis;
 mod requests;
 
@@ -31,7 +32,7 @@ pub(crate) struct Family {
 }
 
 /// Every family. Places are kept for cache hits and iterators.
-pub(crate) const FAMILIES: [Family; 7] = [
+pub(crate) const FAMILIES: [Family; 8] = [
     generator::FAMILY,
     redis::FAMILY,
     memcached::FAMILY,
@@ -39,6 +40,7 @@ pub(crate) const FAMILIES: [Family; 7] = [
     bulk::FAMILY,
     mapped::FAMILY,
     durable::FAMILY,
+    memory::FAMILY,
 ];
 
 /// One situation.

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::comparisons::{Bench, Cell, size_name};
 use crate::load::{Engine, KeySpace, Keys, Latency, Operation, Pace, Protocol, Script, Shape};
+use crate::processor::Calls;
 use crate::ratio::{ROUNDS_MIN, Target};
 use crate::row::{Number, Row, Subject};
 use crate::servers::{Instance, Kind};
@@ -32,6 +33,8 @@ pub(super) struct Targets {
     pub(super) per_server_second: Option<Target>,
     pub(super) per_second: Option<Target>,
     pub(super) syscalls: Option<Target>,
+    /// Whether syncs are counted instead of system calls of all kinds.
+    pub(super) counts_syncs: bool,
 }
 
 /// What varies from cell to cell.
@@ -110,8 +113,11 @@ pub(super) fn measure(
     if bench.counts_syscalls {
         // A single round gives the numbers; only a verdict needs an interval.
         let rounds = if targets.syscalls.is_some() { ROUNDS_MIN } else { 1 };
-        let rounds = syscalls(&mut us, &mut them, Turns { rounds, ..turns })?;
-        let number = Number::SyscallsPerOperation;
+        let (calls, number) = match targets.counts_syncs {
+            true => (Calls::Syncs, Number::SyncsPerOperation),
+            false => (Calls::All, Number::SyscallsPerOperation),
+        };
+        let rounds = syscalls(&mut us, &mut them, calls, Turns { rounds, ..turns })?;
         let detail = serde_json::Map::new();
         rows.push(subject.row_of(&rounds, number, targets.syscalls, detail));
     }

@@ -143,20 +143,25 @@ impl Servers {
         let at = match self.running.iter().position(|instance| instance.kind == kind) {
             Some(at) => at,
             None => {
-                let launch = Launch::on(self.processors.server)?;
-                self.running.push(match kind {
-                    Kind::Cirrus => cirrus::start(&launch)?,
-                    Kind::Storage => cirrus::start_durable(&launch, &self.folder("cirrus")?)?,
-                    Kind::Redis => redis::start(&launch)?,
-                    Kind::DurableRedis => redis::start_durable(&launch, &self.folder("redis")?)?,
-                    Kind::Memcached => memcached::start(&launch)?,
-                    Kind::Canned => canned::start(&launch)?,
-                    Kind::Bare => bare::start(&launch)?,
-                });
+                self.running.push(self.fresh(kind)?);
                 self.running.len() - 1
             }
         };
         Ok(&mut self.running[at])
+    }
+
+    /// A server of a kind for the caller alone, who ends it.
+    pub(crate) fn fresh(&self, kind: Kind) -> Result<Instance> {
+        let launch = Launch::on(self.processors.server)?;
+        match kind {
+            Kind::Cirrus => cirrus::start(&launch),
+            Kind::Storage => cirrus::start_durable(&launch, &self.folder("cirrus")?),
+            Kind::Redis => redis::start(&launch),
+            Kind::DurableRedis => redis::start_durable(&launch, &self.folder("redis")?),
+            Kind::Memcached => memcached::start(&launch),
+            Kind::Canned => canned::start(&launch),
+            Kind::Bare => bare::start(&launch),
+        }
     }
 
     /// Ends all servers.

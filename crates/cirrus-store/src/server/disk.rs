@@ -120,9 +120,20 @@ impl Node {
     /// Waits until everything that replies have seen is durable. The fault is that of a write which
     /// is lost: whoever saw it has seen nothing.
     pub(super) async fn settled(&self, seen: Option<u64>) -> Result<(), Fault> {
-        match (seen, self.keyspace.backing()) {
-            (Some(position), Some(backing)) => backing.settled(position).await,
-            (None, _) | (_, None) => Ok(()),
+        let (Some(position), Some(backing), Some(settling)) =
+            (seen, self.keyspace.backing(), &self.settling)
+        else {
+            return Ok(());
+        };
+        settling.until(position).await;
+        backing.outcome(position)
+    }
+
+    /// Wakes what waits for the disk on event loop `number`, on which it runs. Never returns.
+    pub(super) async fn wake(&self, number: usize) {
+        match &self.settling {
+            Some(settling) => settling.wake(number).await,
+            None => std::future::pending().await,
         }
     }
 

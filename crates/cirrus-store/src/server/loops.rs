@@ -21,6 +21,9 @@ use crate::transport::Incoming;
 pub(super) trait Serve: Clone + Send + 'static {
     /// The future that does so, on the loop where it is called.
     fn serve(self, incoming: Incoming) -> impl Future<Output = ()> + Send + 'static;
+
+    /// What runs on each loop beside its connections, as long as it has some.
+    fn beside(self, number: usize) -> impl Future<Output = ()> + Send + 'static;
 }
 
 /// Where connections are served.
@@ -30,6 +33,8 @@ pub(super) struct Loops<S> {
     /// The caller's own.
     here: JoinSet<()>,
     open_here: usize,
+    /// What runs beside them.
+    beside: JoinSet<()>,
     others: Vec<Loop>,
 }
 
@@ -47,7 +52,9 @@ impl<S: Serve> Loops<S> {
         for number in 1..threads {
             others.push(Loop::start(number, serve.clone(), cancel.clone())?);
         }
-        Ok(Self { serve, here: JoinSet::new(), open_here: 0, others })
+        let mut beside = JoinSet::new();
+        beside.spawn(serve.clone().beside(0));
+        Ok(Self { serve, here: JoinSet::new(), open_here: 0, beside, others })
     }
 
     /// Has the loop with the fewest connections serve this one.
@@ -81,6 +88,7 @@ impl<S: Serve> Loops<S> {
                 debug!("an event loop ended by a panic");
             }
         }
+        self.beside.shutdown().await;
     }
 }
 
@@ -97,6 +105,7 @@ impl Loop {
         let count = open.clone();
         let run = async move {
             let mut connections = JoinSet::new();
+            tokio::spawn(serve.clone().beside(number));
             loop {
                 tokio::select! {
                     Some(arrived) = arrivals.recv() => {
@@ -141,6 +150,8 @@ mod tests {
     }
 
     impl Serve for Noted {
+        async fn beside(self, _number: usize) {}
+
         async fn serve(self, incoming: Incoming) {
             let _link = incoming.open().unwrap();
             self.on.lock().unwrap().push(std::thread::current().id());

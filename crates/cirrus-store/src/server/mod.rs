@@ -15,6 +15,7 @@ mod operations;
 mod pins;
 pub mod resp;
 mod session;
+mod settling;
 mod stats;
 
 use std::io::ErrorKind;
@@ -225,6 +226,10 @@ struct Served {
 }
 
 impl Serve for Served {
+    async fn beside(self, number: usize) {
+        self.node.wake(number).await;
+    }
+
     async fn serve(self, incoming: Incoming) {
         let Self { node, cancel } = self;
         let _counted = Counted::new(node.clone());

@@ -28,14 +28,18 @@ const MODULES: [(&str, &[&str]); 16] = [
 ];
 
 /// Rooms of the server and which others of it each may import beside itself.
-const SERVER: [(&str, &[&str]); 13] = [
+const SERVER: [(&str, &[&str]); 14] = [
     ("loops", &[]),
     ("memory", &[]),
     ("session", &[]),
+    ("settling", &[]),
     ("arena", &["memory"]),
     ("keyspace", &["arena", "memory", "session"]),
     ("operations", &["keyspace"]),
-    ("node", &["keyspace", "memory", "operations", "pins", "resp", "session", "NodeOptions"]),
+    (
+        "node",
+        &["keyspace", "memory", "operations", "pins", "resp", "session", "settling", "NodeOptions"],
+    ),
     ("pins", &["memory"]),
     ("stats", &["node", "pins"]),
     ("disk", &["keyspace", "node"]),

@@ -210,18 +210,14 @@ impl Backing {
         }
     }
 
-    /// Waits until what is written up to `position` is durable, or says why it is not.
-    pub(in crate::server) async fn settled(&self, position: u64) -> Result<(), Fault> {
-        let mut progress = self.progress.clone();
-        let state = progress.wait_for(|progress| progress.settled() >= position).await;
-        match state.map(|state| state.of(position)) {
-            Ok(Some(Ok(()))) => Ok(()),
+    /// Whether `position`, which is settled, is durable; why not, if it is not.
+    pub(in crate::server) fn outcome(&self, position: u64) -> Result<(), Fault> {
+        match self.progress.borrow().of(position) {
+            Some(Ok(())) => Ok(()),
             // Closed would say that nothing was applied.
-            Ok(Some(Err(error))) if error.kind() == ErrorKind::Closed => {
-                Err(ErrorKind::Unknown.into())
-            }
-            Ok(Some(Err(error))) => Err(Fault::from(&error)),
-            Ok(None) | Err(_) => Err(ErrorKind::Unknown.into()),
+            Some(Err(error)) if error.kind() == ErrorKind::Closed => Err(ErrorKind::Unknown.into()),
+            Some(Err(error)) => Err(Fault::from(&error)),
+            None => Err(ErrorKind::Unknown.into()),
         }
     }
 }

@@ -7,8 +7,10 @@
 //! A small get: two hashes (slot, index), one short lock, one copy, from the record to where the
 //! reply is written; no allocation. A large get: the same and a reference count, no copy. A small
 //! put: parsed where it was read, summed, one copy into its record under one short lock; its result
-//! is an entry in a ring; no allocation. A large put: read from the socket into its extent, summed
-//! there, never copied.
+//! is an entry in a ring; no allocation. A large put: read from the socket into its extent and summed
+//! as it lands, never copied.
+
+mod get;
 
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -23,19 +25,17 @@ use crate::error::Kind;
 use crate::key::{Key, Version};
 use crate::server::NodeOptions;
 use crate::server::keyspace::{
-    AHEAD_MAX, Contents, Filling, Found, Keyspace, Large, Place, SMALL_BYTES_MAX, Seen, Stored,
-    Turn, Value,
+    AHEAD_MAX, Filling, Keyspace, Large, Place, SMALL_BYTES_MAX, Seen, Turn, Value,
 };
 use crate::server::memory::{Memory, Owed, Reservation};
 use crate::server::operations::{add, check, check_version, pop, push, stat};
 use crate::server::pins::Sharing;
 use crate::server::resp::Shared;
 use crate::server::session::{Session, Sessions};
+use crate::server::settling::Settling;
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
-use crate::wire::{
-    BATCH_BYTES_MAX, Delivery, Fault, Head, Page, Reply, Request, WholeValue, Write,
-};
+use crate::wire::{BATCH_BYTES_MAX, Fault, Head, Page, Reply, Request, WholeValue, Write};
 
 /// The most bytes of values in the reply to a batch.
 const BATCH_REPLY_BYTES_MAX: u32 = 16 << 20;
@@ -60,6 +60,8 @@ pub(super) struct Node {
     pub(super) sessions: Sessions,
     pub(super) connections: AtomicU64,
     pub(super) keyspace: Keyspace,
+    /// Who waits for the disk, if there is one.
+    pub(super) settling: Option<Settling>,
     pub(super) transit: Memory,
     replies: Memory,
     pub(super) resp: Shared,
@@ -92,6 +94,7 @@ impl Node {
             sessions: Sessions::default(),
             connections: AtomicU64::new(0),
             keyspace: Keyspace::new(capacity, options.engine.clone())?,
+            settling: options.engine.as_ref().map(|engine| Settling::new(engine.progress())),
             transit: Memory::new((capacity / TRANSIT_SHARE).max(TRANSIT_BYTES_MIN)),
             replies: Memory::new((capacity / REPLIES_SHARE).max(REPLIES_BYTES_MIN)),
             resp: Shared::default(),
@@ -332,82 +335,6 @@ impl Node {
                 filling.bytes_mut().copy_from_slice(bytes);
                 Ok(Value::Large(filling.finish(Sums::copied(&sums.to_table()))))
             }
-        }
-    }
-
-    /// Answers a get. A small value that is wanted whole is handed to `copy`, with its shard
-    /// locked; anything else is returned.
-    pub(super) fn get_to(
-        &self,
-        request: Request,
-        seen: &Seen,
-        copy: impl FnOnce(WholeValue<'_>),
-    ) -> Option<Reply> {
-        self.count();
-        match self.get(request, u32::MAX, Turn::new(unix_ms(), seen), Some(copy)) {
-            Ok(reply) => reply,
-            Err(fault) => Some(fault.into()),
-        }
-    }
-
-    /// `None` means that the value was handed to `copy`.
-    fn get<C: FnOnce(WholeValue<'_>)>(
-        &self,
-        request: Request,
-        room: u32,
-        turn: Turn<'_>,
-        copy: Option<C>,
-    ) -> Result<Option<Reply>, Fault> {
-        let Request::Get { key, offset, len, newer_than, inline_bytes_max, delivery } = request
-        else {
-            return Err(Kind::Protocol.into());
-        };
-        let (reply, range) = self.keyspace.at(&key, turn, |place| {
-            place.held()?;
-            place.warm()?;
-            let found = place.found().ok_or(Kind::NotFound)?;
-            let Found { version, expires_at, modified_at, .. } = found;
-            let stored = match found.content {
-                Contents::Value(stored) => stored,
-                Contents::Queue(_) => return Err(Fault::from(Kind::WrongType)),
-                Contents::Cold(_) => return Err(Kind::Busy.into()),
-            };
-            if newer_than >= version {
-                return Ok((Some(Reply::NotModified { version }), 0..0));
-            }
-            let size = stored.len() as u64;
-            let from = offset.min(size);
-            let to = offset.saturating_add(len).min(size).max(from);
-            // Whoever sends the answer defers a large value that cannot go by its place.
-            let may_be_placed = delivery != Delivery::Inline && matches!(stored, Stored::Large(_));
-            if !may_be_placed && to - from > u64::from(inline_bytes_max.min(room)) {
-                return Ok((Some(Reply::Deferred { version, size }), 0..0));
-            }
-            if let (Stored::Small { bytes: value, crc }, Some(copy)) = (stored, copy)
-                && (from, to) == (0, size)
-            {
-                copy(WholeValue { version, expires_at, modified_at, value, crc });
-                return Ok((None, 0..0));
-            }
-            let (value, sums) = (stored.to_bytes(), stored.to_sums());
-            let offset = from;
-            let whole =
-                Reply::Value { version, size, offset, expires_at, modified_at, value, sums };
-            Ok((Some(whole), index(from)..index(to)))
-        })?;
-        match reply {
-            Some(Reply::Value { version, size, offset, expires_at, modified_at, value, sums })
-                if range.len() != value.len() =>
-            {
-                // Cut, and its edges summed, after the lock was released.
-                let slice = sums.slice(&value, range.start, range.len());
-                let sums = slice.map_err(|error| Fault::from(&error))?;
-                let value = value.slice(range);
-                let cut =
-                    Reply::Value { version, size, offset, expires_at, modified_at, value, sums };
-                Ok(Some(cut))
-            }
-            reply => Ok(reply),
         }
     }
 
