@@ -126,7 +126,11 @@ impl Node {
             return Ok(());
         };
         settling.until(position).await;
-        backing.outcome(position)
+        let outcome = backing.outcome(position);
+        if outcome.is_err() {
+            settling.mended().await;
+        }
+        outcome
     }
 
     /// Wakes what waits for the disk on event loop `number`, on which it runs. Never returns.
@@ -146,14 +150,18 @@ impl Node {
 
     /// Whenever writes were lost, makes what they changed be as the disk has it. Never returns.
     pub(super) async fn mend(&self) {
-        let Some(backing) = self.keyspace.backing() else { return std::future::pending().await };
+        let (Some(backing), Some(settling)) = (self.keyspace.backing(), &self.settling) else {
+            return std::future::pending().await;
+        };
         let (mut progress, mut mended) = (backing.progress.clone(), 0);
         loop {
             let lost = progress.wait_for(|progress| progress.losses() > mended).await;
             let Ok(losses) = lost.map(|progress| progress.losses()) else {
                 return std::future::pending().await;
             };
-            match self.keyspace.mend() {
+            let done = self.keyspace.mend();
+            settling.has_mended(losses);
+            match done {
                 Ok(()) => mended = losses,
                 Err(error) => {
                     tracing::error!(%error, "no change is taken until the disk can be read");

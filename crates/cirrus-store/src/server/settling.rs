@@ -31,11 +31,28 @@ pub(super) struct Settling {
     progress: watch::Receiver<Progress>,
     lists: [Mutex<Waiters>; LISTS],
     numbers: AtomicU64,
+    /// Losses after which the objects were put back, or could not be.
+    mended: watch::Sender<u64>,
 }
 
 impl Settling {
     pub(super) fn new(progress: watch::Receiver<Progress>) -> Self {
-        Self { progress, lists: Default::default(), numbers: AtomicU64::new(0) }
+        let (lists, numbers, mended) =
+            (Default::default(), AtomicU64::new(0), watch::Sender::new(0));
+        Self { progress, lists, numbers, mended }
+    }
+
+    /// What so many losses changed was put back, or could not be.
+    pub(super) fn has_mended(&self, losses: u64) {
+        self.mended.send_replace(losses);
+    }
+
+    /// Waits until what the losses so far changed was put back, or could not be: who hears of a loss
+    /// shall not see it any more.
+    pub(super) async fn mended(&self) {
+        let losses = self.progress.borrow().losses();
+        // It fails only when the sender is gone, which is in here.
+        let _ = self.mended.subscribe().wait_for(|mended| *mended >= losses).await;
     }
 
     /// Waits until `position` is settled, durable or lost. A loop must be waking: see
