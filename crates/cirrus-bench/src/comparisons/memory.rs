@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Map, json};
 
 use crate::comparisons::{Bench, Cell, Family, size_name};
@@ -80,9 +80,10 @@ fn still(pid: u32) -> Result<u64> {
     loop {
         std::thread::sleep(LOOK_EVERY);
         let now = resident_bytes(pid)?;
-        if now.abs_diff(last) * 1000 <= now || began.elapsed() > STILL_MAX {
+        if now.abs_diff(last) * 1000 <= now {
             return Ok(now);
         }
+        ensure!(began.elapsed() < STILL_MAX, "its memory still grows after {STILL_MAX:?}");
         last = now;
     }
 }
