@@ -33,8 +33,9 @@ use crate::side::Turns;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Rounds of a comparison.
+/// Rounds of a comparison, and how many times as many there are where targets are judged.
 const ROUNDS: usize = 24;
+const JUDGED_FACTOR: usize = 3;
 
 /// The flag that the program gives itself inside its network namespace.
 const INSIDE: &str = "--inside-namespace";
@@ -54,7 +55,7 @@ struct Cli {
     /// Only those that targets are about
     #[arg(long)]
     quick: bool,
-    /// How long each side works in each comparison
+    /// How long each side works in each comparison; three times as long where targets are judged
     #[arg(long, value_name = "SECONDS", default_value_t = 1.2, value_parser = seconds)]
     seconds: f64,
     /// Print rows as JSON lines instead of a table
@@ -138,7 +139,7 @@ fn run(cli: &Cli) -> Result<bool> {
     let mut bench = Bench {
         servers: Servers::new(processors, cli.out.join("stores")),
         runtime: Rc::new(runtime.context("no runtime")?),
-        turns: turns(cli.seconds),
+        turns: turns(cli, false),
         counts_syscalls,
     };
     let mut report = Report::create(&cli.out, cells.len(), cli.json)?;
@@ -151,6 +152,7 @@ fn run(cli: &Cli) -> Result<bool> {
             family = its_family;
         }
         report.begin(&cell.name);
+        bench.turns = turns(cli, cell.is_quick);
         let before = MachineTime::now()?;
         match (cell.measure)(&mut bench) {
             Ok(mut rows) => {
@@ -172,9 +174,9 @@ fn run(cli: &Cli) -> Result<bool> {
     Ok(is_complete)
 }
 
-fn turns(seconds: f64) -> Turns {
-    let slice = Duration::from_secs_f64(seconds) / u32::try_from(ROUNDS).unwrap_or(1);
-    Turns { rounds: ROUNDS, slice }
+fn turns(cli: &Cli, is_judged: bool) -> Turns {
+    let slice = Duration::from_secs_f64(cli.seconds) / u32::try_from(ROUNDS).unwrap_or(1);
+    Turns { rounds: ROUNDS * if is_judged { JUDGED_FACTOR } else { 1 }, slice }
 }
 
 fn chosen(cli: &Cli) -> Vec<Cell> {

@@ -78,7 +78,7 @@ fn bare(writers: usize) -> Cell {
     let subject_name = name.clone();
     Cell {
         name,
-        is_quick: writers == 64,
+        is_quick: false,
         measure: Box::new(move |bench| {
             let turns = turns(bench, ENGINE_SLICE_MIN);
             let folder = bench.servers.folder("engine")?;
