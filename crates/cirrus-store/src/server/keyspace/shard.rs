@@ -5,7 +5,7 @@
 //! version of a slot only grows; a record of a large value or queue has its entry in `others`, and
 //! nothing else has.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -295,7 +295,7 @@ impl Shard {
     }
 
     /// Whose changes were lost on their way.
-    pub(super) fn lost(&self, progress: &Progress) -> Vec<Key> {
+    pub(super) fn lost(&self, progress: &Progress) -> HashSet<Key> {
         let is_lost = |one: &&Pending| matches!(progress.of(one.position), Some(Err(_)));
         self.pending.iter().filter(is_lost).map(|one| one.changed.key.clone()).collect()
     }
