@@ -223,10 +223,10 @@ mod tests {
     ) -> Option<u64> {
         let seen = Seen::default();
         node.keyspace.at(&key(), Turn::new(0, &seen), change).unwrap();
-        let position = seen.take().expect("a change is on its way to the disk");
-        let mut progress = node.keyspace.backing().unwrap().progress.clone();
+        let backing = node.keyspace.backing().unwrap();
+        let (mut progress, position) = (backing.progress.clone(), backing.engine.submitted());
         progress.wait_for(|progress| progress.settled() >= position).await.unwrap();
-        Some(position)
+        seen.take()
     }
 
     async fn put(node: &Node, value: &str) -> Option<u64> {
