@@ -339,8 +339,9 @@ impl Keyspace {
             }
             let key = &pending.changed.key;
             let Some(name) = stored.get(key) else {
-                // It could not be read.
+                // It could not be read; who was lost since would be looked up the next time.
                 shard.put_back(pending);
+                result = result.and(Err(Error::new(ErrorKind::Io, "an object was lost since")));
                 continue;
             };
             if let Err(error) = self.restore(&mut shard, key, *name, &mut retired) {
