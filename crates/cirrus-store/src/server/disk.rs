@@ -149,7 +149,7 @@ impl Node {
     }
 
     /// Whenever writes were lost, makes what they changed be as the disk has it. Never returns.
-    pub(super) async fn mend(&self) {
+    pub(super) async fn mend(self: &Arc<Self>) {
         let (Some(backing), Some(settling)) = (self.keyspace.backing(), &self.settling) else {
             return std::future::pending().await;
         };
@@ -159,7 +159,9 @@ impl Node {
             let Ok(losses) = lost.map(|progress| progress.losses()) else {
                 return std::future::pending().await;
             };
-            let done = self.keyspace.mend();
+            let node = self.clone();
+            let done = tokio::task::spawn_blocking(move || node.keyspace.mend()).await;
+            let done = done.expect("mending returns its errors");
             settling.has_mended(losses);
             match done {
                 Ok(()) => mended = losses,
@@ -189,5 +191,121 @@ impl Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         self.node.keyspace.unpin(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segments::sim::{Plan, SimDisk};
+    use crate::segments::{Disk, Engine, Options};
+    use crate::server::NodeOptions;
+    use crate::server::keyspace::{Contents, End, Place, Turn, Value};
+    use crate::wire::NEVER;
+
+    fn key() -> Key {
+        Key::try_from("key".to_owned()).unwrap()
+    }
+
+    fn on(disk: &SimDisk) -> Arc<Node> {
+        let engine = Engine::open(Arc::new(disk.clone()), Options::default()).unwrap();
+        let mut options = NodeOptions::new(cirrus_units::ByteSize::mib(16));
+        options.engine = Some(Arc::new(engine));
+        let node = Node::new(options).unwrap();
+        node.keyspace.open(node.incarnation).unwrap();
+        Arc::new(node)
+    }
+
+    /// Changes the object, and waits until that is durable or lost; what an answer has seen.
+    async fn change(
+        node: &Node,
+        change: impl FnOnce(&mut Place<'_>) -> Result<(), Fault>,
+    ) -> Option<u64> {
+        let seen = Seen::default();
+        node.keyspace.at(&key(), Turn::new(0, &seen), change).unwrap();
+        let backing = node.keyspace.backing().unwrap();
+        let (mut progress, position) = (backing.progress.clone(), backing.engine.submitted());
+        progress.wait_for(|progress| progress.settled() >= position).await.unwrap();
+        seen.take()
+    }
+
+    async fn put(node: &Node, value: &str) -> Option<u64> {
+        let value = Value::small(value.as_bytes());
+        change(node, |place| place.put(value, NEVER, 1).map(drop)).await
+    }
+
+    async fn push(node: &Node, item: &str) -> Option<u64> {
+        let item = Value::small(item.as_bytes());
+        change(node, |place| place.queue_push(End::Back, item, 1).map(drop)).await
+    }
+
+    fn get(node: &Node) -> Vec<u8> {
+        node.keyspace.at(&key(), 0, |place| {
+            place.warm().unwrap();
+            match place.found().expect("it was put before").content {
+                Contents::Value(stored) => stored.bytes().to_vec(),
+                Contents::Queue(_) | Contents::Cold(_) => panic!("a value that was warmed"),
+            }
+        })
+    }
+
+    fn size(node: &Node) -> u64 {
+        node.keyspace.at(&key(), 0, |place| place.found().map_or(0, |found| found.size()))
+    }
+
+    fn fill(disk: &SimDisk) {
+        let used = u64::MAX - disk.free_bytes().unwrap();
+        disk.set_plan(Plan { full_at: Some(used), ..Plan::default() });
+    }
+
+    #[tokio::test]
+    async fn who_hears_of_a_lost_write_does_not_see_it_any_more() {
+        let disk = SimDisk::default();
+        let node = on(&disk);
+        let before = put(&node, "before").await;
+        node.settled(before).await.unwrap();
+        fill(&disk);
+        let lost = put(&node, "after").await;
+        assert_eq!(get(&node), b"after", "changes do not wait");
+        // It is mended only while the answer waits.
+        tokio::select! {
+            biased;
+            answer = node.settled(lost) => {
+                assert_eq!(answer.unwrap_err().kind, Kind::OutOfMemory);
+            }
+            () = node.mend() => unreachable!("it never returns"),
+        }
+        assert_eq!(get(&node), b"before");
+        disk.set_plan(Plan::default());
+        let again = put(&node, "again").await;
+        node.settled(again).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_while_it_is_mended_holds_up_nobody_else() {
+        let disk = SimDisk::default();
+        push(&on(&disk), "item").await;
+        let node = on(&disk);
+        fill(&disk);
+        let lost = push(&node, "lost").await;
+        disk.set_plan(Plan { hang_reads: true, ..Plan::default() });
+        let mending = tokio::spawn({
+            let node = node.clone();
+            async move { node.mend().await }
+        });
+        let hangs = async {
+            while disk.reads() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, hangs).await.expect("the disk is read");
+        let other = node.clone();
+        let looks = tokio::task::spawn_blocking(move || size(&other));
+        let looked = timeout(PATIENCE, looks).await;
+        disk.set_plan(Plan::default());
+        assert_eq!(looked.expect("its shard is not locked").unwrap(), 8, "it is not mended yet");
+        assert_eq!(node.settled(lost).await.unwrap_err().kind, Kind::OutOfMemory);
+        assert_eq!(size(&node), 4);
+        mending.abort();
     }
 }
