@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::Kind;
 use crate::key::{Key, KeyRef};
-use crate::server::keyspace::Seen;
+use crate::server::keyspace::Backing;
 use crate::server::node::Node;
 use crate::wire::{Fault, Request};
 
@@ -141,11 +141,10 @@ impl Node {
         }
     }
 
-    /// A reply to `seen` shows names, of which some may not be durable yet.
-    pub(super) fn see_all(&self, seen: &Seen) {
-        if let Some(backing) = self.keyspace.backing().filter(|backing| backing.is_durable) {
-            seen.see(backing.engine.submitted());
-        }
+    /// Whether the write at `position` is known to be lost.
+    pub(super) fn is_lost(&self, position: u64) -> bool {
+        let of = |backing: &Backing| backing.progress.borrow().of(position);
+        self.keyspace.backing().and_then(of).is_some_and(|outcome| outcome.is_err())
     }
 
     /// Whenever writes were lost, makes what they changed be as the disk has it. Never returns.
@@ -195,19 +194,19 @@ impl Drop for Pin {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::segments::sim::{Plan, SimDisk};
     use crate::segments::{Disk, Engine, Options};
     use crate::server::NodeOptions;
-    use crate::server::keyspace::{Contents, End, Place, Turn, Value};
+    use crate::server::keyspace::{Contents, End, Place, Seen, Turn, Value};
     use crate::wire::NEVER;
 
-    fn key() -> Key {
+    pub(in crate::server) fn key() -> Key {
         Key::try_from("key".to_owned()).unwrap()
     }
 
-    fn on(disk: &SimDisk) -> Arc<Node> {
+    pub(in crate::server) fn on(disk: &SimDisk) -> Arc<Node> {
         let engine = Engine::open(Arc::new(disk.clone()), Options::default()).unwrap();
         let mut options = NodeOptions::new(cirrus_units::ByteSize::mib(16));
         options.engine = Some(Arc::new(engine));
@@ -234,7 +233,7 @@ mod tests {
         change(node, |place| place.put(value, NEVER, 1).map(drop)).await
     }
 
-    async fn push(node: &Node, item: &str) -> Option<u64> {
+    pub(in crate::server) async fn push(node: &Node, item: &str) -> Option<u64> {
         let item = Value::small(item.as_bytes());
         change(node, |place| place.queue_push(End::Back, item, 1).map(drop)).await
     }
@@ -249,11 +248,12 @@ mod tests {
         })
     }
 
-    fn size(node: &Node) -> u64 {
+    pub(in crate::server) fn size(node: &Node) -> u64 {
         node.keyspace.at(&key(), 0, |place| place.found().map_or(0, |found| found.size()))
     }
 
-    fn fill(disk: &SimDisk) {
+    /// From now on no write has room.
+    pub(in crate::server) fn fill(disk: &SimDisk) {
         let used = u64::MAX - disk.free_bytes().unwrap();
         disk.set_plan(Plan { full_at: Some(used), ..Plan::default() });
     }
@@ -279,6 +279,26 @@ mod tests {
         disk.set_plan(Plan::default());
         let again = put(&node, "again").await;
         node.settled(again).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_scan_waits_for_what_it_shows_and_for_nothing_else() {
+        let disk = SimDisk::default();
+        let node = on(&disk);
+        let before = put(&node, "before").await;
+        node.settled(before).await.unwrap();
+        let scan = || {
+            let seen = Seen::default();
+            let page = node.keyspace.scan(b"", (0, 0), 10, Turn::new(0, &seen));
+            assert_eq!(page.items.len(), 1);
+            seen.take()
+        };
+        assert_eq!(scan(), None);
+        fill(&disk);
+        let lost = put(&node, "after").await;
+        assert_eq!(scan(), lost, "the size that it shows is that of the lost value");
+        node.keyspace.mend().unwrap();
+        assert_eq!(scan(), None, "what was lost is not shown any more");
     }
 
     #[tokio::test]
