@@ -197,7 +197,7 @@ impl Drop for Pin {
 pub(super) mod tests {
     use super::*;
     use crate::segments::sim::{Plan, SimDisk};
-    use crate::segments::{Disk, Engine, Options};
+    use crate::segments::{Engine, Options};
     use crate::server::NodeOptions;
     use crate::server::keyspace::{Contents, End, Place, Seen, Turn, Value};
     use crate::wire::NEVER;
@@ -252,10 +252,9 @@ pub(super) mod tests {
         node.keyspace.at(&key(), 0, |place| place.found().map_or(0, |found| found.size()))
     }
 
-    /// From now on no write has room.
-    pub(in crate::server) fn fill(disk: &SimDisk) {
-        let used = u64::MAX - disk.free_bytes().unwrap();
-        disk.set_plan(Plan { full_at: Some(used), ..Plan::default() });
+    /// The next write is lost.
+    pub(in crate::server) fn lose_next(disk: &SimDisk) {
+        disk.set_plan(Plan { fail_once: Some(1), ..Plan::default() });
     }
 
     #[tokio::test]
@@ -264,14 +263,14 @@ pub(super) mod tests {
         let node = on(&disk);
         let before = put(&node, "before").await;
         node.settled(before).await.unwrap();
-        fill(&disk);
+        lose_next(&disk);
         let lost = put(&node, "after").await;
         assert_eq!(get(&node), b"after", "changes do not wait");
         // It is mended only while the answer waits.
         tokio::select! {
             biased;
             answer = node.settled(lost) => {
-                assert_eq!(answer.unwrap_err().kind, Kind::OutOfMemory);
+                assert_eq!(answer.unwrap_err().kind, Kind::Io);
             }
             () = node.mend() => unreachable!("it never returns"),
         }
@@ -294,7 +293,7 @@ pub(super) mod tests {
             seen.take()
         };
         assert_eq!(scan(), None);
-        fill(&disk);
+        lose_next(&disk);
         let lost = put(&node, "after").await;
         assert_eq!(scan(), lost, "the size that it shows is that of the lost value");
         node.keyspace.mend().unwrap();
@@ -306,7 +305,7 @@ pub(super) mod tests {
         let disk = SimDisk::default();
         push(&on(&disk), "item").await;
         let node = on(&disk);
-        fill(&disk);
+        lose_next(&disk);
         let lost = push(&node, "lost").await;
         disk.set_plan(Plan { hang_reads: true, ..Plan::default() });
         let mending = tokio::spawn({
@@ -324,7 +323,7 @@ pub(super) mod tests {
         let looked = timeout(PATIENCE, looks).await;
         disk.set_plan(Plan::default());
         assert_eq!(looked.expect("its shard is not locked").unwrap(), 8, "it is not mended yet");
-        assert_eq!(node.settled(lost).await.unwrap_err().kind, Kind::OutOfMemory);
+        assert_eq!(node.settled(lost).await.unwrap_err().kind, Kind::Io);
         assert_eq!(size(&node), 4);
         mending.abort();
     }

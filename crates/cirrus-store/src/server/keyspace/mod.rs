@@ -175,7 +175,9 @@ impl Keyspace {
 
     /// The same for an operation that looks at all names of a shard.
     fn observe_all(&self, shard: &mut Shard, turn: Turn<'_>) {
-        let Some(backing) = self.backing.as_ref().filter(|backing| backing.is_durable) else { return };
+        let Some(backing) = self.backing.as_ref().filter(|backing| backing.is_durable) else {
+            return;
+        };
         shard.settle(&self.slabs, backing);
         if let Some(last) = shard.pending.back() {
             turn.see(last.position);

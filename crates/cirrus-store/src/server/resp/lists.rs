@@ -276,21 +276,19 @@ pub(super) fn put_served(out: &mut Output, served: Option<Served>) {
 mod tests {
     use super::*;
     use crate::segments::sim::SimDisk;
-    use crate::server::disk::tests::{fill, key, on, push, size};
-    use crate::server::keyspace::Turn;
+    use crate::server::disk::tests::{key, lose_next, on, push, size};
 
     /// Pops "item" for a client that waits, and waits until that is durable or lost.
     async fn served(node: &Node) -> Wait {
         let ticket = Ticket::new(End::Front);
         let keys = vec![key()];
         node.resp.lines.join(&keys, &ticket);
-        let seen = Seen::default();
-        node.keyspace.at(&key(), Turn::new(0, &seen), |place| {
+        node.keyspace.at(&key(), 0, |place| {
             serve(node, key().as_bytes(), place, node.epoch());
         });
         assert!(ticket.is_served());
-        let mut progress = node.keyspace.backing().unwrap().progress.clone();
-        let position = seen.take().expect("it is not durable yet");
+        let backing = node.keyspace.backing().unwrap();
+        let (mut progress, position) = (backing.progress.clone(), backing.engine.submitted());
         progress.wait_for(|progress| progress.settled() >= position).await.unwrap();
         Wait { keys, signals: Vec::new(), ticket, deadline_ms: None }
     }
@@ -302,9 +300,8 @@ mod tests {
         push(&node, "item").await;
         served(&node).await.abandon(&node);
         assert_eq!(size(&node), 4, "it was popped, and goes back");
-        fill(&disk);
+        lose_next(&disk);
         let wait = served(&node).await;
-        disk.set_plan(Default::default());
         node.keyspace.mend().unwrap();
         assert_eq!(size(&node), 4, "it was never popped");
         wait.abandon(&node);
@@ -316,7 +313,7 @@ mod tests {
         let disk = SimDisk::default();
         let node = on(&disk);
         push(&node, "item").await;
-        fill(&disk);
+        lose_next(&disk);
         let (wait, seen) = (served(&node).await, Seen::default());
         assert!(wait.end(&node, &seen).is_some());
         node.keyspace.mend().unwrap();
