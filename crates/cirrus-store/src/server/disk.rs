@@ -222,10 +222,15 @@ pub(super) mod tests {
     ) -> Option<u64> {
         let seen = Seen::default();
         node.keyspace.at(&key(), Turn::new(0, &seen), change).unwrap();
+        settle(node).await;
+        seen.take()
+    }
+
+    /// Waits until everything that was written is durable or lost.
+    pub(in crate::server) async fn settle(node: &Node) {
         let backing = node.keyspace.backing().unwrap();
         let (mut progress, position) = (backing.progress.clone(), backing.engine.submitted());
         progress.wait_for(|progress| progress.settled() >= position).await.unwrap();
-        seen.take()
     }
 
     async fn put(node: &Node, value: &str) -> Option<u64> {

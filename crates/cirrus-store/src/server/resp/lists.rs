@@ -276,7 +276,7 @@ pub(super) fn put_served(out: &mut Output, served: Option<Served>) {
 mod tests {
     use super::*;
     use crate::segments::sim::SimDisk;
-    use crate::server::disk::tests::{key, lose_next, on, push, size};
+    use crate::server::disk::tests::{key, lose_next, on, push, settle, size};
 
     /// Pops "item" for a client that waits, and waits until that is durable or lost.
     async fn served(node: &Node) -> Wait {
@@ -287,9 +287,7 @@ mod tests {
             serve(node, key().as_bytes(), place, node.epoch());
         });
         assert!(ticket.is_served());
-        let backing = node.keyspace.backing().unwrap();
-        let (mut progress, position) = (backing.progress.clone(), backing.engine.submitted());
-        progress.wait_for(|progress| progress.settled() >= position).await.unwrap();
+        settle(node).await;
         Wait { keys, signals: Vec::new(), ticket, deadline_ms: None }
     }
 
@@ -300,6 +298,7 @@ mod tests {
         push(&node, "item").await;
         served(&node).await.abandon(&node);
         assert_eq!(size(&node), 4, "it was popped, and goes back");
+        settle(&node).await;
         lose_next(&disk);
         let wait = served(&node).await;
         node.keyspace.mend().unwrap();
