@@ -37,7 +37,7 @@ mod source;
 mod tests;
 
 pub use counters::Counters;
-pub use evict::{Entry, Evict, Place};
+pub use evict::{Entry, Evict, Hits, Place};
 pub use prefetch::{Ahead, Prefetch};
 pub use source::{Sink, Source};
 

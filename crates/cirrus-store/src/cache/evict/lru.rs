@@ -20,6 +20,10 @@ impl Lru {
 }
 
 impl Evict for Lru {
+    fn name(&self) -> &'static str {
+        "lru"
+    }
+
     fn on_insert(&mut self, place: Place, _entry: Entry<'_>) {
         self.chain.push_back(place);
     }

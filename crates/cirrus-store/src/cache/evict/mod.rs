@@ -17,6 +17,22 @@ pub use lru::Lru;
 /// It sees removable entries only: not those being fetched, and not guesses that nobody has read.
 /// Calls come one at a time and under the cache's lock: keep each short.
 pub trait Evict: fmt::Debug + Send {
+    /// What people call it, in counters and reports.
+    fn name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
+    /// What the cache holds at most, in bytes as [`Entry::bytes`] counts them. Comes before every
+    /// other call.
+    fn on_capacity(&mut self, bytes: u64) {
+        let _ = bytes;
+    }
+
+    /// How exactly [`Evict::on_access`] has to tell what was read.
+    fn hits(&self) -> Hits {
+        Hits::Sampled
+    }
+
     /// Whether an entry may come in at all; the cache asks before it makes room. When the answer
     /// is no the caller gets its value and the cache keeps nothing.
     fn admit(&mut self, entry: Entry<'_>) -> bool {
@@ -37,6 +53,20 @@ pub trait Evict: fmt::Debug + Send {
     /// `on_remove` for that place. After `None`, or a place that holds nothing, the cache stops
     /// making room and does not keep the new entry: it never exceeds its capacity.
     fn victim(&mut self) -> Option<Place>;
+
+    /// What the policy counts for itself, by name.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+/// How much of what is read a policy has to hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hits {
+    /// In order; under contention some are left out, so that no reader waits for another.
+    Sampled,
+    /// Every one, in order.
+    Every,
 }
 
 /// Where an entry lies in the cache: an index, dense from 0 and used again after a removal, so
