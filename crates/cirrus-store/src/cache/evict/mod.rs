@@ -8,9 +8,22 @@ use std::fmt;
 
 use crate::key::Key;
 
+mod by_place;
+mod fifo;
+mod lfu;
 mod lru;
+mod random;
+mod s3fifo;
+mod sieve;
+#[cfg(test)]
+pub(super) mod suite;
 
+pub use fifo::Fifo;
+pub use lfu::Lfu;
 pub use lru::Lru;
+pub use random::Random;
+pub use s3fifo::S3Fifo;
+pub use sieve::Sieve;
 
 /// Chooses what leaves the cache. Decides only; the cache moves the bytes.
 ///
