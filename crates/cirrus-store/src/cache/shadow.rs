@@ -420,10 +420,12 @@ impl Ghost {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::ByteSize;
     use crate::cache::evict::reference::{min_hits, numbers};
-    use crate::cache::evict::suite::{hash, key};
+    use crate::cache::evict::suite::{compare, hash, key, steps};
     use crate::cache::evict::{Fifo, Lfu, Lru, Random, S3Fifo, Sieve};
     use crate::cache::map_source::MapSource;
     use crate::cache::{CacheOptions, Freshness};
@@ -520,6 +522,14 @@ mod tests {
         }
         let report = cache.shadow_report();
         assert!(report[..7].iter().all(|line| (line.reads, line.hits) == (5, 0)), "{report:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_policy_decides_the_same_when_others_are_tried(steps in steps()) {
+            let (mut watched, _) = watch(Box::new(Lfu::new()), Some(Shadow::new(on_trial())));
+            compare(&mut *watched, &mut Lfu::new(), &steps);
+        }
     }
 
     /// Reads pages of size 1 into a watch of its own.

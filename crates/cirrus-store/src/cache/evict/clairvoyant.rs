@@ -20,7 +20,7 @@ const UNKNOWN: u64 = u64::MAX;
 const LATE_READS_MAX: u64 = 1 << 14;
 
 /// Evicts what is needed last, and first what is not needed any more or was not announced.
-/// Logarithmic time; about 90 bytes an entry, and 25 for each object that was read and that the
+/// Logarithmic time; about 45 bytes an entry, and 25 for each object that was read and that the
 /// reader has not yet passed for certain.
 ///
 /// Where entries are of equal size, every get is announced and each is made in turn, no policy that
@@ -30,8 +30,9 @@ const LATE_READS_MAX: u64 = 1 << 14;
 /// sizes it is the same rule, and no longer always the best.
 ///
 /// A get of an announced object is taken for the first of its announced gets that was not made
-/// yet: so gets may overtake each other, and those of objects that nobody announced change
-/// nothing, but a get of an announced object that is made once more than announced misleads.
+/// yet, so gets may overtake each other. A get or put more than was announced, or one less (it
+/// failed, or shared a fetch), is a mistake about that object alone; the latter ends when
+/// [`Foresight::passed`] has gone by.
 #[derive(Debug)]
 pub struct Clairvoyant {
     future: Arc<dyn Foresight>,
@@ -134,10 +135,51 @@ impl Evict for Clairvoyant {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::cache::Trace;
-    use crate::cache::evict::suite::{self, faults, key};
+    use crate::cache::evict::suite::{self, faults, key, steps};
     use crate::key::Key;
+
+    /// Looks through the list of reads, from the next one on.
+    #[derive(Debug)]
+    struct Naive {
+        reads: Vec<u32>,
+        time: usize,
+        held: Vec<(Place, Key)>,
+    }
+
+    impl Evict for Naive {
+        fn on_insert(&mut self, place: Place, entry: Entry<'_>) {
+            self.time += 1;
+            self.held.push((place, entry.key.clone()));
+        }
+
+        fn on_access(&mut self, _place: Place) {
+            self.time += 1;
+        }
+
+        fn on_remove(&mut self, place: Place) {
+            self.held.retain(|(other, _)| *other != place);
+        }
+
+        fn victim(&mut self) -> Option<Place> {
+            let left = self.reads.get(self.time..).unwrap_or_default();
+            let next = |wanted: &Key| left.iter().position(|page| key(*page) == *wanted);
+            let rank = |(place, key): &(Place, Key)| (next(key).unwrap_or(usize::MAX), *place);
+            self.held.iter().map(rank).max().map(|(_, place)| place)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn clairvoyant_looks_through_what_is_left(steps in steps()) {
+            let reads = steps.pages();
+            let mut policy = Clairvoyant::new(Arc::new(trace(&reads)));
+            suite::compare(&mut policy, &mut Naive { reads, time: 0, held: Vec::new() }, &steps);
+        }
+    }
 
     fn trace(pages: &[u32]) -> Trace {
         Trace::new(pages.iter().map(|page| key(*page)))

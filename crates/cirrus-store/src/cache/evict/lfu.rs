@@ -10,7 +10,7 @@ use super::{Entry, Evict, Place};
 
 /// Evicts what was read least often, where each eviction makes all other entries older: an entry's
 /// priority is its count of reads plus the priority that the last victim had when the entry was
-/// read. Of equals the one leaves that was not read for longest. Logarithmic time, about 70 bytes
+/// read. Of equals the one leaves that was not read for longest. Logarithmic time, about 60 bytes
 /// an entry.
 ///
 /// LFU with dynamic ageing: Arlitt, Cherkasova, Dilley, Friedrich and Jin, "Evaluating content

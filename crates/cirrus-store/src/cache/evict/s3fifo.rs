@@ -21,7 +21,7 @@ const READS_TO_STAY: u8 = 1;
 
 /// Evicts from a small queue what was read at most once there; what was read more often, and what
 /// comes back soon after it left, goes to the main queue, where each read buys another round.
-/// Amortised constant time, a counter to raise for a hit, 40 bytes an entry and 50 for each name
+/// Amortised constant time, a counter to raise for a hit, 40 bytes an entry and about 60 for each name
 /// of what left.
 ///
 /// Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for cache eviction", SOSP 2023;
