@@ -286,7 +286,7 @@ struct Window {
 impl Window {
     fn report(&self) -> Vec<ShadowLine> {
         let of_policy = |(bit, policy): (u32, &&'static str)| {
-            self.line(*policy, |read| read.hits >> bit & 1 == 1)
+            self.line(policy, |read| read.hits >> bit & 1 == 1)
         };
         let mut lines: Vec<ShadowLine> = (0..).zip(&self.policies).map(of_policy).collect();
         let mut min = self.min();
