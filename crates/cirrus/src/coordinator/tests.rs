@@ -3,6 +3,8 @@
 //! Owns servers in threads and in child processes. May not look past the HTTP API.
 //! Invariant: every wait is for a condition, with a deadline.
 
+mod stopped;
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Stdio};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::api::{HEARTBEAT_INTERVAL, MemberId};
 use crate::coordinator::plant::{Bug, is_planted};
 
-/// A split that ran out of time so often gets no longer time than that.
+/// No lease gets more than 2 to this times the timeout.
 const DOUBLINGS_MAX: u32 = 6;
 
 /// How long silence is tolerated.
@@ -17,9 +17,9 @@ const DOUBLINGS_MAX: u32 = 6;
 pub(crate) struct Timeouts {
     /// A member that was silent for so long has expired.
     pub(crate) heartbeat_timeout: Duration,
-    /// A lease is revoked when its member lives and has counted nothing for so long; twice as
-    /// long with each time that its split ran out, so that records which take longer than this
-    /// are done at last.
+    /// A lease is revoked when its member lives and has counted nothing for so long. More where
+    /// this is too short for the records: twice as long with each time that the split ran out,
+    /// and twice the longest pause after which a worker of the set went on.
     pub(crate) lease_timeout: Duration,
 }
 
@@ -37,6 +37,10 @@ pub(super) struct Deadlines {
     members: BTreeMap<MemberId, Duration>,
     /// By set and split; also of a split that ran out and was not leased again.
     leases: BTreeMap<(String, u64), LeaseClock>,
+    /// When each member was granted a lease or counted something last.
+    worked: BTreeMap<MemberId, Duration>,
+    /// The longest pause of each set's workers.
+    pauses: BTreeMap<String, Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -58,9 +62,29 @@ impl Deadlines {
 
     pub(super) fn member_ended(&mut self, member: MemberId) {
         self.members.remove(&member);
+        self.worked.remove(&member);
     }
 
-    /// It was granted, or its member counted something.
+    pub(super) fn lease_was_granted(
+        &mut self,
+        now: Duration,
+        member: MemberId,
+        set: &str,
+        split: u64,
+    ) {
+        self.worked.insert(member, now);
+        self.lease_moved(now, set, split);
+    }
+
+    /// A worker of `set` counted something; also one whose lease ran out meanwhile.
+    pub(super) fn worker_went_on(&mut self, now: Duration, member: MemberId, set: &str) {
+        let Some(worked) = self.worked.get_mut(&member) else { return };
+        let pause = now.saturating_sub(std::mem::replace(worked, now));
+        let longest = self.pauses.entry(set.to_owned()).or_default();
+        *longest = pause.max(*longest);
+    }
+
+    /// Its member counted something.
     pub(super) fn lease_moved(&mut self, now: Duration, set: &str, split: u64) {
         self.leases.entry((set.to_owned(), split)).or_default().moved = now;
     }
@@ -83,6 +107,7 @@ impl Deadlines {
         if stood_still {
             self.members.values_mut().for_each(|heard| *heard = now);
             self.leases.values_mut().for_each(|lease| lease.moved = now);
+            self.worked.values_mut().for_each(|worked| *worked = now);
         }
         stood_still
     }
@@ -94,10 +119,14 @@ impl Deadlines {
 
     /// Sets and splits whose leases, if they still are leased, stood still for too long.
     pub(super) fn idle_leases(&self, now: Duration, timeouts: &Timeouts) -> Vec<(String, u64)> {
-        let idle = |lease: &LeaseClock| {
-            let patience = timeouts.lease_timeout * 2u32.pow(lease.ran_out.min(DOUBLINGS_MAX));
+        let times = |doublings: u32| timeouts.lease_timeout * 2u32.pow(doublings);
+        let idle = |set: &str, lease: &LeaseClock| {
+            let pause = self.pauses.get(set).copied().unwrap_or_default();
+            let patience = times(lease.ran_out.min(DOUBLINGS_MAX)).max(2 * pause);
+            let patience = patience.min(times(DOUBLINGS_MAX));
             lease.moved + patience <= now && !is_planted(Bug::LeaseForEver)
         };
-        self.leases.iter().filter(|(_, lease)| idle(lease)).map(|(at, _)| at.clone()).collect()
+        let leases = self.leases.iter().filter(|((set, _), lease)| idle(set, lease));
+        leases.map(|(at, _)| at.clone()).collect()
     }
 }

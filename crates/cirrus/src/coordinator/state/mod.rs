@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use self::channels::ChannelState;
 use self::deadlines::Deadlines;
 use self::feeds::SetState;
+use self::graph::Feed;
 use self::members::Members;
 use self::sweeps::Sweeps;
 use crate::api::{
@@ -213,7 +214,9 @@ impl State {
                 deadlines.member_ended(*member);
                 self.volatile.counters.remove(member);
             }
-            Event::Leased { set, split, .. } => deadlines.lease_moved(now, set, *split),
+            Event::Leased { member, set, split, .. } => {
+                deadlines.lease_was_granted(now, *member, set, *split);
+            }
             Event::Revoked { set, split } => deadlines.lease_ran_out(set, *split),
             Event::Committed { set, split, .. } => deadlines.split_is_committed(set, *split),
             Event::Booted
@@ -248,7 +251,12 @@ impl State {
         if before == Some(told) {
             return;
         }
+        let member = self.durable.members.live().find(|(id, _)| *id == call.member);
         for (name, set) in &self.durable.sets {
+            let works = |feed: &Feed| member.is_some_and(|(_, m)| m.call.task == feed.worker);
+            if self.graph.feeds.get(name).is_some_and(works) {
+                deadlines.worker_went_on(now, call.member, name);
+            }
             let theirs = set.leases.iter().filter(|(_, lease)| lease.member == call.member);
             theirs.for_each(|(split, _)| deadlines.lease_moved(now, name, *split));
         }

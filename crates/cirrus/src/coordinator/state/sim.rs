@@ -6,6 +6,8 @@
 //! Invariant: a run is a function of its seed, which a failure prints.
 
 mod actor;
+mod dice;
+mod faults;
 mod judge;
 mod log;
 mod seeds;
@@ -23,6 +25,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use self::actor::{Actor, Role};
+use self::dice::{Dice, Shape};
+use self::faults::Tally;
 use self::judge::Judge;
 use self::log::{SharedDisk, SimLog};
 use self::store::{Put, Store};
@@ -31,7 +35,7 @@ use super::{Graph, State, Timeouts};
 use crate::api::*;
 use crate::coordinator::Core;
 use crate::spec::tests::example;
-use crate::split::{ShortBatch, SplitPlan, SplitSpec};
+use crate::split::{SplitPlan, SplitSpec};
 
 /// Faults end here, so that every run can finish.
 const FAULTS_UNTIL_MS: u64 = 20_000;
@@ -45,31 +49,6 @@ const TIMEOUTS: Timeouts = Timeouts {
     heartbeat_timeout: Duration::from_millis(1500),
     lease_timeout: Duration::from_millis(1000),
 };
-
-/// SplitMix64: small, and the same on every machine.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.roll() % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn one_of<T: Copy, const N: usize>(&mut self, values: [T; N]) -> T {
-        values[usize::try_from(self.below(N as u64)).unwrap()]
-    }
-}
 
 /// A message on its way. Actor 0 is nobody.
 #[derive(Debug, Clone)]
@@ -120,73 +99,6 @@ impl Wake for Woken {
     }
 }
 
-/// What differs from seed to seed beside the faults.
-#[derive(Debug, Clone, Copy)]
-struct Shape {
-    workers: u32,
-    window: u32,
-    /// Of the channel; a split is 21 to 42 B.
-    capacity: u64,
-    snapshot_every: u64,
-    short_batch: ShortBatch,
-}
-
-impl Shape {
-    fn of(seed: u64) -> Self {
-        let mut dice = Dice(!seed);
-        Self {
-            workers: dice.one_of([1, 1, 1, 2, 2, 2, 7, 7, 7, 64]),
-            window: dice.one_of([2, 5, 40]),
-            capacity: dice.one_of([100, 1000]),
-            snapshot_every: dice.one_of([20, 150, 100_000]),
-            short_batch: dice.one_of([ShortBatch::Drop, ShortBatch::Keep]),
-        }
-    }
-}
-
-/// What happened, so that a quiet simulation cannot pass for a test of faults.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct Tally {
-    crashes: u64,
-    from_snapshot: u64,
-    forgotten_events: u64,
-    standstills: u64,
-    disk_hangs: u64,
-    deaths: u64,
-    freezes: u64,
-    hangs: u64,
-    overtaken: u64,
-    returns: u64,
-    wipes: u64,
-    lost: u64,
-    rolled_back: u64,
-    refused: u64,
-    /// Of virtual time.
-    ms: u64,
-}
-
-impl Tally {
-    /// What happened, and how often.
-    fn faults(&self) -> [(&'static str, u64); 14] {
-        [
-            ("crashes", self.crashes),
-            ("recoveries from a snapshot", self.from_snapshot),
-            ("forgotten events", self.forgotten_events),
-            ("standstills", self.standstills),
-            ("hangs of the disk", self.disk_hangs),
-            ("deaths", self.deaths),
-            ("freezes", self.freezes),
-            ("hangs", self.hangs),
-            ("overtaken attempts", self.overtaken),
-            ("returns", self.returns),
-            ("wipes", self.wipes),
-            ("lost batches", self.lost),
-            ("rolled back deliveries", self.rolled_back),
-            ("refusals", self.refused),
-        ]
-    }
-}
-
 struct Sim {
     seed: u64,
     shape: Shape,
@@ -210,12 +122,6 @@ struct Sim {
     store: Store,
     judge: Judge,
     tally: Tally,
-}
-
-/// The content of a batch, the same for every attempt.
-fn content(seed: u64, batch: u64) -> Vec<u8> {
-    let mut dice = Dice(seed ^ (batch << 20));
-    (0..7 + batch % 8).map(|_| dice.roll().to_le_bytes()[0]).collect()
 }
 
 /// Runs a seed to its end and judges it; panics with the seed if it breaks a promise.
@@ -313,59 +219,6 @@ impl Sim {
     fn start(&mut self, role: Role, replica: u32) {
         self.actors_started += 1;
         self.actors.push(Actor::new(self.actors_started, role, replica, self.now_ms));
-    }
-
-    fn faults(&mut self) {
-        if self.dice.one_in(500) {
-            self.crash();
-        }
-        if self.dice.one_in(1500) {
-            self.tally.standstills += 1;
-            self.still_until_ms = self.now_ms + self.dice.below(3000);
-        }
-        if self.dice.one_in(1000) {
-            self.tally.disk_hangs += 1;
-            self.disk_hangs_until_ms = self.now_ms + self.dice.below(1000);
-        }
-        if self.dice.one_in(2000) {
-            self.tally.wipes += 1;
-            self.store.wipe(self.now_ms);
-        }
-        if self.dice.one_in(150) {
-            let index = self.dice.below(self.actors.len() as u64);
-            let index = usize::try_from(index).unwrap();
-            if !self.actors[index].is_finished() {
-                self.kill_or_freeze(index);
-            }
-        }
-    }
-
-    /// The coordinator comes back with what was durable; answers that it owed are never sent.
-    fn crash(&mut self) {
-        self.tally.crashes += 1;
-        self.pending.clear();
-        self.tally.forgotten_events += self.disk.lose_power(&mut self.dice);
-        self.core = start_core(&self.graph, &self.disk);
-        self.tally.from_snapshot += u64::from(self.disk.has_snapshot());
-    }
-
-    /// Either way another process takes its place; a frozen one wakes up later, knowing nothing.
-    fn kill_or_freeze(&mut self, index: usize) {
-        let (role, replica, pid) = self.actors[index].identity();
-        if self.dice.one_in(2) {
-            self.tally.freezes += 1;
-            let wake_ms = self.now_ms + 100 + self.dice.below(LATE_MS_MAX);
-            self.actors[index].freeze(wake_ms);
-        } else {
-            self.tally.deaths += 1;
-            self.actors.remove(index);
-            if self.dice.one_in(2) {
-                let task = role.task().to_owned();
-                let command = MemberGone { task, replica, pid }.into();
-                self.send(Message::Call { from: 0, call: 0, command });
-            }
-        }
-        self.start(role, replica);
     }
 
     /// The engine replaces a process that ended itself, unless another took its place before.

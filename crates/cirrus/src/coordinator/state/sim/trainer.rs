@@ -5,8 +5,9 @@
 
 use super::super::tests::CHANNEL;
 use super::actor::{Actor, Step};
+use super::dice::content;
 use super::store::Trained;
-use super::{Put, Sim, content};
+use super::{Put, Sim};
 use crate::api::*;
 use crate::coordinator::keys::{batch_key, checkpoint_key};
 use crate::coordinator::plant::{Bug, is_planted};

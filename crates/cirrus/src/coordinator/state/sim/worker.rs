@@ -5,7 +5,8 @@
 
 use super::super::tests::CHANNEL;
 use super::actor::{Actor, Step};
-use super::{Put, Sim, TIMEOUTS, content};
+use super::dice::content;
+use super::{Put, Sim, TIMEOUTS};
 use crate::api::*;
 use crate::coordinator::keys::{attempt_prefix, batch_key};
 use crate::coordinator::plant::{Bug, is_planted};

@@ -383,6 +383,24 @@ fn a_member_that_counts_keeps_its_leases() {
 }
 
 #[test]
+fn a_pause_after_which_a_worker_went_on_is_tolerated_from_then_on() {
+    let mut rig = Rig::sealed(1000);
+    let member = rig.worker(0);
+    let first = rig.grant(member);
+    rig.pass_idle(100, member, 0);
+    assert_eq!(rig.refused(Rig::commit_of(member, &first, 10)), RefusalKind::StaleAttempt);
+    rig.count(member, 1);
+    for _ in 0..2 {
+        let grant = rig.grant(member);
+        rig.pass_idle(199, member, 1);
+        rig.ok(Rig::commit_of(member, &grant, 10));
+    }
+    let last = rig.grant(member);
+    rig.pass_idle(200, member, 1);
+    assert_eq!(rig.refused(Rig::commit_of(member, &last, 10)), RefusalKind::StaleAttempt);
+}
+
+#[test]
 fn processor_time_is_not_progress() {
     let mut rig = Rig::sealed(1000);
     let member = rig.worker(0);
