@@ -142,30 +142,6 @@ fn a_decoder_killed_in_mid_epoch_is_replaced_and_no_image_is_lost_or_doubled() {
 }
 
 #[test]
-fn a_decoder_stopped_beyond_its_lease_changes_nothing_when_it_goes_on() {
-    let mut job = Job::large();
-    job.args.extend(["--cpu-tasks".to_owned(), "2".to_owned()]);
-    let mut run = job.start();
-    let stopped = job.sandbox.process("decode-0");
-    job.sandbox.wait_for_status(&mut run, "a split made", |status| {
-        (splits(status, "committed") + splits(status, "done") > 0).then_some(())
-    });
-    signal(stopped, Signal::STOP);
-    // Nobody is idle while there are splits to lease, so it holds one.
-    let status = job.sandbox.status().expect("the run goes on");
-    assert!(splits(&status, "pending") > 0, "{status}");
-    job.sandbox.wait_for_status(&mut run, "the end of its lease", |status| {
-        let members = status["tasks"]["decode"]["members"].as_array()?;
-        let is_it = |member: &&Value| member["pid"] == stopped && member["ending"] == "expired";
-        members.iter().any(|member| is_it(&member)).then_some(())
-    });
-    // It goes on where it was: writes, and commits what another has made or makes.
-    signal(stopped, Signal::CONT);
-    let figures = job.assert_undisturbed(run);
-    assert!(processes(&figures, "decode") >= 2, "{figures}");
-}
-
-#[test]
 fn a_decoder_killed_after_its_commit_and_before_consumption_changes_nothing() {
     let job = Job::small(8);
     let mut run = job.start();
