@@ -44,6 +44,8 @@ pub(crate) enum Number {
     GigabytesPerSecond,
     /// Bytes of memory for each object, beside its key and value.
     OverheadBytes,
+    /// Reads that found their object in a cache.
+    Hits,
 }
 
 impl Number {
@@ -58,6 +60,7 @@ impl Number {
             Self::SyncsPerOperation => "syncs",
             Self::GigabytesPerSecond => "bandwidth",
             Self::OverheadBytes => "overhead",
+            Self::Hits => "hits",
         }
     }
 
@@ -71,6 +74,7 @@ impl Number {
             Self::SyncsPerOperation => "fdatasyncs per put",
             Self::GigabytesPerSecond => "GB/s",
             Self::OverheadBytes => "bytes per object",
+            Self::Hits => "hits",
         }
     }
 
@@ -83,7 +87,8 @@ impl Number {
             Self::OperationsPerServerSecond
             | Self::OperationsPerClientSecond
             | Self::OperationsPerSecond
-            | Self::GigabytesPerSecond => "higher",
+            | Self::GigabytesPerSecond
+            | Self::Hits => "higher",
         }
     }
 
@@ -100,7 +105,10 @@ impl Number {
                 operations * bytes as f64 / 1e9 / slice.work.elapsed.as_secs_f64()
             }
             // These are not read off slices.
-            Self::SyscallsPerOperation | Self::SyncsPerOperation | Self::OverheadBytes => f64::NAN,
+            Self::SyscallsPerOperation
+            | Self::SyncsPerOperation
+            | Self::OverheadBytes
+            | Self::Hits => f64::NAN,
         }
     }
 }

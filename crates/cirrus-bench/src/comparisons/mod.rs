@@ -12,9 +12,11 @@ mod generator;
 mod mapped;
 mod memcached;
 mod memory;
+mod ratios;
 mod redis;
 mod requests;
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::Result;
@@ -32,7 +34,7 @@ pub(crate) struct Family {
 }
 
 /// Every family. Places are kept for cache hits and iterators.
-pub(crate) const FAMILIES: [Family; 8] = [
+pub(crate) const FAMILIES: [Family; 9] = [
     generator::FAMILY,
     redis::FAMILY,
     memcached::FAMILY,
@@ -41,6 +43,7 @@ pub(crate) const FAMILIES: [Family; 8] = [
     mapped::FAMILY,
     durable::FAMILY,
     memory::FAMILY,
+    ratios::FAMILY,
 ];
 
 /// One situation.
@@ -61,6 +64,8 @@ pub(crate) struct Bench {
     pub(crate) turns: Turns,
     /// Whether system calls can be counted here.
     pub(crate) counts_syscalls: bool,
+    /// Where lists of reads are downloaded to.
+    pub(crate) traces: PathBuf,
 }
 
 /// `64B`, `4KiB`, `16MiB`.

@@ -28,17 +28,21 @@ mod counters;
 pub mod evict;
 mod fetch;
 mod flight;
+mod foresight;
 #[cfg(test)]
 pub(crate) mod map_source;
 pub mod prefetch;
+mod shadow;
 mod shelf;
 mod source;
 #[cfg(test)]
 mod tests;
 
 pub use counters::Counters;
-pub use evict::{Entry, Evict, Place};
+pub use evict::{Entry, Evict, Hits, Place};
+pub use foresight::{Foresight, Trace};
 pub use prefetch::{Ahead, Prefetch};
+pub use shadow::{Shadow, ShadowLine};
 pub use source::{Sink, Source};
 
 use fetch::{Shared, State, Step, Visit};
@@ -65,6 +69,8 @@ pub struct CacheOptions {
     pub freshness: Freshness,
     /// What leaves first. Default: [`evict::Lru`].
     pub evict: Box<dyn Evict>,
+    /// Policies to try on what this cache is asked for. Default: none, at no cost.
+    pub shadow: Option<Shadow>,
     /// What is fetched early. Default: nothing.
     pub prefetch: Option<Box<dyn Prefetch>>,
     /// The part of the capacity for objects that were fetched early and that nobody has read yet,
@@ -81,6 +87,7 @@ impl Default for CacheOptions {
         Self {
             freshness: Freshness::default(),
             evict: Box::new(evict::Lru::new()),
+            shadow: None,
             prefetch: None,
             prefetch_size: ByteSize::mib(64),
             fetches_max: 1024,
@@ -108,6 +115,7 @@ impl<S> Clone for Cache<S> {
 #[derive(Debug)]
 struct Owner<S> {
     shared: Arc<Shared<S>>,
+    watch: Option<Arc<Mutex<shadow::Watch>>>,
 }
 
 impl<S> Drop for Owner<S> {
@@ -126,11 +134,12 @@ impl<S: Source> Cache<S> {
             ),
             None => (0, 0),
         };
+        let (evict, watch) = shadow::watch(options.evict, options.shadow);
         let budget = Budget { main_max: capacity.bytes() - guessed_max, guessed_max };
         let shared = Shared {
             source,
             state: Mutex::new(State {
-                shelf: Shelf::new(options.evict, budget),
+                shelf: Shelf::new(evict, budget),
                 flights: Flights::default(),
                 prefetch: options.prefetch,
                 ahead: Vec::new(),
@@ -143,7 +152,7 @@ impl<S: Source> Cache<S> {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         };
-        Self { owner: Arc::new(Owner { shared: Arc::new(shared) }) }
+        Self { owner: Arc::new(Owner { shared: Arc::new(shared), watch }) }
     }
 
     /// The object, from here or from the source; as current as the cache's [`Freshness`] says.

@@ -82,7 +82,8 @@ impl Held {
 }
 
 impl Shelf {
-    pub(super) fn new(evict: Box<dyn Evict>, budget: Budget) -> Self {
+    pub(super) fn new(mut evict: Box<dyn Evict>, budget: Budget) -> Self {
+        evict.on_capacity(budget.main_max);
         Self {
             table: HashTable::new(),
             slots: Vec::new(),
