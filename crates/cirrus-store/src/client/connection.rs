@@ -8,6 +8,7 @@
 //! Invariant: every call in the table ends once, with a reply or with the reason why none will come.
 
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -33,11 +34,11 @@ use crate::wire::{Delivery, Reply, Request, put_unpins};
 /// A node that moves no byte for this long while somebody waits for it is taken to be gone.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// Requests that leave together at the most, when at least [`BUSY_REQUESTS`] are open: the node works
-/// on some while callers make the next. Of fewer an eighth leaves together: if all did, node and
-/// callers would sleep by turns.
+/// Requests that leave together at the most: the node works on some while callers make the next.
 const BATCH_REQUESTS: usize = 16;
-const BUSY_REQUESTS: usize = 64;
+/// Of so many that are open an eighth leaves together: if all did, node and callers would sleep by
+/// turns. Fewer leave together, because a write for each would cost more than the sleep.
+const EIGHTHS: Range<usize> = 8..64;
 
 /// How often a caller writes to the socket before he leaves the rest to the task.
 const WRITES_MAX: usize = 4;
@@ -432,7 +433,7 @@ impl Drop for Task {
 
 /// How many requests leave together while so many are open.
 fn batch(open: usize) -> usize {
-    if open < BUSY_REQUESTS { (open / 8).max(1) } else { BATCH_REQUESTS }
+    if EIGHTHS.contains(&open) { open / 8 } else { BATCH_REQUESTS }
 }
 
 fn gone() -> Error {
