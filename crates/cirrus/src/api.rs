@@ -307,6 +307,8 @@ pub(crate) struct Committed {
     pub(crate) attempt: Attempt,
     pub(crate) range: SplitRange,
     pub(crate) batches: u32,
+    /// Over all the bytes, in order, as its writer told.
+    pub(crate) checksum: u32,
     /// Half of the channel's bytes are used: checkpoint soon, or workers will wait.
     pub(crate) checkpoint_due: bool,
 }

@@ -3,8 +3,8 @@
 //! Owns the consumer's side of exactly once. May not know who wrote the batches. Invariant: a batch
 //! is handed out once per generation, in order, and only from an accepted attempt.
 //!
-//! A thread of its own asks for splits, gets their batches many at a time and decodes them, up to a
-//! bound in bytes ahead of the body.
+//! A thread of its own asks for splits, gets their batches many at a time, compares their checksum
+//! with what was committed, and decodes them, up to a bound in bytes ahead of the body.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ use crate::error::{Error, Kind, Result};
 use crate::sets::sealed_count;
 use crate::split::SplitPlan;
 
-/// Encoded bytes of batches that are read ahead; one batch is read even if it is larger.
+/// Encoded bytes of batches that wait for the body, beside the split that is being read; one batch
+/// waits even if it is larger.
 const AHEAD_BYTES_MAX: usize = 64 << 20;
 /// Batches that are got together.
 const GET_BATCHES: usize = 8;
@@ -354,6 +355,15 @@ impl<T> Ahead<T> {
     }
 }
 
+/// What became of reading a committed split.
+enum Fetched {
+    Whole(Vec<Object>),
+    /// A batch is not there any more.
+    Gone,
+    /// The bytes are not those that were committed.
+    Altered(Error),
+}
+
 /// The thread that reads ahead.
 struct ChannelReader<T> {
     context: Context,
@@ -373,6 +383,7 @@ impl<T: DeserializeOwned + Send + 'static> ChannelReader<T> {
     fn read_all(&self, cursor: u64) -> Result<()> {
         let mut next = cursor;
         let mut split = self.plan.split_of(cursor);
+        let mut altered = None;
         while !self.ahead.is_closed() {
             match self.context.control().next(&self.channel, self.generation, split)? {
                 NextAnswer::Wait => {}
@@ -382,55 +393,86 @@ impl<T: DeserializeOwned + Send + 'static> ChannelReader<T> {
                         return Ok(());
                     }
                 }
-                NextAnswer::Committed(committed) => {
-                    // When an object is gone, the split is made again and asked for again.
-                    if let Some(reached) = self.read_split(&committed, next)? {
+                NextAnswer::Committed(committed) => match self.fetch(&committed)? {
+                    Fetched::Whole(objects) => {
+                        let Some(reached) = self.hand_over(&committed, objects, next)? else {
+                            return Ok(());
+                        };
                         next = reached;
                         split += 1;
                     }
-                }
+                    Fetched::Gone => self.lost(&committed)?,
+                    // Made again once: memory may have failed. A second time it is something else.
+                    Fetched::Altered(error) if altered == Some(split) => return Err(error),
+                    Fetched::Altered(error) => {
+                        tracing::warn!("{error}; it is made again");
+                        altered = Some(split);
+                        self.lost(&committed)?;
+                    }
+                },
             }
         }
         Ok(())
     }
 
-    /// Hands over the batches of a split from global batch `next` on; the batch after them, or
-    /// `None` when one of them is lost.
-    fn read_split(&self, committed: &Committed, mut next: u64) -> Result<Option<u64>> {
-        let numbers = self.plan.batches_of(committed.split);
-        while next < numbers.end {
-            let until = numbers.end.min(next + GET_BATCHES as u64);
-            let mut keys = Vec::new();
-            for number in next..until {
-                let within = u32::try_from(number - numbers.start)
-                    .map_err(|_| Error::internal("a split of more than 2^32 batches"))?;
-                let (split, attempt) = (committed.split, committed.attempt);
-                keys.push(Key::try_from(batch_key(&self.channel, split, attempt, within))?);
-            }
+    /// The split is made again, and asked for again.
+    fn lost(&self, committed: &Committed) -> Result<()> {
+        let (split, attempt) = (committed.split, committed.attempt);
+        self.context.control().lost(&self.channel, self.generation, split, attempt)
+    }
+
+    /// All batches of a split: none is handed over before the sum of all is right.
+    fn fetch(&self, committed: &Committed) -> Result<Fetched> {
+        let (split, attempt) = (committed.split, committed.attempt);
+        let (mut whole, mut checksum) = (Vec::new(), 0);
+        let key = |within| Ok(Key::try_from(batch_key(&self.channel, split, attempt, within))?);
+        let within: Vec<u32> = (0..committed.batches).collect();
+        for together in within.chunks(GET_BATCHES) {
+            let keys = together.iter().map(|within| key(*within)).collect::<Result<Vec<_>>>()?;
             let client = self.client.clone();
             let objects =
                 self.context.wait(async move { Ok::<_, Error>(client.get_many(&keys).await) })?;
-            for (number, object) in (next..until).zip(objects) {
-                let object = match object {
-                    Ok(object) => object,
+            for object in objects {
+                match object {
+                    Ok(object) => {
+                        checksum = cirrus_store::checksum_of(checksum, &object.value);
+                        whole.push(object);
+                    }
                     Err(error) if error.kind() == cirrus_store::Kind::NotFound => {
-                        let (split, attempt) = (committed.split, committed.attempt);
-                        let control = self.context.control();
-                        control.lost(&self.channel, self.generation, split, attempt)?;
-                        return Ok(None);
+                        return Ok(Fetched::Gone);
                     }
                     Err(error) => return Err(error.into()),
-                };
-                let bytes = object.value.len();
-                self.context.counter(BYTES).add(bytes as u64);
-                let due = committed.checkpoint_due && number + 1 == numbers.end;
-                if !self.ahead.put(bytes, self.decode(number, &object)?, due) {
-                    return Ok(Some(next));
                 }
             }
-            next = until;
         }
-        Ok(Some(next))
+        if checksum == committed.checksum {
+            return Ok(Fetched::Whole(whole));
+        }
+        Ok(Fetched::Altered(Error::corrupt(format!(
+            "split {split} of channel `{}` has checksum {checksum:08x} and was committed with \
+             {:08x}; if it happens again, test the memory of this machine",
+            self.channel, committed.checksum
+        ))))
+    }
+
+    /// Decodes the batches of a split from global batch `next` on and hands them over; the batch
+    /// after them, or `None` when nobody listens any more.
+    fn hand_over(
+        &self,
+        committed: &Committed,
+        objects: Vec<Object>,
+        next: u64,
+    ) -> Result<Option<u64>> {
+        let numbers = self.plan.batches_of(committed.split);
+        for (number, object) in numbers.clone().zip(objects).filter(|(n, _)| *n >= next) {
+            let bytes = object.value.len();
+            self.context.counter(BYTES).add(bytes as u64);
+            let due = committed.checkpoint_due && number + 1 == numbers.end;
+            if !self.ahead.put(bytes, self.decode(number, &object)?, due) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(numbers.end))
     }
 
     fn decode(&self, number: u64, object: &Object) -> Result<Batch<T>> {

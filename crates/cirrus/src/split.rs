@@ -17,7 +17,8 @@ pub struct SplitSpec {
     pub epochs: u32,
     /// Records in a batch.
     pub batch: u32,
-    /// Batches in a split, the share of work that a worker leases.
+    /// Batches in a split, the share of work that a worker leases. A consumer holds a whole split
+    /// while it checks it.
     pub batches_per_split: u32,
     /// The order of records in an epoch.
     pub order: OrderSpec,

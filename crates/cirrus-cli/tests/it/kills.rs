@@ -163,6 +163,34 @@ fn a_trainer_killed_between_checkpoints_goes_on_from_the_last() {
 }
 
 #[test]
+fn a_batch_altered_in_memory_is_made_again() {
+    let job = Job::small(2);
+    let mut run = job.start();
+    // It reads nothing until the batch is altered.
+    let trainer = job.sandbox.process("train-0");
+    signal(trainer, Signal::STOP);
+    let node = job.sandbox.wait_for_status(&mut run, "a full window", |status| {
+        let full = splits(status, "committed") >= 16 && splits(status, "leased") == 0;
+        full.then(|| ports(&job.sandbox, status)[0].clone())
+    });
+    let url = format!("cirrus://{node}");
+    let listed = job.sandbox.run(["ls", "!channel/batches/", "--at", &url]);
+    let key = listed.text().lines().find(|line| line.contains("{0000000000000005."));
+    let key = key.and_then(|line| line.split_whitespace().find(|word| word.starts_with('!')));
+    let key = key.unwrap_or_else(|| panic!("no batch of split 5: {}", listed.text()));
+    let mut batch = job.sandbox.run(["get", key, "--at", &url]).stdout;
+    *batch.last_mut().expect("a pixel") ^= 1;
+    let altered = job.sandbox.write("altered", batch).display().to_string();
+    let put = job.sandbox.run(["put", key, &altered, "--at", &url]);
+    assert_eq!(put.code, Some(0), "{}", put.stderr);
+    signal(trainer, Signal::CONT);
+    let figures = job.assert_undisturbed(run);
+    let folder: PathBuf = figures["run_dir"].as_str().expect("the run's folder").into();
+    let log = std::fs::read_to_string(folder.join("logs/train-0.log")).expect("a log");
+    assert!(log.contains("split 5 of channel `batches` has checksum"), "{log}");
+}
+
+#[test]
 fn a_trainer_killed_while_it_judges_judges_again() {
     let sandbox = Sandbox::new();
     let mut run = sandbox.start_images(&["--limit", "2000", "--epochs", "1"]);

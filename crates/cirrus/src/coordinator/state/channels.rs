@@ -115,8 +115,8 @@ impl State {
             return answer(NextAnswer::WindowFull);
         }
         let lease = set.leases.get(&call.split).filter(|_| is_planted(Bug::UncommittedRead));
-        let committed = set.committed.get(&call.split).map(|committed| committed.attempt);
-        let Some(attempt) = committed.or(lease.map(|lease| lease.attempt)) else {
+        let committed = set.committed.get(&call.split).map(|split| split.of(&call.channel));
+        let Some((attempt, checksum)) = committed.or(lease.map(|lease| (lease.attempt, 0))) else {
             // Not at the cursor, where a split is granted whatever the bytes.
             let starved =
                 distance > 0 && !set.leases.contains_key(&call.split) && channel.is_over(ends);
@@ -129,6 +129,7 @@ impl State {
             attempt,
             range,
             batches: range.batches,
+            checksum,
             checkpoint_due: channel.retained_bytes >= ends.capacity / 2
                 || channel.is_short_of_bytes(ends),
         }));

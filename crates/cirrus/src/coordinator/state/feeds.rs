@@ -404,6 +404,14 @@ impl SetState {
     }
 }
 
+impl CommittedSplit {
+    /// Its attempt, and the checksum of what that wrote to `channel`.
+    pub(super) fn of(&self, channel: &str) -> (Attempt, u32) {
+        let output = self.outputs.iter().find(|held| held.output.channel == channel);
+        (self.attempt, output.map_or(0, |held| held.output.checksum))
+    }
+}
+
 fn granted(plan: &SplitPlan, split: u64, attempt: Attempt) -> LeaseAnswer {
     match plan.split(split) {
         Some(range) => LeaseAnswer::Granted(Grant { split, attempt, range }),
