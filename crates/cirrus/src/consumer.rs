@@ -6,28 +6,26 @@
 //! A thread of its own asks for splits, gets their batches many at a time, compares their checksum
 //! with what was committed, and decodes them, up to a bound in bytes ahead of the body.
 
-use std::collections::VecDeque;
+mod ahead;
+mod reader;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cirrus_store::{Client, Key, Object};
-use parking_lot::{Condvar, Mutex};
+use cirrus_store::{Client, Key};
 use serde::de::DeserializeOwned;
 
-use crate::api::{CheckpointRecord, Committed, Generation, NextAnswer};
+use self::ahead::{Ahead, Taken};
+use self::reader::ChannelReader;
+use crate::api::{CheckpointRecord, Generation};
 use crate::context::Context;
-use crate::coordinator::keys::{batch_key, checkpoint_key};
-use crate::counters::{BATCHES, BYTES, FIRST_US, RECORDS, Stopwatch};
+use crate::coordinator::keys::checkpoint_key;
+use crate::counters::{BATCHES, FIRST_US, RECORDS, Stopwatch};
 use crate::error::{Error, Kind, Result};
 use crate::sets::sealed_count;
 use crate::split::SplitPlan;
 
-/// Encoded bytes of batches that wait for the body, beside the split that is being read; one batch
-/// waits even if it is larger.
-const AHEAD_BYTES_MAX: usize = 64 << 20;
-/// Batches that are got together.
-const GET_BATCHES: usize = 8;
 /// A checkpoint is due after this long, however little was read since the last.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -256,238 +254,4 @@ fn restore(context: &Context, client: &Client, record: &CheckpointRecord) -> Res
         return Err(Error::corrupt(format!("checkpoint `{}` is not what was saved", record.key)));
     }
     Ok(object.value)
-}
-
-/// What the reader hands to the body, bounded in bytes.
-#[derive(Debug)]
-struct Ahead<T> {
-    state: Mutex<AheadState<T>>,
-    changed: Condvar,
-}
-
-#[derive(Debug)]
-struct AheadState<T> {
-    batches: VecDeque<(usize, Batch<T>, bool)>,
-    bytes: usize,
-    window_full: bool,
-    end: Option<Option<Error>>,
-    closed: bool,
-}
-
-enum Taken<T> {
-    Batch(Batch<T>, bool),
-    End,
-    Failed(Error),
-    WindowFull,
-    Nothing,
-}
-
-impl<T> Default for Ahead<T> {
-    fn default() -> Self {
-        let batches = VecDeque::new();
-        let state = AheadState { batches, bytes: 0, window_full: false, end: None, closed: false };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
-    }
-}
-
-impl<T> Ahead<T> {
-    /// Waits for room; false when nobody listens any more.
-    fn put(&self, bytes: usize, batch: Batch<T>, due: bool) -> bool {
-        let mut state = self.state.lock();
-        while !state.closed && state.bytes > 0 && state.bytes + bytes > AHEAD_BYTES_MAX {
-            self.changed.wait(&mut state);
-        }
-        state.bytes += bytes;
-        state.batches.push_back((bytes, batch, due));
-        self.changed.notify_all();
-        !state.closed
-    }
-
-    fn take(&self, patience: Duration) -> Taken<T> {
-        let mut state = self.state.lock();
-        if state.batches.is_empty() && state.end.is_none() && !state.window_full {
-            self.changed.wait_for(&mut state, patience);
-        }
-        if let Some((bytes, batch, due)) = state.batches.pop_front() {
-            state.bytes -= bytes;
-            self.changed.notify_all();
-            return Taken::Batch(batch, due);
-        }
-        match state.end.take() {
-            Some(Some(error)) => Taken::Failed(error),
-            Some(None) => {
-                state.end = Some(None);
-                Taken::End
-            }
-            None if state.window_full => Taken::WindowFull,
-            None => Taken::Nothing,
-        }
-    }
-
-    fn end(&self, error: Option<Error>) {
-        self.state.lock().end = Some(error);
-        self.changed.notify_all();
-    }
-
-    fn close(&self) {
-        self.state.lock().closed = true;
-        self.changed.notify_all();
-    }
-
-    /// Nothing more comes before a checkpoint: waits for one; false when nobody listens any more.
-    fn wait_for_window(&self) -> bool {
-        let mut state = self.state.lock();
-        state.window_full = true;
-        self.changed.notify_all();
-        while state.window_full && !state.closed {
-            self.changed.wait(&mut state);
-        }
-        !state.closed
-    }
-
-    fn window_moved(&self) {
-        self.state.lock().window_full = false;
-        self.changed.notify_all();
-    }
-
-    fn is_closed(&self) -> bool {
-        self.state.lock().closed
-    }
-}
-
-/// What became of reading a committed split.
-enum Fetched {
-    Whole(Vec<Object>),
-    /// A batch is not there any more.
-    Gone,
-    /// The bytes are not those that were committed.
-    Altered(Error),
-}
-
-/// The thread that reads ahead.
-struct ChannelReader<T> {
-    context: Context,
-    client: Client,
-    channel: String,
-    generation: Generation,
-    plan: SplitPlan,
-    ahead: Arc<Ahead<T>>,
-}
-
-impl<T: DeserializeOwned + Send + 'static> ChannelReader<T> {
-    fn run(self, cursor: u64) {
-        let end = self.read_all(cursor).err();
-        self.ahead.end(end);
-    }
-
-    fn read_all(&self, cursor: u64) -> Result<()> {
-        let mut next = cursor;
-        let mut split = self.plan.split_of(cursor);
-        let mut altered = None;
-        while !self.ahead.is_closed() {
-            match self.context.control().next(&self.channel, self.generation, split)? {
-                NextAnswer::Wait => {}
-                NextAnswer::Ended => return Ok(()),
-                NextAnswer::WindowFull => {
-                    if !self.ahead.wait_for_window() {
-                        return Ok(());
-                    }
-                }
-                NextAnswer::Committed(committed) => match self.fetch(&committed)? {
-                    Fetched::Whole(objects) => {
-                        let Some(reached) = self.hand_over(&committed, objects, next)? else {
-                            return Ok(());
-                        };
-                        next = reached;
-                        split += 1;
-                    }
-                    Fetched::Gone => self.lost(&committed)?,
-                    // Made again once: memory may have failed. A second time it is something else.
-                    Fetched::Altered(error) if altered == Some(split) => return Err(error),
-                    Fetched::Altered(error) => {
-                        tracing::warn!("{error}; it is made again");
-                        altered = Some(split);
-                        self.lost(&committed)?;
-                    }
-                },
-            }
-        }
-        Ok(())
-    }
-
-    /// The split is made again, and asked for again.
-    fn lost(&self, committed: &Committed) -> Result<()> {
-        let (split, attempt) = (committed.split, committed.attempt);
-        self.context.control().lost(&self.channel, self.generation, split, attempt)
-    }
-
-    /// All batches of a split: none is handed over before the sum of all is right.
-    fn fetch(&self, committed: &Committed) -> Result<Fetched> {
-        let (split, attempt) = (committed.split, committed.attempt);
-        let (mut whole, mut checksum) = (Vec::new(), 0);
-        let key = |within| Ok(Key::try_from(batch_key(&self.channel, split, attempt, within))?);
-        let within: Vec<u32> = (0..committed.batches).collect();
-        for together in within.chunks(GET_BATCHES) {
-            let keys = together.iter().map(|within| key(*within)).collect::<Result<Vec<_>>>()?;
-            let client = self.client.clone();
-            let objects =
-                self.context.wait(async move { Ok::<_, Error>(client.get_many(&keys).await) })?;
-            for object in objects {
-                match object {
-                    Ok(object) => {
-                        checksum = cirrus_store::checksum_of(checksum, &object.value);
-                        whole.push(object);
-                    }
-                    Err(error) if error.kind() == cirrus_store::Kind::NotFound => {
-                        return Ok(Fetched::Gone);
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        if checksum == committed.checksum {
-            return Ok(Fetched::Whole(whole));
-        }
-        Ok(Fetched::Altered(Error::corrupt(format!(
-            "split {split} of channel `{}` has checksum {checksum:08x} and was committed with \
-             {:08x}; if it happens again, test the memory of this machine",
-            self.channel, committed.checksum
-        ))))
-    }
-
-    /// Decodes the batches of a split from global batch `next` on and hands them over; the batch
-    /// after them, or `None` when nobody listens any more.
-    fn hand_over(
-        &self,
-        committed: &Committed,
-        objects: Vec<Object>,
-        next: u64,
-    ) -> Result<Option<u64>> {
-        let numbers = self.plan.batches_of(committed.split);
-        for (number, object) in numbers.clone().zip(objects).filter(|(n, _)| *n >= next) {
-            let bytes = object.value.len();
-            self.context.counter(BYTES).add(bytes as u64);
-            let due = committed.checkpoint_due && number + 1 == numbers.end;
-            if !self.ahead.put(bytes, self.decode(number, &object)?, due) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(numbers.end))
-    }
-
-    fn decode(&self, number: u64, object: &Object) -> Result<Batch<T>> {
-        let items = postcard::from_bytes(&object.value).map_err(|error| {
-            Error::input(format!(
-                "batch {number} of channel `{}` is not a list of {}; reader and writers must \
-                 agree on the type",
-                self.channel,
-                std::any::type_name::<T>()
-            ))
-            .with_source(error)
-        })?;
-        let range = self.plan.batch(number);
-        let range = range.ok_or_else(|| Error::internal("a batch beyond the plan's end"))?;
-        let (epoch, index, first_position) = (range.epoch, range.batch, range.first_position);
-        Ok(Batch { epoch, index, number, first_position, items })
-    }
 }
