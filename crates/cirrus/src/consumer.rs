@@ -1,32 +1,35 @@
 //! Reading a channel: committed batches in their order, checkpoints, and going on after a restart.
 //!
 //! Owns the consumer's side of exactly once. May not know who wrote the batches. Invariant: a batch
-//! is handed out once per generation, in order, and only from an accepted attempt.
+//! is handed out once per generation, and only from an accepted attempt; in order, unless the
+//! channel is declared to be without.
 //!
-//! A thread of its own asks for splits, gets their batches many at a time and decodes them, up to a
-//! bound in bytes ahead of the body.
+//! A thread of its own asks for splits, gets their batches many at a time, compares their checksum
+//! with what was committed, and decodes them, up to a bound in bytes ahead of the body.
 
-use std::collections::VecDeque;
+mod ahead;
+mod files;
+mod reader;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cirrus_store::{Client, Key, Object};
-use parking_lot::{Condvar, Mutex};
+use cirrus_store::{Client, Key};
 use serde::de::DeserializeOwned;
 
-use crate::api::{CheckpointRecord, Committed, Generation, NextAnswer};
+use self::ahead::{Ahead, Taken};
+use self::files::CheckpointFiles;
+use self::reader::ChannelReader;
+use crate::api::{CheckpointRecord, Generation};
 use crate::context::Context;
-use crate::coordinator::keys::{batch_key, checkpoint_key};
-use crate::counters::{BATCHES, BYTES, FIRST_US, RECORDS, Stopwatch};
+use crate::coordinator::keys::checkpoint_key;
+use crate::counters::{BATCHES, FIRST_US, RECORDS, Stopwatch};
+use crate::covered::Covered;
 use crate::error::{Error, Kind, Result};
 use crate::sets::sealed_count;
 use crate::split::SplitPlan;
 
-/// Encoded bytes of batches that are read ahead; one batch is read even if it is larger.
-const AHEAD_BYTES_MAX: usize = 64 << 20;
-/// Batches that are got together.
-const GET_BATCHES: usize = 8;
 /// A checkpoint is due after this long, however little was read since the last.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -37,7 +40,7 @@ pub struct Batch<T> {
     pub epoch: u32,
     /// Its number within the epoch.
     pub index: u64,
-    /// Its number over all epochs: what a checkpoint's cursor counts.
+    /// Its number over all epochs.
     pub number: u64,
     /// The position of its first item in the epoch's order.
     pub first_position: u64,
@@ -45,7 +48,7 @@ pub struct Batch<T> {
     pub items: Vec<T>,
 }
 
-/// The batches of a channel, in their order; one consumer at a time.
+/// The batches of a channel, in their order unless it is unordered; one consumer at a time.
 ///
 /// What was handed out since the last checkpoint is handed out again after a failure. A consumer
 /// therefore checkpoints its state ([`Batches::checkpoint_when_due`]); one that keeps no state
@@ -57,14 +60,18 @@ pub struct Batches<T> {
     channel: String,
     generation: Generation,
     restored: Option<Bytes>,
+    files: CheckpointFiles,
+    /// The last checkpoint that the coordinator knows of.
+    recorded: Option<CheckpointRecord>,
     plan: SplitPlan,
     /// Splits that workers may be ahead of the cursor.
     window: u64,
     ahead: Arc<Ahead<T>>,
     reader: Option<std::thread::JoinHandle<()>>,
-    /// The first batch that was not handed out.
-    position: u64,
-    cursor: u64,
+    /// What was handed out.
+    covered: Covered,
+    /// How many of them the last checkpoint holds.
+    saved: u64,
     due: bool,
     last_checkpoint: Instant,
     automatic: bool,
@@ -82,8 +89,13 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
         let client = context.store()?.client().clone();
         let control = context.control();
         let opened = control.open_consumer(context.member(), channel, control.request())?;
-        let cursor = opened.checkpoint.as_ref().map_or(0, |record| record.cursor);
-        let restored = opened.checkpoint.map(|record| restore(&context, &client, &record));
+        let covered = match opened.checkpoint.as_ref().map(CheckpointRecord::covered) {
+            None => Covered::default(),
+            Some(covered) => covered.ok_or_else(|| Error::internal("a checkpoint's runs"))?,
+        };
+        let files = CheckpointFiles::open(context.dir(), channel)?;
+        let restored = opened.checkpoint.as_ref();
+        let restored = restored.map(|record| restore(&context, &client, &files, record));
         let ahead = Arc::new(Ahead::default());
         let reader = ChannelReader {
             context: context.clone(),
@@ -93,21 +105,24 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
             plan: plan.clone(),
             ahead: ahead.clone(),
         };
+        let read = covered.clone();
         let reader = std::thread::Builder::new()
             .name("cirrus-reader".to_owned())
-            .spawn(move || reader.run(cursor))
+            .spawn(move || reader.run(read))
             .map_err(|error| Error::io("cannot start a thread", error))?;
         Ok(Self {
             client,
             channel: channel.to_owned(),
             generation: opened.generation,
             restored: restored.transpose()?,
+            files,
+            recorded: opened.checkpoint,
             plan,
             window: u64::from(feed.window),
             ahead,
             reader: Some(reader),
-            position: cursor,
-            cursor,
+            saved: covered.count(),
+            covered,
             due: false,
             last_checkpoint: Instant::now(),
             automatic: false,
@@ -128,9 +143,10 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
         self.plan.batches()
     }
 
-    /// The number of the batch that comes next, over all epochs.
+    /// How many batches were handed out, over all epochs; in order, the number of the one that
+    /// comes next.
     pub fn position(&self) -> u64 {
-        self.position
+        self.covered.count()
     }
 
     /// No state is kept: what was handed out counts as done when the next batch is asked for.
@@ -159,13 +175,13 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
             self.context.counter(FIRST_US).add_time(self.watch.lap());
         }
         let Some((batch, due)) = taken? else {
-            if self.automatic && self.cursor < self.position {
+            if self.automatic && self.has_unsaved() {
                 self.checkpoint(Bytes::new())?;
             }
             return Ok(None);
         };
         self.due |= due;
-        self.position = batch.number + 1;
+        self.covered.add(batch.number..batch.number + 1);
         self.context.counter(BATCHES).add(1);
         self.context.counter(RECORDS).add(batch.items.len() as u64);
         Ok(Some(batch))
@@ -174,9 +190,9 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
     /// Whether it is time for a checkpoint: after half of the window or of the channel's bytes,
     /// and at least every 30 s.
     pub fn is_due(&self) -> bool {
-        self.cursor < self.position
+        self.has_unsaved()
             && (self.due
-                || self.plan.is_half_a_window(self.cursor, self.position, self.window)
+                || self.plan.is_half_a_window(self.saved, self.position(), self.window)
                 || self.last_checkpoint.elapsed() > CHECKPOINT_INTERVAL)
     }
 
@@ -185,24 +201,28 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
         if self.is_due() { self.checkpoint(state()?) } else { Ok(()) }
     }
 
-    /// Stores the consumer's state, which covers every batch that was handed out. From then on
-    /// they are never handed out again, and [`Batches::restored`] returns this state after a
-    /// restart. The state is at most 1 GiB. Does nothing when the last checkpoint covers every
+    /// Stores the consumer's state, which covers every batch that was handed out, in memory and in
+    /// the run's folder. From then on they are never handed out again, and [`Batches::restored`]
+    /// returns this state after a restart, or when the run is resumed. The state is at most 1 GiB. Does nothing when the last checkpoint covers every
     /// batch already.
     pub fn checkpoint(&mut self, state: impl Into<Bytes>) -> Result<()> {
         let state: Bytes = state.into();
-        let cursor = self.position;
-        if cursor == self.cursor {
+        if !self.has_unsaved() {
             return Ok(());
         }
-        let key = checkpoint_key(&self.channel, self.generation, cursor);
+        let count = self.position();
+        let key = checkpoint_key(&self.channel, self.generation, count);
         let checksum = cirrus_store::checksum_of(0, &state);
         let bytes = state.len() as u64;
+        self.files.save(&key, &state, self.recorded.as_ref())?;
         let (client, object) = (self.client.clone(), Key::try_from(key.as_str())?);
         let version = self.context.wait(async move { client.put(&object, state).await })?.0;
-        let record = CheckpointRecord { cursor, key, version, bytes, checksum };
-        self.context.control().checkpoint(&self.channel, self.generation, record)?;
-        self.cursor = cursor;
+        let (cursor, beyond) = (self.covered.cursor(), self.covered.beyond().to_vec());
+        let record = CheckpointRecord { cursor, beyond, key, version, bytes, checksum };
+        let control = self.context.control();
+        control.checkpoint(&self.channel, self.generation, record.clone())?;
+        self.recorded = Some(record);
+        self.saved = count;
         self.due = false;
         self.last_checkpoint = Instant::now();
         self.ahead.window_moved();
@@ -220,20 +240,27 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
                 Taken::Batch(batch, due) => return Ok(Some((batch, due))),
                 Taken::End => return Ok(None),
                 Taken::Failed(error) => return Err(error),
-                Taken::WindowFull if self.automatic && self.cursor < self.position => {
+                Taken::WindowFull if self.automatic && self.has_unsaved() => {
                     self.checkpoint(Bytes::new())?;
                 }
-                Taken::WindowFull if self.cursor < self.position => {
+                Taken::WindowFull if self.has_unsaved() => {
                     return Err(Error::input(format!(
                         "channel `{}` holds all that it may without a checkpoint, since batch {}; \
                          call checkpoint_when_due after each batch, or at_least_once() if there \
                          is no state to keep",
-                        self.channel, self.cursor
+                        self.channel, self.saved
                     )));
                 }
-                Taken::WindowFull | Taken::Nothing => {}
+                // Told before the last checkpoint was taken, and no longer so.
+                Taken::WindowFull => self.ahead.window_moved(),
+                Taken::Nothing => {}
             }
         }
+    }
+
+    /// Whether batches were handed out that no checkpoint holds.
+    fn has_unsaved(&self) -> bool {
+        self.saved < self.position()
     }
 }
 
@@ -247,205 +274,21 @@ impl<T> Drop for Batches<T> {
     }
 }
 
-fn restore(context: &Context, client: &Client, record: &CheckpointRecord) -> Result<Bytes> {
+/// From the run's folder where memory has been lost.
+fn restore(
+    context: &Context,
+    client: &Client,
+    files: &CheckpointFiles,
+    record: &CheckpointRecord,
+) -> Result<Bytes> {
     let (client, key) = (client.clone(), Key::try_from(record.key.as_str())?);
-    let object = context.wait(async move { client.get(&key).await })?;
+    let object = match context.wait(async move { client.get(&key).await }) {
+        Err(error) if error.kind() == Kind::NotFound => return files.load(record),
+        object => object?,
+    };
     let checksum = cirrus_store::checksum_of(0, &object.value);
     if (object.version.0, checksum) != (record.version, record.checksum) {
         return Err(Error::corrupt(format!("checkpoint `{}` is not what was saved", record.key)));
     }
     Ok(object.value)
-}
-
-/// What the reader hands to the body, bounded in bytes.
-#[derive(Debug)]
-struct Ahead<T> {
-    state: Mutex<AheadState<T>>,
-    changed: Condvar,
-}
-
-#[derive(Debug)]
-struct AheadState<T> {
-    batches: VecDeque<(usize, Batch<T>, bool)>,
-    bytes: usize,
-    window_full: bool,
-    end: Option<Option<Error>>,
-    closed: bool,
-}
-
-enum Taken<T> {
-    Batch(Batch<T>, bool),
-    End,
-    Failed(Error),
-    WindowFull,
-    Nothing,
-}
-
-impl<T> Default for Ahead<T> {
-    fn default() -> Self {
-        let batches = VecDeque::new();
-        let state = AheadState { batches, bytes: 0, window_full: false, end: None, closed: false };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
-    }
-}
-
-impl<T> Ahead<T> {
-    /// Waits for room; false when nobody listens any more.
-    fn put(&self, bytes: usize, batch: Batch<T>, due: bool) -> bool {
-        let mut state = self.state.lock();
-        while !state.closed && state.bytes > 0 && state.bytes + bytes > AHEAD_BYTES_MAX {
-            self.changed.wait(&mut state);
-        }
-        state.bytes += bytes;
-        state.batches.push_back((bytes, batch, due));
-        self.changed.notify_all();
-        !state.closed
-    }
-
-    fn take(&self, patience: Duration) -> Taken<T> {
-        let mut state = self.state.lock();
-        if state.batches.is_empty() && state.end.is_none() && !state.window_full {
-            self.changed.wait_for(&mut state, patience);
-        }
-        if let Some((bytes, batch, due)) = state.batches.pop_front() {
-            state.bytes -= bytes;
-            self.changed.notify_all();
-            return Taken::Batch(batch, due);
-        }
-        match state.end.take() {
-            Some(Some(error)) => Taken::Failed(error),
-            Some(None) => {
-                state.end = Some(None);
-                Taken::End
-            }
-            None if state.window_full => Taken::WindowFull,
-            None => Taken::Nothing,
-        }
-    }
-
-    fn end(&self, error: Option<Error>) {
-        self.state.lock().end = Some(error);
-        self.changed.notify_all();
-    }
-
-    fn close(&self) {
-        self.state.lock().closed = true;
-        self.changed.notify_all();
-    }
-
-    /// Nothing more comes before a checkpoint: waits for one; false when nobody listens any more.
-    fn wait_for_window(&self) -> bool {
-        let mut state = self.state.lock();
-        state.window_full = true;
-        self.changed.notify_all();
-        while state.window_full && !state.closed {
-            self.changed.wait(&mut state);
-        }
-        !state.closed
-    }
-
-    fn window_moved(&self) {
-        self.state.lock().window_full = false;
-        self.changed.notify_all();
-    }
-
-    fn is_closed(&self) -> bool {
-        self.state.lock().closed
-    }
-}
-
-/// The thread that reads ahead.
-struct ChannelReader<T> {
-    context: Context,
-    client: Client,
-    channel: String,
-    generation: Generation,
-    plan: SplitPlan,
-    ahead: Arc<Ahead<T>>,
-}
-
-impl<T: DeserializeOwned + Send + 'static> ChannelReader<T> {
-    fn run(self, cursor: u64) {
-        let end = self.read_all(cursor).err();
-        self.ahead.end(end);
-    }
-
-    fn read_all(&self, cursor: u64) -> Result<()> {
-        let mut next = cursor;
-        let mut split = self.plan.split_of(cursor);
-        while !self.ahead.is_closed() {
-            match self.context.control().next(&self.channel, self.generation, split)? {
-                NextAnswer::Wait => {}
-                NextAnswer::Ended => return Ok(()),
-                NextAnswer::WindowFull => {
-                    if !self.ahead.wait_for_window() {
-                        return Ok(());
-                    }
-                }
-                NextAnswer::Committed(committed) => {
-                    // When an object is gone, the split is made again and asked for again.
-                    if let Some(reached) = self.read_split(&committed, next)? {
-                        next = reached;
-                        split += 1;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands over the batches of a split from global batch `next` on; the batch after them, or
-    /// `None` when one of them is lost.
-    fn read_split(&self, committed: &Committed, mut next: u64) -> Result<Option<u64>> {
-        let numbers = self.plan.batches_of(committed.split);
-        while next < numbers.end {
-            let until = numbers.end.min(next + GET_BATCHES as u64);
-            let mut keys = Vec::new();
-            for number in next..until {
-                let within = u32::try_from(number - numbers.start)
-                    .map_err(|_| Error::internal("a split of more than 2^32 batches"))?;
-                let (split, attempt) = (committed.split, committed.attempt);
-                keys.push(Key::try_from(batch_key(&self.channel, split, attempt, within))?);
-            }
-            let client = self.client.clone();
-            let objects =
-                self.context.wait(async move { Ok::<_, Error>(client.get_many(&keys).await) })?;
-            for (number, object) in (next..until).zip(objects) {
-                let object = match object {
-                    Ok(object) => object,
-                    Err(error) if error.kind() == cirrus_store::Kind::NotFound => {
-                        let (split, attempt) = (committed.split, committed.attempt);
-                        let control = self.context.control();
-                        control.lost(&self.channel, self.generation, split, attempt)?;
-                        return Ok(None);
-                    }
-                    Err(error) => return Err(error.into()),
-                };
-                let bytes = object.value.len();
-                self.context.counter(BYTES).add(bytes as u64);
-                let due = committed.checkpoint_due && number + 1 == numbers.end;
-                if !self.ahead.put(bytes, self.decode(number, &object)?, due) {
-                    return Ok(Some(next));
-                }
-            }
-            next = until;
-        }
-        Ok(Some(next))
-    }
-
-    fn decode(&self, number: u64, object: &Object) -> Result<Batch<T>> {
-        let items = postcard::from_bytes(&object.value).map_err(|error| {
-            Error::input(format!(
-                "batch {number} of channel `{}` is not a list of {}; reader and writers must \
-                 agree on the type",
-                self.channel,
-                std::any::type_name::<T>()
-            ))
-            .with_source(error)
-        })?;
-        let range = self.plan.batch(number);
-        let range = range.ok_or_else(|| Error::internal("a batch beyond the plan's end"))?;
-        let (epoch, index, first_position) = (range.epoch, range.batch, range.first_position);
-        Ok(Batch { epoch, index, number, first_position, items })
-    }
 }

@@ -45,6 +45,9 @@ pub(crate) struct PoolSpec {
 pub(crate) struct ChannelSpec {
     pub(crate) name: String,
     pub(crate) capacity: ByteSize,
+    /// Its splits are delivered as they come.
+    #[serde(default)]
+    pub(crate) unordered: bool,
     /// The type of what it carries, for people.
     pub(crate) item: String,
 }
@@ -71,6 +74,22 @@ impl AppSpec {
         self.validate_sets()?;
         self.validate_channels()?;
         self.validate_capacity()
+    }
+
+    /// What differs of what decides the bytes of batches: all but how many processes there are and how
+    /// much memory.
+    pub(crate) fn changed_part(&self, other: &Self) -> Option<&'static str> {
+        let names = |spec: &Self| spec.pools.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+        let tasks = |spec: &Self| {
+            spec.tasks.iter().map(|t| TaskSpec { replicas: 1, ..t.clone() }).collect::<Vec<_>>()
+        };
+        let differs = [
+            ("pools", names(self) != names(other)),
+            ("channels", self.channels != other.channels),
+            ("tasks", tasks(self) != tasks(other)),
+            ("splits", self.feeds != other.feeds),
+        ];
+        differs.iter().find(|(_, differs)| *differs).map(|(part, _)| *part)
     }
 
     fn channel_names(&self) -> BTreeSet<&str> {
@@ -280,6 +299,7 @@ pub(crate) mod tests {
             channels: vec![ChannelSpec {
                 name: "batches".into(),
                 capacity: ByteSize::new(capacity),
+                unordered: false,
                 item: "Batch".into(),
             }],
             tasks: vec![

@@ -4,9 +4,11 @@
 //! SIGKILL. Invariant: a disturbed run ends as the undisturbed one with the same seed, byte for
 //! byte.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use cirrus_store::{BlockingClient, ClientOptions};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -53,6 +55,13 @@ impl Job {
         job.sequence = sequence(&figures);
         job.model = model(&figures);
         job
+    }
+
+    /// Goes on with the run that was killed, with so many decoders.
+    fn resume(&self, decoders: u32) -> Running {
+        let decoders = decoders.to_string();
+        let args = ["run", "images", "--resume", "--cpu-tasks", &decoders];
+        self.sandbox.start(self.sandbox.cirrus(args))
     }
 
     fn start(&self) -> Running {
@@ -142,6 +151,43 @@ fn a_decoder_killed_in_mid_epoch_is_replaced_and_no_image_is_lost_or_doubled() {
 }
 
 #[test]
+fn a_decoder_stopped_beyond_its_lease_is_refused_when_it_goes_on_and_changes_nothing() {
+    let mut job = Job::large();
+    job.args.extend(["--cpu-tasks".to_owned(), "2".to_owned()]);
+    let mut run = job.start();
+    let stopped = job.sandbox.process("decode-0");
+    job.sandbox.wait_for_status(&mut run, "a split made and some held", |status| {
+        let made = splits(status, "committed") + splits(status, "done") > 0;
+        (made && splits(status, "leased") >= 2).then_some(())
+    });
+    signal(stopped, Signal::STOP);
+    let is_it = |member: &&Value| member["pid"] == stopped;
+    job.sandbox.wait_for_status(&mut run, "the end of its lease", |status| {
+        let members = status["tasks"]["decode"]["members"].as_array()?;
+        (members.iter().find(is_it)?["ending"] == "expired").then_some(())
+    });
+    // It goes on where it was: writes, and commits what another has made or makes.
+    signal(stopped, Signal::CONT);
+    let figures = job.assert_undisturbed(run);
+    assert_eq!(processes(&figures, "decode"), 3, "{figures}");
+    let folder: PathBuf = figures["run_dir"].as_str().expect("the run's folder").into();
+    let log = std::fs::read_to_string(folder.join("logs/decode-0.log")).expect("a log");
+    assert!(log.contains("is not one any more: its heartbeats stopped"), "{log}");
+}
+
+#[test]
+fn one_two_and_seven_decoders_give_the_same_sequence() {
+    // As one has made it, undisturbed.
+    let mut job = Job::small(2);
+    for decoders in ["2", "7"] {
+        job.args.extend(["--cpu-tasks".to_owned(), decoders.to_owned()]);
+        let figures = job.assert_undisturbed(job.start());
+        assert_eq!(stage(&figures, "decode")["replicas"].to_string(), decoders);
+        job.args.truncate(job.args.len() - 2);
+    }
+}
+
+#[test]
 fn a_decoder_killed_after_its_commit_and_before_consumption_changes_nothing() {
     let job = Job::small(8);
     let mut run = job.start();
@@ -160,6 +206,62 @@ fn a_trainer_killed_between_checkpoints_goes_on_from_the_last() {
     assert_eq!((processes(&figures, "decode"), processes(&figures, "train")), (1, 2));
     let rolled_back = figures["channels"]["batches"]["rolled_back"].as_u64();
     assert!(rolled_back > Some(0), "{rolled_back:?}");
+}
+
+#[test]
+fn a_batch_altered_in_memory_is_made_again() {
+    let job = Job::small(2);
+    let mut run = job.start();
+    // It reads nothing until the batch is altered.
+    let trainer = job.sandbox.process("train-0");
+    signal(trainer, Signal::STOP);
+    let node = job.sandbox.wait_for_status(&mut run, "a full window", |status| {
+        let full = splits(status, "committed") >= 16 && splits(status, "leased") == 0;
+        full.then(|| ports(&job.sandbox, status)[0].clone())
+    });
+    let url = format!("cirrus://{node}");
+    let listed = job.sandbox.run(["ls", "!channel/batches/", "--at", &url]);
+    let key = listed.text().lines().find(|line| line.contains("{0000000000000005."));
+    let key = key.and_then(|line| line.split_whitespace().find(|word| word.starts_with('!')));
+    let key = key.unwrap_or_else(|| panic!("no batch of split 5: {}", listed.text()));
+    let mut batch = job.sandbox.run(["get", key, "--at", &url]).stdout;
+    *batch.last_mut().expect("a pixel") ^= 1;
+    let altered = job.sandbox.write("altered", batch).display().to_string();
+    let put = job.sandbox.run(["put", key, &altered, "--at", &url]);
+    assert_eq!(put.code, Some(0), "{}", put.stderr);
+    signal(trainer, Signal::CONT);
+    let figures = job.assert_undisturbed(run);
+    let folder: PathBuf = figures["run_dir"].as_str().expect("the run's folder").into();
+    let log = std::fs::read_to_string(folder.join("logs/train-0.log")).expect("a log");
+    assert!(log.contains("split 5 of channel `batches` has checksum"), "{log}");
+}
+
+#[test]
+fn a_split_that_is_altered_twice_ends_the_run_with_one_line() {
+    let job = Job::large();
+    let mut run = job.start();
+    let node = job.sandbox.wait_for_status(&mut run, "a memory node", |status| {
+        status["pools"]["data"]["nodes"][0]["address"].as_str()?;
+        Some(ports(&job.sandbox, status)[0].clone())
+    });
+    // The first batch of each attempt, as soon as it is there: the others take the decoder longer.
+    let mut client = BlockingClient::new(&node, ClientOptions::default());
+    let mut altered = BTreeSet::new();
+    while !run.has_ended() && altered.len() < 2 {
+        // The node ends with the run.
+        let Ok(names) = client.list(b"!channel/batches/{0000000000000005.") else { break };
+        for name in names.iter().filter(|name| name.key.as_bytes().ends_with(b"/00000000")) {
+            if altered.insert(name.key.clone()) {
+                let mut batch = client.get(&name.key).expect("a batch").value.to_vec();
+                *batch.last_mut().expect("a pixel") ^= 1;
+                client.put(&name.key, batch).expect("room");
+            }
+        }
+    }
+    let ended = run.wait();
+    let line = ended.line(2);
+    assert!(line.contains("train-0: split 5 of channel `batches` has checksum "), "{line}");
+    assert!(line.contains(" and was committed with "), "{line}");
 }
 
 #[test]
@@ -225,8 +327,102 @@ fn a_killed_memory_task_ends_the_run_with_one_line() {
     signal(memory, Signal::KILL);
     let ended = run.wait();
     let line = ended.line(2);
-    assert!(line.contains("memory node 0 of `data` ended") && line.contains("run again"), "{line}");
+    assert!(
+        line.contains("memory node 0 of `data` ended") && line.contains("`run --resume`"),
+        "{line}"
+    );
     sandbox.assert_clean(&ports);
+}
+
+/// Kills whole runs at random moments, and resumes them with three decoders, then with two.
+fn kill_and_resume(rounds: u64, seed: u64) {
+    println!("CIRRUS_KILLS_SEED={seed}");
+    let mut random = Random(seed);
+    let job = Job::small(8);
+    for round in 0..rounds {
+        let mut run = job.start();
+        for decoders in [3, 2] {
+            job.sandbox.process("coordinator");
+            // Anything from the start to about the end of the epochs.
+            let due = random.below(6000);
+            println!("round {round}: killed after {due} ms");
+            std::thread::sleep(Duration::from_millis(due));
+            run = match job.sandbox.kill_everybody(run) {
+                Some(done) => done,
+                None => job.resume(decoders),
+            };
+        }
+        let figures = job.assert_undisturbed(run);
+        assert_eq!(job.sandbox.run_dirs().len() as u64, round + 2, "{figures}");
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_and_resumed_with_other_workers_is_as_an_undisturbed_one() {
+    kill_and_resume(2, 20);
+}
+
+#[test]
+#[ignore = "long: make accept"]
+fn so_are_many() {
+    kill_and_resume(15, seed_of_today());
+}
+
+#[test]
+fn a_run_is_resumed_after_its_memory_died_after_ctrl_c_and_after_its_last_checkpoint() {
+    let job = Job::small(4);
+    let mut run = job.start();
+    let memory = job.sandbox.process("memory-data-0");
+    job.sandbox.wait_for_status(&mut run, "a checkpoint", |s| (cursor(s) > 0).then_some(()));
+    signal(memory, Signal::KILL);
+    assert_eq!(run.wait().code, Some(2));
+    let mut run = job.resume(1);
+    let at = job.sandbox.wait_for_status(&mut run, "its status", |status| Some(cursor(status)));
+    assert!(at > 0, "it begins at its last checkpoint");
+    job.sandbox.wait_for_status(&mut run, "another one", |s| (cursor(s) > at).then_some(()));
+    run.interrupt();
+    assert_eq!(run.wait().code, Some(130));
+    let mut run = job.resume(2);
+    wait_for("the last checkpoint, or the end", || {
+        let last = |status: &Value| {
+            let batches = status["channels"]["batches"]["batches"].as_u64();
+            batches > Some(0) && batches == Some(cursor(status))
+        };
+        (run.has_ended() || job.sandbox.status().is_some_and(|s| last(&s))).then_some(())
+    });
+    let run = job.sandbox.kill_everybody(run).unwrap_or_else(|| job.resume(1));
+    job.assert_undisturbed(run);
+}
+
+#[test]
+fn what_cannot_be_resumed_is_refused_with_one_line() {
+    let sandbox = Sandbox::new();
+    pictures::tiny(&sandbox.path("data"), 400);
+    let line = |args: &[&str]| {
+        let ended = sandbox.run(["run", "images"].iter().chain(args));
+        ended.line(1).to_owned()
+    };
+    insta::assert_snapshot!(line(&["--resume"]), @"images: `images` has not run here; start it with its command `run`");
+    let args = ["--data", "data", "--size", "8", "--epochs", "60", "--batch", "8"];
+    let mut run = sandbox.start_images(&args);
+    sandbox.wait_for_status(&mut run, "a checkpoint", |status| (cursor(status) > 0).then_some(()));
+    let name = sandbox.run_dirs().pop().expect("a run");
+    let name = name.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+    let plain = |line: String| line.replace(name, "[RUN]");
+    insta::assert_snapshot!(plain(line(&["--resume"])), @"images: run [RUN] of `images` goes on; end it with `down` before it is resumed");
+    assert!(sandbox.kill_everybody(run).is_none(), "it goes on");
+    insta::assert_snapshot!(plain(line(&["--resume", "--seed", "9"])), @"images: run [RUN] of `images` had other splits: resume it without the argument that changes them, or start anew");
+    insta::assert_snapshot!(line(&["--resume", "yesterday"]), @"images: `images` has no run yesterday here");
+    let resumed = ["run", "images", "--resume", name, "--memory", "1GiB"];
+    let figures = sandbox.start(sandbox.cirrus(resumed)).figures();
+    assert_eq!(figures["channels"]["batches"]["exactly_once"], true);
+    insta::assert_snapshot!(plain(line(&["--resume"])), @"images: run [RUN] of `images` is done, or had not begun: there is nothing to resume");
+    sandbox.assert_clean(&[]);
+}
+
+fn seed_of_today() -> u64 {
+    let time = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
+    std::env::var("CIRRUS_KILLS_SEED").map_or(time, |seed| seed.parse().expect("a u64"))
 }
 
 /// Kills this many processes of one run at random.
@@ -237,8 +433,7 @@ const KILLS_A_MINUTE: usize = 4;
 #[test]
 #[ignore = "long: make accept"]
 fn twenty_random_kills_change_nothing() {
-    let time = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
-    let seed = std::env::var("CIRRUS_KILLS_SEED").map_or(time, |seed| seed.parse().expect("a u64"));
+    let seed = seed_of_today();
     println!("CIRRUS_KILLS_SEED={seed}");
     let mut random = Random(seed);
     let job = Job::small(120);

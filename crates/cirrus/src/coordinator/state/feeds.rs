@@ -22,6 +22,8 @@ use crate::split::SplitPlan;
 pub(super) struct SetState {
     /// Records, once sealed.
     pub(super) count: Option<u64>,
+    /// Its records are in memory; false while a resumed run writes them again.
+    pub(super) is_written: bool,
     /// Once sealed, if the set is read through splits.
     pub(super) plan: Option<SplitPlan>,
     /// Splits from here on were never leased.
@@ -59,9 +61,13 @@ pub(super) struct HeldOutput {
 impl State {
     pub(super) fn seal_set(&self, call: &SealSet) -> Decided {
         self.graph.set(&call.set)?;
-        let known = self.durable.sets.get(&call.set).and_then(|set| set.count);
-        match known {
-            Some(count) if count == call.count => return Ok(Decision::accepted(Vec::new())),
+        let set = self.durable.sets.get(&call.set);
+        match set.and_then(|set| set.count) {
+            Some(count) if count == call.count => {
+                if set.is_some_and(|set| set.is_written) {
+                    return Ok(Decision::accepted(Vec::new()));
+                }
+            }
             Some(count) => {
                 return Err(Refusal::new(
                     RefusalKind::Input,
@@ -276,6 +282,7 @@ impl Durable {
         let feed = graph.feeds.get(name);
         let set = self.sets.entry(name.to_owned()).or_default();
         set.count = Some(count);
+        set.is_written = true;
         set.plan = feed.and_then(|feed| SplitPlan::new(&feed.splits, count).ok());
     }
 
@@ -333,8 +340,8 @@ impl Durable {
     /// Committed output cannot be read: the split must be leased again.
     pub(super) fn split_is_lost(&mut self, set: &str, split: u64) {
         let set = self.sets.entry(set.to_owned()).or_default();
-        let Some(lost) = set.committed.remove(&split) else { return };
         set.pending.insert(split);
+        let Some(lost) = set.committed.remove(&split) else { return };
         for held in lost.outputs.into_iter().filter(|held| held.held) {
             let channel = self.channels.entry(held.output.channel.clone()).or_default();
             channel.retained_bytes -= held.output.bytes;
@@ -351,16 +358,17 @@ impl Durable {
         let mut passed_by_all = u64::MAX;
         for name in &feed.outputs {
             let channel = self.channels.entry(name.clone()).or_default();
-            let passed = channel.passed_splits(plan);
-            passed_by_all = passed_by_all.min(passed);
-            for (split, committed) in set.committed.range_mut(..passed) {
-                let attempt = committed.attempt;
-                let here = |held: &&mut HeldOutput| held.held && held.output.channel == *name;
-                for held in committed.outputs.iter_mut().filter(here) {
-                    held.held = false;
-                    channel.retained_bytes -= held.output.bytes;
-                    let prefix = attempt_prefix(name, *split, attempt);
-                    self.sweeps.push(Garbage::Prefix(prefix));
+            passed_by_all = passed_by_all.min(channel.passed_splits(plan));
+            for splits in channel.passed(plan) {
+                for (split, committed) in set.committed.range_mut(splits) {
+                    let attempt = committed.attempt;
+                    let here = |held: &&mut HeldOutput| held.held && held.output.channel == *name;
+                    for held in committed.outputs.iter_mut().filter(here) {
+                        held.held = false;
+                        channel.retained_bytes -= held.output.bytes;
+                        let prefix = attempt_prefix(name, *split, attempt);
+                        self.sweeps.push(Garbage::Prefix(prefix));
+                    }
                 }
             }
         }
@@ -393,6 +401,11 @@ impl SetState {
             return Some(*split);
         }
         self.pending.first().copied().or(fresh)
+    }
+
+    /// Splits from here on were never leased.
+    pub(super) fn next_split(&self) -> u64 {
+        self.next
     }
 
     fn is_done(&self, plan: &SplitPlan) -> bool {

@@ -7,12 +7,15 @@ mod consumers;
 mod leases;
 mod members;
 mod replay;
+mod resume;
+mod unordered;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Durable, Event, Graph, State, Timeouts};
 use crate::api::*;
+use crate::spec::AppSpec;
 use crate::spec::tests::example;
 use crate::split::SplitSpec;
 
@@ -35,9 +38,22 @@ pub(super) struct Rig {
 impl Rig {
     /// An application whose channel holds `capacity` bytes.
     pub(super) fn new(capacity: u64, splits: SplitSpec) -> Self {
-        let graph = Arc::new(Graph::new(&example(capacity, splits)).unwrap());
+        Self::of(&example(capacity, splits))
+    }
+
+    /// The same with a channel that is read in any order, and the set sealed.
+    pub(super) fn unordered(capacity: u64) -> Self {
+        let mut spec = example(capacity, small());
+        spec.channels[0].unordered = true;
+        let mut rig = Self::of(&spec);
+        rig.ok(SealSet { set: SET.into(), count: 64 });
+        rig
+    }
+
+    fn of(spec: &AppSpec) -> Self {
+        let graph = Arc::new(Graph::new(spec).unwrap());
         let mut state = State::recover(graph.clone(), Timeouts::default(), None, []);
-        let events = state.boot(Duration::ZERO);
+        let events = state.boot(Duration::ZERO, false);
         Self { state, now: Duration::ZERO, graph, events, requests: 0 }
     }
 
@@ -74,10 +90,19 @@ impl Rig {
 
     /// The coordinator is killed and starts again on its events.
     pub(super) fn restart(&mut self) {
+        self.boot(false);
+    }
+
+    /// So is everybody else, and the run is resumed.
+    pub(super) fn resume(&mut self) {
+        self.boot(true);
+    }
+
+    fn boot(&mut self, resumes: bool) {
         let events = self.events.iter();
         self.state = State::recover(self.graph.clone(), Timeouts::default(), None, events);
         self.now = Duration::ZERO;
-        self.events.extend(self.state.boot(self.now));
+        self.events.extend(self.state.boot(self.now, resumes));
     }
 
     pub(super) fn process(task: &str, replica: u32, pid: u32) -> Register {
@@ -166,7 +191,7 @@ impl Rig {
     }
 
     pub(super) fn next(&mut self, generation: Generation, split: u64) -> NextAnswer {
-        match self.ok(Next { channel: CHANNEL.into(), generation, split }) {
+        match self.ok(Next { channel: CHANNEL.into(), generation, split, taken: Vec::new() }) {
             Reply::Next(answer) => answer,
             other => panic!("{other:?}"),
         }
@@ -182,7 +207,8 @@ impl Rig {
     /// A checkpoint under a key of its own.
     pub(super) fn checkpoint_of(generation: Generation, cursor: u64) -> Checkpoint {
         let key = format!("model.{}.{cursor}", generation.0);
-        let record = CheckpointRecord { cursor, key, version: 1, bytes: 10, checksum: 1 };
+        let beyond = Vec::new();
+        let record = CheckpointRecord { cursor, beyond, key, version: 1, bytes: 10, checksum: 1 };
         Checkpoint { channel: CHANNEL.into(), generation, record }
     }
 
