@@ -42,6 +42,8 @@ pub(crate) enum Number {
     /// `fdatasync`s for each acknowledged put.
     SyncsPerOperation,
     GigabytesPerSecond,
+    /// Of all threads together.
+    NanosecondsPerHit,
     /// Bytes of memory for each object, beside its key and value.
     OverheadBytes,
 }
@@ -57,6 +59,7 @@ impl Number {
             Self::SyscallsPerOperation => "syscalls",
             Self::SyncsPerOperation => "syncs",
             Self::GigabytesPerSecond => "bandwidth",
+            Self::NanosecondsPerHit => "hit",
             Self::OverheadBytes => "overhead",
         }
     }
@@ -70,6 +73,7 @@ impl Number {
             Self::SyscallsPerOperation => "system calls per operation",
             Self::SyncsPerOperation => "fdatasyncs per put",
             Self::GigabytesPerSecond => "GB/s",
+            Self::NanosecondsPerHit => "ns per hit",
             Self::OverheadBytes => "bytes per object",
         }
     }
@@ -79,6 +83,7 @@ impl Number {
             Self::LatencyP99
             | Self::SyscallsPerOperation
             | Self::SyncsPerOperation
+            | Self::NanosecondsPerHit
             | Self::OverheadBytes => "lower",
             Self::OperationsPerServerSecond
             | Self::OperationsPerClientSecond
@@ -99,6 +104,7 @@ impl Number {
             Self::GigabytesPerSecond => {
                 operations * bytes as f64 / 1e9 / slice.work.elapsed.as_secs_f64()
             }
+            Self::NanosecondsPerHit => slice.work.elapsed.as_secs_f64() * 1e9 / operations,
             // These are not read off slices.
             Self::SyscallsPerOperation | Self::SyncsPerOperation | Self::OverheadBytes => f64::NAN,
         }

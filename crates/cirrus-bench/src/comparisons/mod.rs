@@ -9,6 +9,7 @@ mod callers;
 mod clients;
 mod durable;
 mod generator;
+mod hits;
 mod mapped;
 mod memcached;
 mod memory;
@@ -20,6 +21,7 @@ use std::rc::Rc;
 use anyhow::Result;
 use tokio::runtime::Runtime;
 
+use crate::processor::Processors;
 use crate::row::Row;
 use crate::servers::Servers;
 use crate::side::Turns;
@@ -31,8 +33,8 @@ pub(crate) struct Family {
     pub(crate) cells: fn() -> Vec<Cell>,
 }
 
-/// Every family. Places are kept for cache hits and iterators.
-pub(crate) const FAMILIES: [Family; 8] = [
+/// Every family. A place is kept for iterators.
+pub(crate) const FAMILIES: [Family; 9] = [
     generator::FAMILY,
     redis::FAMILY,
     memcached::FAMILY,
@@ -41,6 +43,7 @@ pub(crate) const FAMILIES: [Family; 8] = [
     mapped::FAMILY,
     durable::FAMILY,
     memory::FAMILY,
+    hits::FAMILY,
 ];
 
 /// One situation.
@@ -56,6 +59,7 @@ pub(crate) struct Cell {
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) servers: Servers,
+    pub(crate) processors: Processors,
     /// Of the clients, on this thread.
     pub(crate) runtime: Rc<Runtime>,
     pub(crate) turns: Turns,
