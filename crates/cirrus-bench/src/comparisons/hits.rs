@@ -70,8 +70,7 @@ fn cell(peer: Peer, objects: u32, threads: usize) -> Cell {
     };
     let size = size_name(VALUE_BYTES);
     let name = format!("hits/{size}/{threads}t/{}k/{short}", objects / 1000);
-    let subject =
-        Subject { name: name.clone(), peer: about.to_owned(), value_bytes: VALUE_BYTES };
+    let subject = Subject { name: name.clone(), peer: about.to_owned(), value_bytes: VALUE_BYTES };
     Cell {
         name,
         is_quick: true,
@@ -95,7 +94,9 @@ fn measure(
     let mut ours = Reader { store: cache, reads: &reads, threads, processors };
     let mut theirs: Box<dyn Side> = match peer {
         Peer::Map => Box::new(Reader { store: map(&objects), reads: &reads, threads, processors }),
-        Peer::Moka => Box::new(Reader { store: moka(&objects), reads: &reads, threads, processors }),
+        Peer::Moka => {
+            Box::new(Reader { store: moka(&objects), reads: &reads, threads, processors })
+        }
         Peer::QuickCache => {
             Box::new(Reader { store: quick_cache(&objects), reads: &reads, threads, processors })
         }
