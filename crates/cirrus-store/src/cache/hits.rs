@@ -54,7 +54,6 @@ impl Hit {
         Place::new(self.0 as u32)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
     fn ticket(self) -> u32 {
         (self.0 >> 32) as u32
     }

@@ -90,7 +90,6 @@ impl Table {
 
     fn shard(&self, hash: u64) -> &Mutex<HashTable<Held>> {
         // Neither the lowest bits nor the highest: by those a shard finds its entries.
-        #[expect(clippy::cast_possible_truncation, reason = "the mask keeps fewer bits")]
         let number = (hash >> 32) as usize & (self.shards.len() - 1);
         &self.shards[number].0
     }
