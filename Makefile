@@ -17,7 +17,7 @@ help:
 	@echo "make run     train a network on CIFAR-10 through Cirrus"
 	@echo "make test    check formatting, lints and licences, and run every short test"
 	@echo "make bench   compare with other systems; ARGS=\"--quick\", \"--only redis\", \"--list\""
-	@echo "make accept  the long tests: two full trainings, many kills"
+	@echo "make accept  the long tests: two full trainings, many kills, 20,000 simulated runs"
 
 # ARGS="--epochs 1 --limit 5000" and so on; see cirrus run images --help.
 run:
@@ -44,7 +44,7 @@ bench: bench-tools
 	$(PROGRAMS)/cirrus-bench $(ARGS)
 
 accept: tools
-	$(CARGO) nextest run $(PROFILE) --workspace --profile accept --run-ignored all
+	CIRRUS_SIM_SEEDS=20000 $(CARGO) nextest run $(PROFILE) --workspace --profile accept --run-ignored all
 
 # Tools that the toolchain lacks. The tests need nextest, redis-server, redis-tools and redis-py (and
 # Debian's venv module to install it): what cannot be had stops here. cargo-deny is skipped.

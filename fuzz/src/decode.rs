@@ -100,25 +100,46 @@ pub(crate) fn view(data: &[u8]) {
     assert_eq!(again, view);
 }
 
-/// Commands of RESP: whole or byte by byte, they come out the same, and so does what is wrong with
+/// How many bytes of a stream come one by one, and how many of its line ends are cut in two: all
+/// of them in a long stream would take a fuzzer's time.
+const CUTS: usize = 64;
+
+/// Commands of RESP: however they are cut, they come out the same, and so does what is wrong with
 /// them.
 pub(crate) fn resp(data: &[u8]) {
-    let whole = commands(data, data.len().max(1));
-    assert_eq!(commands(data, 1), whole);
-    let third = data.len() / 3 + 1;
-    assert_eq!(commands(data, third), whole);
+    let whole = commands(data, []);
+    let chosen = chosen(data);
+    assert_eq!(commands(data, (1..CUTS).chain(chosen)), whole, "cut to bytes, then at {chosen:?}");
+    let ends = (1..=data.len()).filter(|at| data[at - 1] == b'\r').take(CUTS);
+    let mut cuts: Vec<usize> = ends.chain(chosen).collect();
+    cuts.sort_unstable();
+    assert_eq!(commands(data, cuts.iter().copied()), whole, "cut at {cuts:?}");
+}
+
+/// Places in a stream that follow from its bytes (FNV-1a), in ascending order.
+fn chosen(data: &[u8]) -> [usize; 8] {
+    let mix = |seed: u64, byte: u8| (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    let mut seed = data.iter().fold(0xCBF2_9CE4_8422_2325, |seed, byte| mix(seed, *byte));
+    let mut places = [0; 8];
+    for place in &mut places {
+        seed = mix(seed, 1);
+        *place = usize::try_from(seed >> 32).unwrap_or(0) % data.len().max(1);
+    }
+    places.sort_unstable();
+    places
 }
 
 /// What a stream amounts to: its commands, and how it broke.
 pub(crate) type Commands = (Vec<Vec<Vec<u8>>>, Option<Broken>);
 
-/// The commands of a stream that comes in pieces of so many bytes. Arguments that cannot be whole
-/// are refused.
-pub(crate) fn commands(data: &[u8], piece_bytes: usize) -> Commands {
+/// The commands of a stream that comes in pieces, which end at `cuts`, in ascending order. Arguments
+/// that cannot be whole are refused.
+pub(crate) fn commands(data: &[u8], cuts: impl IntoIterator<Item = usize>) -> Commands {
     let mut input: Input<Vec<u8>> = Input::new(BytesMut::new());
     input.set_trusted(true);
     let mut commands = Vec::new();
-    let mut rest = data;
+    let mut cuts = cuts.into_iter();
+    let (mut rest, mut cut) = (data, 0);
     loop {
         match input.parse() {
             Ok(Next::Command) => commands.push(arguments(&mut input)),
@@ -127,7 +148,11 @@ pub(crate) fn commands(data: &[u8], piece_bytes: usize) -> Commands {
             Ok(Next::Admit(len)) => input.admit(vec![0; len]),
             Ok(Next::More) if rest.is_empty() => return (commands, None),
             Ok(Next::More) => {
-                let piece = rest.len().min(piece_bytes);
+                let at = data.len() - rest.len();
+                while cut <= at {
+                    cut = cuts.next().unwrap_or(data.len());
+                }
+                let piece = cut.min(data.len()) - at;
                 let taken = match input.room() {
                     Room::Small(buffer) => {
                         buffer.extend_from_slice(&rest[..piece]);

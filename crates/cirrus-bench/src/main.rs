@@ -5,6 +5,7 @@
 
 mod comparisons;
 mod load;
+mod min;
 mod network;
 mod processor;
 mod ratio;
@@ -12,9 +13,10 @@ mod report;
 mod row;
 mod servers;
 mod side;
+mod traces;
 
 use std::io::{ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,6 +30,7 @@ use crate::processor::{MachineTime, Processors, SyscallWindow};
 use crate::report::Report;
 use crate::servers::{Bare, Canned, Cirrus, Launched, Servers};
 use crate::side::Turns;
+use crate::traces::Pattern;
 
 /// As in the program cirrus.
 #[global_allocator]
@@ -121,9 +124,13 @@ fn run(cli: &Cli) -> Result<bool> {
     if cli.list {
         return list(&cells).map(|()| true);
     }
+    let traces = cli.out.join("traces");
     match cli.inside_namespace {
         true => network::set_up()?,
-        false => say(&format!("over the host's loopback: {:#}", network::enter(INSIDE))),
+        false => {
+            download(&cells, &traces);
+            say(&format!("over the host's loopback: {:#}", network::enter(INSIDE)));
+        }
     }
     let congestion = network::congestion()?;
     let counts_syscalls = match SyscallWindow::probe() {
@@ -142,6 +149,7 @@ fn run(cli: &Cli) -> Result<bool> {
         runtime: Rc::new(runtime.context("no runtime")?),
         turns: turns(cli, false),
         counts_syscalls,
+        traces,
     };
     let mut report = Report::create(&cli.out, cells.len(), cli.json)?;
     let (mut is_complete, mut family) = (true, "");
@@ -173,6 +181,18 @@ fn run(cli: &Cli) -> Result<bool> {
     }
     report.finish()?;
     Ok(is_complete)
+}
+
+/// Gets what comparisons read from elsewhere, while there is a network. A comparison that misses
+/// something says so itself.
+fn download(cells: &[Cell], folder: &Path) {
+    for pattern in Pattern::ALL {
+        let is_read =
+            cells.iter().any(|cell| cell.name.split('/').any(|part| part == pattern.name()));
+        if let Some(error) = is_read.then(|| pattern.download(folder).err()).flatten() {
+            say(&format!("{}: {error:#}", pattern.name()));
+        }
+    }
 }
 
 fn turns(cli: &Cli, is_judged: bool) -> Turns {

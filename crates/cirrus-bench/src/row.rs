@@ -46,6 +46,8 @@ pub(crate) enum Number {
     NanosecondsPerHit,
     /// Bytes of memory for each object, beside its key and value.
     OverheadBytes,
+    /// Reads that found their object in a cache.
+    Hits,
 }
 
 impl Number {
@@ -61,6 +63,7 @@ impl Number {
             Self::GigabytesPerSecond => "bandwidth",
             Self::NanosecondsPerHit => "hit",
             Self::OverheadBytes => "overhead",
+            Self::Hits => "hits",
         }
     }
 
@@ -75,6 +78,7 @@ impl Number {
             Self::GigabytesPerSecond => "GB/s",
             Self::NanosecondsPerHit => "ns per hit",
             Self::OverheadBytes => "bytes per object",
+            Self::Hits => "hits",
         }
     }
 
@@ -88,7 +92,8 @@ impl Number {
             Self::OperationsPerServerSecond
             | Self::OperationsPerClientSecond
             | Self::OperationsPerSecond
-            | Self::GigabytesPerSecond => "higher",
+            | Self::GigabytesPerSecond
+            | Self::Hits => "higher",
         }
     }
 
@@ -106,7 +111,10 @@ impl Number {
             }
             Self::NanosecondsPerHit => slice.work.elapsed.as_secs_f64() * 1e9 / operations,
             // These are not read off slices.
-            Self::SyscallsPerOperation | Self::SyncsPerOperation | Self::OverheadBytes => f64::NAN,
+            Self::SyscallsPerOperation
+            | Self::SyncsPerOperation
+            | Self::OverheadBytes
+            | Self::Hits => f64::NAN,
         }
     }
 }

@@ -151,7 +151,7 @@ pub(crate) struct Registered {
     pub(crate) member: MemberId,
 }
 
-/// The member lives.
+/// The member lives. One that holds leases must count something now and then, or loses them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heartbeat {
     pub(crate) member: MemberId,

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{CheckpointRecord, Committed, Generation, NextAnswer};
 use crate::context::Context;
-use crate::coordinator::keys::batch_key;
+use crate::coordinator::keys::{batch_key, checkpoint_key};
 use crate::counters::{BATCHES, BYTES, FIRST_US, RECORDS, Stopwatch};
 use crate::error::{Error, Kind, Result};
 use crate::sets::sealed_count;
@@ -195,7 +195,7 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
         if cursor == self.cursor {
             return Ok(());
         }
-        let key = format!("!checkpoint/{}/{}.{cursor}", self.channel, self.generation);
+        let key = checkpoint_key(&self.channel, self.generation, cursor);
         let checksum = cirrus_store::checksum_of(0, &state);
         let bytes = state.len() as u64;
         let (client, object) = (self.client.clone(), Key::try_from(key.as_str())?);

@@ -22,7 +22,7 @@ use crate::api::{MemberId, Outcome, Refusal, RefusalKind};
 use crate::app::App;
 use crate::context::{Context, Identity};
 use crate::control::Control;
-use crate::coordinator::{self, CoordinatorOptions};
+use crate::coordinator::{self, CoordinatorOptions, Timeouts};
 use crate::counters::Counters;
 use crate::error::{Error, Kind, Result};
 use crate::rundir::{RunDir, read_json};
@@ -144,7 +144,12 @@ fn run_coordinator(
     spec: AppSpec,
     cancel: CancellationToken,
 ) -> Result<Exit> {
-    let options = CoordinatorOptions { listen, dir: dir.coordinator(), spec: spec.clone() };
+    let options = CoordinatorOptions {
+        listen,
+        dir: dir.coordinator(),
+        spec: spec.clone(),
+        timeouts: Timeouts::default(),
+    };
     let ready = |address: SocketAddr| {
         sweeper::start(address, &spec, cancel.clone());
         // The one line that the engine waits for. When it cannot be written, the engine is gone.

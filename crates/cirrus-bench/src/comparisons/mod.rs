@@ -13,9 +13,11 @@ mod hits;
 mod mapped;
 mod memcached;
 mod memory;
+mod ratios;
 mod redis;
 mod requests;
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::Result;
@@ -34,7 +36,7 @@ pub(crate) struct Family {
 }
 
 /// Every family. A place is kept for iterators.
-pub(crate) const FAMILIES: [Family; 9] = [
+pub(crate) const FAMILIES: [Family; 10] = [
     generator::FAMILY,
     redis::FAMILY,
     memcached::FAMILY,
@@ -43,6 +45,7 @@ pub(crate) const FAMILIES: [Family; 9] = [
     mapped::FAMILY,
     durable::FAMILY,
     memory::FAMILY,
+    ratios::FAMILY,
     hits::FAMILY,
 ];
 
@@ -65,6 +68,8 @@ pub(crate) struct Bench {
     pub(crate) turns: Turns,
     /// Whether system calls can be counted here.
     pub(crate) counts_syscalls: bool,
+    /// Where lists of reads are downloaded to.
+    pub(crate) traces: PathBuf,
 }
 
 /// `64B`, `4KiB`, `16MiB`.

@@ -38,6 +38,12 @@ impl Chain {
         (self.ends.next != END).then_some(Place::new(self.ends.next))
     }
 
+    /// The place behind `place`; `None` behind the last, and for one that is not in the list.
+    pub(super) fn after(&self, place: Place) -> Option<Place> {
+        let next = self.links.get(place.index())?.next;
+        (next < PLACES_MAX).then_some(Place::new(next))
+    }
+
     /// Makes `place` the last one. It stays where it is when it is in the list already.
     pub(super) fn push_back(&mut self, place: Place) {
         if place.index() >= self.links.len() {
@@ -99,6 +105,8 @@ mod tests {
         }
         chain.push_back(Place::new(5));
         assert_eq!(places(&chain), [3, 0, 5, 1]);
+        assert_eq!(chain.after(Place::new(0)), Some(Place::new(5)));
+        assert_eq!([1, 4, 9].map(|index| chain.after(Place::new(index))), [None; 3]);
         chain.remove(Place::new(0));
         chain.remove(Place::new(0));
         chain.remove(Place::new(99));

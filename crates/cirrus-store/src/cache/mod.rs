@@ -29,11 +29,13 @@ mod desk;
 pub mod evict;
 mod fetch;
 mod flight;
+mod foresight;
 mod freshness;
 mod hits;
 #[cfg(test)]
 pub(crate) mod map_source;
 pub mod prefetch;
+mod shadow;
 mod shelf;
 mod source;
 mod sync;
@@ -43,8 +45,10 @@ mod tests;
 
 pub use counters::{Counters, PolicyCounters};
 pub use evict::{Entry, Evict, Hits, Place};
+pub use foresight::{Foresight, Trace};
 pub use freshness::Freshness;
 pub use prefetch::{Ahead, Prefetch};
+pub use shadow::{Shadow, ShadowLine};
 pub use source::{Sink, Source};
 
 use desk::Desk;
@@ -60,6 +64,8 @@ pub struct CacheOptions {
     pub freshness: Freshness,
     /// What leaves first. Default: [`evict::Lru`].
     pub evict: Box<dyn Evict>,
+    /// Policies to try on what this cache is asked for. Default: none, at no cost.
+    pub shadow: Option<Shadow>,
     /// What is fetched early. Default: nothing.
     pub prefetch: Option<Box<dyn Prefetch>>,
     /// The part of the capacity for objects that were fetched early and that nobody has read yet,
@@ -76,6 +82,7 @@ impl Default for CacheOptions {
         Self {
             freshness: Freshness::default(),
             evict: Box::new(evict::Lru::new()),
+            shadow: None,
             prefetch: None,
             prefetch_size: ByteSize::mib(64),
             fetches_max: 1024,
@@ -103,6 +110,7 @@ impl<S> Clone for Cache<S> {
 #[derive(Debug)]
 struct Owner<S> {
     shared: Arc<Shared<S>>,
+    watch: Option<Arc<parking_lot::Mutex<shadow::Watch>>>,
 }
 
 impl<S> Drop for Owner<S> {
@@ -121,6 +129,7 @@ impl<S: Source> Cache<S> {
             ),
             None => (0, 0),
         };
+        let (evict, watch) = shadow::watch(options.evict, options.shadow);
         let budget = Budget { main_max: capacity.bytes() - guessed_max, guessed_max };
         let is_checked = match options.freshness {
             Freshness::VersionCheck => true,
@@ -128,7 +137,7 @@ impl<S: Source> Cache<S> {
         };
         let shared = Shared {
             source,
-            desk: Desk::new(options.evict, options.prefetch, budget, options.freshness),
+            desk: Desk::new(evict, options.prefetch, budget, options.freshness),
             freshness: options.freshness,
             is_quick: !is_checked && guesses_max == 0,
             fetches: Arc::new(Semaphore::new(options.fetches_max.clamp(1, Semaphore::MAX_PERMITS))),
@@ -137,7 +146,7 @@ impl<S: Source> Cache<S> {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         };
-        Self { owner: Arc::new(Owner { shared: Arc::new(shared) }) }
+        Self { owner: Arc::new(Owner { shared: Arc::new(shared), watch }) }
     }
 
     /// The object, from here or from the source; as current as the cache's [`Freshness`] says.

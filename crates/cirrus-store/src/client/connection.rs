@@ -33,8 +33,11 @@ use crate::wire::{Delivery, Reply, Request, put_unpins};
 /// A node that moves no byte for this long while somebody waits for it is taken to be gone.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// Requests that leave together at the most: the node works on some while callers make the next.
+/// Requests that leave together at the most, when at least [`BUSY_REQUESTS`] are open: the node works
+/// on some while callers make the next. Of fewer an eighth leaves together: if all did, node and
+/// callers would sleep by turns.
 const BATCH_REQUESTS: usize = 16;
+const BUSY_REQUESTS: usize = 64;
 
 /// How often a caller writes to the socket before he leaves the rest to the task.
 const WRITES_MAX: usize = 4;
@@ -198,7 +201,7 @@ impl Connection {
         }
         state.queued += 1;
         let is_alone = was_empty && state.calls.len() == 1;
-        let is_batch = state.queued >= BATCH_REQUESTS;
+        let is_batch = state.queued >= batch(state.calls.len());
         let is_earlier = alarm.is_none_or(|alarm| deadline < alarm);
         drop(state);
         let is_written = (is_alone || is_batch) && self.shared.try_write();
@@ -425,6 +428,11 @@ impl Drop for Task {
         drop(writer);
         wakers.into_iter().for_each(std::task::Waker::wake);
     }
+}
+
+/// How many requests leave together while so many are open.
+fn batch(open: usize) -> usize {
+    if open < BUSY_REQUESTS { (open / 8).max(1) } else { BATCH_REQUESTS }
 }
 
 fn gone() -> Error {

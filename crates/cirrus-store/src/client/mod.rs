@@ -109,8 +109,8 @@ pub struct PutOptions {
 
 /// An asynchronous client of a pool of nodes. Clones share its connections and its session.
 ///
-/// Many operations may be in flight at once; small ones of different callers leave in one write, up to
-/// 16 of them, so that the node works on some while the next are made. A get of more than 64 KiB takes
+/// Many operations may be in flight at once; small ones of different callers leave in one write, an
+/// eighth of those that are open, up to 16, so that the node works on some while the next are made. A get of more than 64 KiB takes
 /// two round trips the first time, and one as long as keys that differ in their last digits only are
 /// all so large.
 /// Every request ends within [`ClientOptions::request_timeout`]; failed connections are opened

@@ -229,7 +229,7 @@ fn check_segment(
             Err(Stop::Io(error)) => return Err(cannot(error)),
         }
     }
-    report.torn_bytes = len - whole;
+    report.torn_bytes = if walk.is_ready(whole).map_err(cannot)? { 0 } else { len - whole };
     Ok(())
 }
 

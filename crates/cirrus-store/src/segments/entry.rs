@@ -18,9 +18,14 @@ const OBJECTS: u8 = 0;
 const ITEMS: u8 = 1;
 const ENTRY_BYTES: usize = 45;
 
-/// The name of a row of the index.
+/// The name of a row of the index. Rows are compared by their first bytes, which lie in the row
+/// itself, and hardly ever by what lies elsewhere: the table of changes is searched for every write.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Row(Box<[u8]>);
+pub(super) struct Row {
+    /// The first eight bytes, big-endian; zeros behind a shorter one.
+    front: u64,
+    bytes: Box<[u8]>,
+}
 
 impl Row {
     /// The row of an object.
@@ -42,7 +47,8 @@ impl Row {
     }
 
     fn new(space: u8, store: u128, key: &[u8], item: Option<u64>) -> Self {
-        let mut bytes = Vec::with_capacity(FRONT_BYTES + key.len() + 8);
+        let item_bytes = if item.is_some() { 8 } else { 0 };
+        let mut bytes = Vec::with_capacity(FRONT_BYTES + key.len() + item_bytes);
         bytes.push(space);
         bytes.put_u16(Slot::of(key).number());
         bytes.put_u64(hash(store, key));
@@ -50,19 +56,26 @@ impl Row {
         if let Some(item) = item {
             bytes.put_u64(item);
         }
-        Self(bytes.into())
+        Self::from(bytes)
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Self {
-        Self(bytes.into())
+        Self::from(bytes.to_vec())
+    }
+
+    fn from(bytes: Vec<u8>) -> Self {
+        let mut front = [0; 8];
+        let len = bytes.len().min(8);
+        front[..len].copy_from_slice(&bytes[..len]);
+        Self { front: u64::from_be_bytes(front), bytes: bytes.into() }
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     pub(super) fn is_object(&self) -> bool {
-        self.0.first() == Some(&OBJECTS)
+        self.bytes.first() == Some(&OBJECTS)
     }
 
     /// The first row of objects that a cursor leaves to be scanned.
@@ -71,22 +84,25 @@ impl Row {
         bytes.push(OBJECTS);
         bytes.put_u16(slot);
         bytes.put_u64(hash);
-        Self(bytes.into())
+        Self::from(bytes)
     }
 
     /// Behind all rows of objects.
     pub(super) fn objects_end() -> Self {
-        Self(Box::new([ITEMS]))
+        Self::from_bytes(&[ITEMS])
     }
 
     /// (slot, hash).
     pub(super) fn cursor(&self) -> (u16, u64) {
-        (u16::from_be_bytes([self.0[1], self.0[2]]), u64::from_be_bytes(eight(&self.0, 3)))
+        (
+            u16::from_be_bytes([self.bytes[1], self.bytes[2]]),
+            u64::from_be_bytes(eight(&self.bytes, 3)),
+        )
     }
 
     /// The key of a row of an object.
     pub(super) fn key_bytes(&self) -> &[u8] {
-        &self.0[FRONT_BYTES..]
+        &self.bytes[FRONT_BYTES..]
     }
 
     /// The key of a row of an object, as a type.

@@ -64,6 +64,8 @@ pub(super) enum Bug {
     AckBeforeSync,
     /// A segment's name is not synced.
     ForgetDirectorySync,
+    /// That a segment ends, which is not the last any more, is not synced.
+    ForgetSeal,
     /// Compaction drops every delete.
     DropDeletes,
     /// A record is believed without its checksums.
@@ -107,7 +109,7 @@ pub struct Stats {
     pub cold_segments: u64,
     /// Their bytes.
     pub cold_bytes: u64,
-    /// Bytes on disk, garbage and index included.
+    /// Bytes on disk, garbage and index included; not the zeros behind the log's end.
     pub disk_bytes: u64,
     /// Bytes of the index on disk.
     pub index_bytes: u64,

@@ -4,8 +4,8 @@
 //! that readers will see is durable, and the log ends behind a whole write.
 //!
 //! A tail is torn when a record in the last segment is not whole and nothing behind it says that
-//! this segment was synced beyond it: then it was never acknowledged, and is cut off. Anything else
-//! that is not whole is damage. One thing cannot be told apart: damage to the very last group before
+//! this segment was synced beyond it: then it was never acknowledged, and is cut off. So are zeros
+//! that were made ready for records. Anything else that is not whole is damage. One thing cannot be told apart: damage to the very last group before
 //! a crash looks like a torn tail (after a close it does not: the closing mark lies behind it).
 
 use std::collections::BTreeMap;
@@ -304,8 +304,7 @@ fn random() -> u128 {
 
 fn first_segment(disk: &dyn Disk, options: &Options, state: &mut State) -> Result<Log> {
     let id = state.applied.segment + 1;
-    let forget = options.has(Bug::ForgetDirectorySync);
-    let made = Log::create(disk, state.store, id, &state.slots, options.durable, forget);
+    let made = Log::create(disk, state.store, id, &state.slots, options);
     let log = made.map_err(|error| Error::io("cannot make a segment", error))?;
     let usage = Usage { bytes: log.len, own: log.len, ..Usage::default() };
     state.add_segment(id, log.file.clone(), usage);
@@ -363,8 +362,7 @@ impl Replay<'_> {
             };
             let end = self.segment(state, *id, home, from, is_last)?;
             if let (true, Home::Disk(file)) = (is_last, home) {
-                let (durable, file) = (self.options.durable, Arc::clone(file));
-                self.log = Some(Log { id: *id, file, len: end, is_used: true, durable });
+                self.log = Some(Log::of(*id, Arc::clone(file), end, self.options));
             }
         }
         Ok(())
@@ -406,7 +404,9 @@ impl Replay<'_> {
         if !is_last || walk.was_synced(walk.offset()).map_err(cannot)? {
             return Err(stop_error(id, flaw));
         }
-        tracing::info!(segment = id, from = whole, to = len, "a torn tail is cut off");
+        if !walk.is_ready(whole).map_err(cannot)? {
+            tracing::info!(segment = id, from = whole, to = len, "a torn tail is cut off");
+        }
         file.set_len(whole).map_err(|error| Error::io("cannot cut a torn tail", error))?;
         if self.options.durable {
             file.sync_data().map_err(|error| Error::io("cannot sync the log", error))?;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::segments::disk::{Disk, DiskFile, ReadAt};
 
@@ -44,6 +44,8 @@ pub struct Plan {
     pub fail_once: Option<u64>,
     /// This and every later read fails with EIO.
     pub fail_reads_from: Option<u64>,
+    /// Reads of files return under the next plan.
+    pub hang_reads: bool,
     /// The bytes that fit on the disk; a write beyond fails with ENOSPC after some of its bytes.
     pub full_at: Option<u64>,
 }
@@ -58,6 +60,7 @@ struct State {
     calls: u64,
     reads: u64,
     syncs: u64,
+    replanned: Arc<Condvar>,
     files: Vec<Content>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
@@ -91,11 +94,17 @@ impl SimDisk {
         state.plan = plan;
         state.calls = 0;
         state.reads = 0;
+        state.replanned.notify_all();
     }
 
     /// Calls since the plan was set.
     pub fn calls(&self) -> u64 {
         self.0.lock().calls
+    }
+
+    /// Reads since the plan was set, with those that hang.
+    pub fn reads(&self) -> u64 {
+        self.0.lock().reads
     }
 
     /// A call of something else on the same power.
@@ -379,6 +388,10 @@ impl ReadAt for SimFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         state.read()?;
+        let replanned = state.replanned.clone();
+        while state.plan.hang_reads {
+            replanned.wait(&mut state);
+        }
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = start.saturating_add(buffer.len());
         let found = state.files[self.file].bytes.get(start..end);

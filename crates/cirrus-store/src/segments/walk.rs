@@ -112,6 +112,19 @@ impl<'a> Walk<'a> {
         Ok(false)
     }
 
+    /// Whether there is nothing but zeros from `at` on: room that was made ready for records.
+    pub(super) fn is_ready(&mut self, mut at: u64) -> Result<bool, io::Error> {
+        while at < self.end {
+            let some = (self.end - at).min(WINDOW_BYTES);
+            let bytes = self.read(at, usize::try_from(some).map_err(io::Error::other)?)?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += some;
+        }
+        Ok(true)
+    }
+
     fn believed(&mut self, offset: u64, head: Head) -> Result<Step, Stop> {
         let front = head.front_bytes();
         let whole = self.bytes(offset, front + head.value_len as usize)?;

@@ -12,12 +12,14 @@ use crate::segments::Shared;
 use crate::segments::entry::{Entry, Place};
 use crate::segments::inbox::{Inbox, Queued, again, closed};
 use crate::segments::index::Usage;
-use crate::segments::log::{Group, Log};
+use crate::segments::log::{Group, Log, is_full};
 use crate::segments::options::Bug;
 
 /// The most bytes and writes of a group, beyond its first.
 const GROUP_BYTES_MAX: u64 = 16 << 20;
 const GROUP_WRITES_MAX: usize = 4096;
+/// Writes are gathered up to this part of the last group.
+const GATHERED_PART: usize = 2;
 /// Rows in memory, in checkpoints' worth, at which writers wait.
 const ROWS_IN_MEMORY: usize = 4;
 
@@ -27,13 +29,17 @@ pub(super) fn run(shared: &Shared, mut log: Log) {
     let _answers = Answers(shared);
     while let Some(group) = shared.next_group() {
         let began = Instant::now();
-        let group = shared.still_there(group);
-        let result = shared.commit(&mut log, &mut must_roll, &group);
+        let mut group = shared.still_there(group);
+        let len = group.len();
+        let result = shared.commit(&mut log, &mut must_roll, &mut group);
         Shared::longest(&shared.counters.commit_us_max, began);
         shared.answer(group, result);
         // Whoever was answered may write again, and joins the next group: the fewer processors there
-        // are, the more this is worth.
-        std::thread::yield_now();
+        // are, the more this is worth. But where half as many wait already, those two halves take
+        // turns: one is on its way to the disk while the other is answered.
+        if shared.inbox.lock().writes.len() < len.div_ceil(GATHERED_PART) {
+            std::thread::yield_now();
+        }
     }
     shared.finish(&mut log, must_roll);
 }
@@ -147,7 +153,7 @@ impl Shared {
         group
     }
 
-    fn commit(&self, log: &mut Log, must_roll: &mut bool, group: &[Queued]) -> Result<()> {
+    fn commit(&self, log: &mut Log, must_roll: &mut bool, group: &mut [Queued]) -> Result<()> {
         let bytes: u64 = group.iter().map(|queued| queued.bytes).sum();
         let is_full = log.len + bytes > self.options.segment_bytes;
         if *must_roll || (is_full && log.is_used) {
@@ -156,7 +162,9 @@ impl Shared {
             *must_roll = false;
         }
         let laid = log.lay_out(group.iter().map(|queued| &queued.records[..]));
-        if let Err(error) = log.write(&laid) {
+        let has_room = self.has_room(bytes + log.ahead_bytes);
+        let appended = if has_room { log.append(&laid) } else { log.append_alone(&laid) };
+        if let Err(error) = appended {
             return Err(self.take_back(log, error));
         }
         if !self.options.has(Bug::AckBeforeSync) {
@@ -178,9 +186,8 @@ impl Shared {
         let began = Instant::now();
         let versions = self.state.lock().slots.clone();
         let id = log.id + 1;
-        let forget = self.options.has(Bug::ForgetDirectorySync);
-        let made =
-            Log::create(&*self.disk, self.store, id, &versions, self.options.durable, forget);
+        self.seal(log)?;
+        let made = Log::create(&*self.disk, self.store, id, &versions, &self.options);
         let new = made.map_err(|error| self.refusal("make a segment", error))?;
         let usage = Usage { bytes: new.len, own: new.len, ..Usage::default() };
         self.state.lock().add_segment(id, new.file.clone(), usage);
@@ -190,9 +197,24 @@ impl Shared {
         Ok(())
     }
 
+    /// Takes the zeros away, for good: only the last segment may have any.
+    fn seal(&self, log: &mut Log) -> Result<()> {
+        if log.end == log.len {
+            return Ok(());
+        }
+        log.cut().map_err(|error| self.refusal("end a segment", error))?;
+        if self.options.has(Bug::ForgetSeal) {
+            return Ok(());
+        }
+        log.sync().map_err(|error| {
+            self.fail(format!("fdatasync: {error}"));
+            Error::io("cannot end a segment; nothing was changed", error)
+        })
+    }
+
     /// A failed write leaves a part of itself, which must not be there for a restart to find.
-    fn take_back(&self, log: &Log, error: std::io::Error) -> Error {
-        match log.take_back() {
+    fn take_back(&self, log: &mut Log, error: std::io::Error) -> Error {
+        match log.cut().and_then(|()| log.sync()) {
             Ok(()) => self.refusal("write", error),
             Err(second) => {
                 self.fail(format!("write: {error}; taking it back: {second}"));
@@ -203,11 +225,7 @@ impl Shared {
     }
 
     fn refusal(&self, action: &str, error: std::io::Error) -> Error {
-        let is_full = matches!(
-            error.kind(),
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-        );
-        if !is_full {
+        if !is_full(&error) {
             return Error::io(format!("cannot {action}; nothing was changed"), error);
         }
         // What the disk says then is the best that is known.
@@ -217,7 +235,7 @@ impl Shared {
     }
 
     /// Lets readers see a group that is durable.
-    fn show(&self, segment: u32, group: &[Queued], laid: &Group) -> Result<()> {
+    fn show(&self, segment: u32, group: &mut [Queued], laid: &Group) -> Result<()> {
         let mut places = laid.places.iter();
         for queued in group {
             let olds: Result<Vec<Option<Entry>>> =
@@ -231,9 +249,10 @@ impl Shared {
                 Error::new(Kind::Unknown, text).with_source(error)
             })?;
             let mut state = self.state.lock();
-            let zipped = queued.records.iter().zip(&queued.rows).zip(olds);
+            let rows = std::mem::take(&mut queued.rows);
+            let zipped = queued.records.iter().zip(rows).zip(olds);
             for (((record, row), old), (place, head)) in zipped.zip(places.by_ref()) {
-                state.apply(row.clone(), record.key.as_bytes(), head, *place, old);
+                state.apply(row, record.key.as_bytes(), head, *place, old);
                 let end = Place { segment, offset: place.offset + head.record_bytes() };
                 state.advance(end);
             }
@@ -295,11 +314,8 @@ impl Shared {
     fn finish(&self, log: &mut Log, must_roll: bool) {
         let failed = must_roll || self.inbox.lock().failure.is_some();
         if !failed && self.options.durable {
-            let closing = log.closing();
-            let marked = log.write(&closing).and_then(|()| log.sync());
-            match marked {
+            match log.close() {
                 Ok(()) => {
-                    log.len = closing.end;
                     self.state.lock().advance(Place { segment: log.id, offset: log.len });
                     if let Err(error) = self.checkpoint() {
                         // Nothing is lost: the next start replays more.

@@ -75,7 +75,8 @@ pub struct NodeOptions {
     /// Bytes of values that they may hold so; beyond, values are copied. Replaced or removed, such
     /// a value takes room until its last reader lets it go. Default a quarter of the capacity.
     pub pinned_bytes_max: Option<ByteSize>,
-    /// The name of this life; by default the time of its start.
+    /// The name of this life; by default the time of its start, in nanoseconds since 1970. Versions
+    /// begin with it, so that of a later life is larger.
     pub incarnation: Option<u64>,
     /// The disk behind the node's memory: with a durable engine it is a storage node, whose writes
     /// are answered when they are on the disk; with one that is not, a memory node that puts on the
@@ -123,7 +124,7 @@ impl Server {
             let text = "cannot reserve addresses for the node's memory; lower its capacity";
             Error::new(Kind::OutOfMemory, text).with_source(error)
         })?;
-        node.keyspace.open()?;
+        node.keyspace.open(node.incarnation)?;
         let beside = match node.options.shared_memory {
             true => beside(&mut node, &listener)
                 .inspect_err(|error| warn!("clients of this host use TCP: {error}"))
@@ -140,7 +141,7 @@ impl Server {
     /// [`Server::bind`] returns an error.
     pub fn on(listener: Listener, options: NodeOptions) -> Self {
         let node = Node::new(options).expect("addresses for its memory");
-        node.keyspace.open().expect("names from the disk");
+        node.keyspace.open(node.incarnation).expect("names from the disk");
         Self { node: Arc::new(node), listener, beside: None }
     }
 

@@ -83,7 +83,11 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
 /// The code of a file: no comments, and nothing from its tests on, which stand last.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
-    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let is_tests = |at: &(usize, &str)| {
+        text[at.0..].lines().nth(1).is_some_and(|line| line.contains("mod tests"))
+    };
+    let end = text.match_indices("#[cfg(test)]\n").find(is_tests).map_or(text.len(), |(at, _)| at);
+    let text = &text[..end];
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
 }

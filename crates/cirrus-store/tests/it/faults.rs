@@ -328,6 +328,26 @@ fn a_write_in_doubt_at_a_restart_is_unknown() {
     assert!(unknown > 5 && answered > 5, "{unknown} unknown, {answered} answered");
 }
 
+#[tokio::test]
+async fn a_condition_from_before_a_restart_does_not_hold_after_it() {
+    let network = quiet();
+    let node = Node::sim(&network, "node", options(ByteSize::mib(16)));
+    let (name, mut before) = (key("counted"), Vec::new());
+    for _ in 0..50 {
+        before.push(node.client().put(&name, "before").await.unwrap());
+    }
+    let node = node.restarted().await;
+    let client = node.client();
+    for old in before {
+        let now = client.put(&name, "after").await.unwrap();
+        assert!(now > old, "{now} after {old}");
+        let stale = PutOptions { condition: Condition::IfVersion(old), ..PutOptions::default() };
+        let refused = client.put_with(&name, "stale", stale).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::WrongVersion, "{refused}");
+    }
+    node.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn results_are_kept_for_their_session_and_no_longer() {
     let network = quiet();

@@ -83,7 +83,7 @@ async fn a_client_follows_slots_to_their_new_node() {
     pool.b.handle.set_view(NodeId(1), next.clone());
     pool.board.0.send_replace(next);
     let after = pool.client.put(&one, "b").await.unwrap();
-    assert!(after > before && after >= Version(3 << 40), "{after} after {before}");
+    assert!(after > before && after >= Version(3 << 50), "{after} after {before}");
     assert_eq!(pool.b.handle.stats().objects, 1);
     let many = vec![(one.clone(), "c".into()), (two.clone(), "d".into())];
     for version in pool.client.put_many(many).await {

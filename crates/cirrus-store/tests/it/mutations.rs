@@ -115,7 +115,7 @@ fn mutated_commands_come_out_the_same_however_they_are_cut() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/resp");
     let seeds = files(&corpus);
     let mut random = Random(2);
-    for _ in 0..MUTATIONS / 50 {
+    for _ in 0..MUTATIONS / 10 {
         let mut bytes = Vec::new();
         for _ in 0..=random.below(3) {
             let seed = usize::try_from(random.below(seeds.len() as u64)).unwrap();
@@ -139,7 +139,8 @@ fn every_cut_of_a_stream_gives_the_same_commands() {
         vec![b"echo".to_vec(), vec![7; 20_000]],
     ];
     for piece in (1..400).chain([16_384, 19_999, 20_030, 30_000, stream.len()]) {
-        let (commands, broken) = decode::commands(&stream, piece);
+        let cuts = (piece..stream.len()).step_by(piece);
+        let (commands, broken) = decode::commands(&stream, cuts);
         assert_eq!(broken, None);
         assert!(commands == expected, "pieces of {piece} bytes");
     }

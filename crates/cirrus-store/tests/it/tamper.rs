@@ -413,7 +413,8 @@ impl Desk {
 impl Memory {
     /// The version that a put of `key` would probably be given.
     fn next_version(&mut self, key: &[u8]) -> Version {
-        let last = self.versions.entry(Bytes::copy_from_slice(key)).or_insert(Version(1 << 40));
+        let largest = self.versions.values().max().copied().unwrap_or(Version(1 << 50));
+        let last = self.versions.entry(Bytes::copy_from_slice(key)).or_insert(largest);
         *last = Version(last.0 + 1);
         *last
     }

@@ -1,7 +1,7 @@
 //! How the coordinator's events outlive it.
 //!
 //! Owns the file `journal.redb` and the thread that writes it. May not know what events mean.
-//! Invariant: [`Journal::synced`] returns for an event only once it survives a power cut.
+//! Invariant: an event passes the journal's gate only once it survives a power cut.
 //!
 //! Layout: table `events` maps a sequence number to one postcard event; table `meta` holds
 //! `format`, `spec` (JSON) and `snapshot` (the sequence number it covers, 8 bytes little-endian,
@@ -17,11 +17,11 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
-use tokio::sync::watch;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
+use super::gate::{Gate, GateKeeper, Log, Recovered};
 use super::state::{Durable, Event};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::spec::AppSpec;
 
 const FILE: &str = "journal.redb";
@@ -37,16 +37,8 @@ const CACHE_BYTES: usize = 8 << 20;
 pub(crate) struct Journal {
     /// `None` once closed.
     queue: Mutex<Option<Queue>>,
-    synced: watch::Receiver<Synced>,
+    gate: Gate,
     writer: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What an earlier coordinator left.
-#[derive(Debug, Default)]
-pub(crate) struct Recovered {
-    pub(crate) snapshot: Option<Durable>,
-    /// After the snapshot, in order.
-    pub(crate) events: Vec<Event>,
 }
 
 #[derive(Debug)]
@@ -64,12 +56,6 @@ enum Entry {
     Snapshot(u64, Box<Durable>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Synced {
-    Through(u64),
-    Failed(String),
-}
-
 impl Journal {
     /// Opens or creates the journal in `dir` and starts its thread. Refuses a damaged file, one
     /// that another process has open, and one of another spec.
@@ -79,76 +65,28 @@ impl Journal {
             .map_err(|error| Error::io(format!("cannot create {}", dir.display()), error))?;
         let database = open_database(&path)?;
         sync_dir(dir)?;
-        let stored = load(&database, spec).map_err(|fault| fault.of(&path))?;
-        let (stored, fresh) = match stored {
-            Some(stored) => (stored, false),
-            None => (Stored::default(), true),
+        Self::start(database, spec).map_err(|fault| fault.of(&path))
+    }
+
+    /// Goes on with what `database` holds, or begins anew in it if it is empty.
+    fn start(database: Database, spec: &AppSpec) -> Result<(Self, Recovered), Fault> {
+        let stored = match load(&database, spec)? {
+            Some(stored) => stored,
+            None => {
+                initialise(&database, spec)?;
+                Stored::default()
+            }
         };
-        if fresh {
-            initialise(&database, spec).map_err(|fault| fault.of(&path))?;
-        }
         let (sender, receiver) = mpsc::channel();
-        let (synced_sender, synced) = watch::channel(Synced::Through(stored.last));
+        let (keeper, gate) = Gate::new(stored.last);
         let writer = std::thread::Builder::new()
             .name("journal".into())
-            .spawn(move || write_all(&database, &receiver, &synced_sender))
-            .map_err(|error| Error::io("cannot start the journal's thread", error))?;
+            .spawn(move || write_all(&database, &receiver, &keeper))
+            .map_err(Fault::NoThread)?;
         let queue = Queue { sender, last: stored.last, last_snapshot: stored.snapshot_at };
         let journal =
-            Self { queue: Mutex::new(Some(queue)), synced, writer: Mutex::new(Some(writer)) };
+            Self { queue: Mutex::new(Some(queue)), gate, writer: Mutex::new(Some(writer)) };
         Ok((journal, stored.recovered))
-    }
-
-    /// Queues events, in the order of the calls, and answers what to wait for with
-    /// [`Journal::synced`]: these events and all before them.
-    pub(crate) fn append(&self, events: Vec<Event>) -> u64 {
-        let mut queue = self.queue.lock();
-        // A closed journal syncs nothing any more; waiting for the next number says so.
-        let Some(queue) = queue.as_mut() else { return u64::MAX };
-        for event in events {
-            queue.last += 1;
-            // A failed send means that the thread ended, and `synced` says why.
-            let _ = queue.sender.send(Entry::Event(queue.last, event));
-        }
-        queue.last
-    }
-
-    /// Whether enough events were queued since the last snapshot.
-    pub(crate) fn wants_snapshot(&self) -> bool {
-        let queue = self.queue.lock();
-        queue.as_ref().is_some_and(|queue| queue.last - queue.last_snapshot >= SNAPSHOT_EVERY)
-    }
-
-    /// Queues a snapshot of the state right after the last queued event.
-    pub(crate) fn snapshot(&self, durable: Durable) {
-        if let Some(queue) = self.queue.lock().as_mut() {
-            queue.last_snapshot = queue.last;
-            let _ = queue.sender.send(Entry::Snapshot(queue.last, Box::new(durable)));
-        }
-    }
-
-    /// Returns once everything up to `sequence` is durable, or with [`Kind::Io`] when it never
-    /// will be. Dropping the future changes nothing.
-    pub(crate) async fn synced(&self, sequence: u64) -> Result<()> {
-        let mut synced = self.synced.clone();
-        let reached = |synced: &Synced| match synced {
-            Synced::Through(through) => *through >= sequence,
-            Synced::Failed(_) => true,
-        };
-        match synced.wait_for(reached).await.as_deref() {
-            Ok(Synced::Through(_)) => Ok(()),
-            Ok(Synced::Failed(why)) => Err(failed(why)),
-            Err(_) => Err(failed("it is closed")),
-        }
-    }
-
-    /// Returns when the journal cannot be written any more, and why.
-    pub(crate) async fn failure(&self) -> Error {
-        let mut synced = self.synced.clone();
-        match synced.wait_for(|synced| matches!(synced, Synced::Failed(_))).await.as_deref() {
-            Ok(Synced::Failed(why)) => failed(why),
-            Ok(Synced::Through(_)) | Err(_) => failed("it is closed"),
-        }
     }
 
     /// Writes what is queued and ends the thread.
@@ -161,14 +99,40 @@ impl Journal {
     }
 }
 
+impl Log for Journal {
+    fn append(&self, events: Vec<Event>) -> u64 {
+        let mut queue = self.queue.lock();
+        // A closed journal syncs nothing any more; waiting for the next number says so.
+        let Some(queue) = queue.as_mut() else { return u64::MAX };
+        for event in events {
+            queue.last += 1;
+            // A failed send means that the thread ended, and the gate says why.
+            let _ = queue.sender.send(Entry::Event(queue.last, event));
+        }
+        queue.last
+    }
+
+    fn wants_snapshot(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.as_ref().is_some_and(|queue| queue.last - queue.last_snapshot >= SNAPSHOT_EVERY)
+    }
+
+    fn snapshot(&self, durable: Durable) {
+        if let Some(queue) = self.queue.lock().as_mut() {
+            queue.last_snapshot = queue.last;
+            let _ = queue.sender.send(Entry::Snapshot(queue.last, Box::new(durable)));
+        }
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+}
+
 impl Drop for Journal {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn failed(why: &str) -> Error {
-    Error::new(Kind::Io, format!("the journal cannot be written: {why}"))
 }
 
 #[derive(Debug, Default)]
@@ -184,6 +148,7 @@ enum Fault {
     Damaged(String),
     OtherFormat,
     OtherSpec(String),
+    NoThread(std::io::Error),
 }
 
 impl Fault {
@@ -202,6 +167,7 @@ impl Fault {
                 "journal {path} belongs to {what}; go on with that application unchanged, or \
                  start anew in another directory"
             )),
+            Self::NoThread(error) => Error::io(format!("cannot start the thread of {path}"), error),
         }
     }
 }
@@ -213,11 +179,15 @@ impl<E: Into<redb::Error>> From<E> for Fault {
     }
 }
 
-fn open_database(path: &Path) -> Result<Database> {
+fn builder() -> Builder {
     let mut builder = Database::builder();
     // A page that was altered must not be trusted, and reading the whole journal is cheap.
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-    builder.create(path).map_err(|error| match error {
+    builder
+}
+
+fn open_database(path: &Path) -> Result<Database> {
+    builder().create(path).map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => Error::input(format!(
             "journal {} is in use: another coordinator of this application runs; end it first",
             path.display()
@@ -320,17 +290,12 @@ fn initialise(database: &Database, spec: &AppSpec) -> Result<(), Fault> {
     Ok(())
 }
 
-fn write_all(database: &Database, queue: &mpsc::Receiver<Entry>, synced: &watch::Sender<Synced>) {
+fn write_all(database: &Database, queue: &mpsc::Receiver<Entry>, keeper: &GateKeeper) {
     while let Ok(first) = queue.recv() {
         let group: Vec<Entry> = std::iter::once(first).chain(queue.try_iter()).collect();
-        let outcome = match write_group(database, &group) {
-            Ok(through) => Synced::Through(through),
-            Err(error) => Synced::Failed(error),
-        };
-        let failed = matches!(outcome, Synced::Failed(_));
-        synced.send_replace(outcome);
-        if failed {
-            return;
+        match write_group(database, &group) {
+            Ok(through) => keeper.synced(through),
+            Err(error) => return keeper.failed(error),
         }
     }
 }
@@ -371,112 +336,6 @@ fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, redb::Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spec::tests::example;
-    use crate::split::SplitSpec;
-
-    fn spec() -> AppSpec {
-        example(1000, SplitSpec::default())
-    }
-
-    fn sealed(count: u64) -> Event {
-        Event::SetSealed { set: "train".into(), count }
-    }
-
-    fn wait(journal: &Journal, sequence: u64) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(journal.synced(sequence))
-    }
-
-    fn open_error(dir: &Path, spec: &AppSpec) -> Error {
-        Journal::open(dir, spec).map(|_| ()).unwrap_err()
-    }
-
-    #[test]
-    fn synced_events_are_there_without_a_clean_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, recovered) = Journal::open(dir.path(), &spec()).unwrap();
-        assert!(recovered.events.is_empty());
-        let last = journal.append((0..100).map(sealed).collect());
-        wait(&journal, last).unwrap();
-        // What a kill -9 at this moment would leave.
-        let crashed = tempfile::tempdir().unwrap();
-        fs::copy(dir.path().join(FILE), crashed.path().join(FILE)).unwrap();
-        let (_, recovered) = Journal::open(crashed.path(), &spec()).unwrap();
-        assert_eq!(recovered.events, (0..100).map(sealed).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_snapshot_replaces_the_events_before_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(dir.path(), &spec()).unwrap();
-        journal.append((0..SNAPSHOT_EVERY - 1).map(sealed).collect());
-        assert!(!journal.wants_snapshot());
-        journal.append(vec![sealed(7)]);
-        assert!(journal.wants_snapshot());
-        journal.snapshot(Durable::default());
-        assert!(!journal.wants_snapshot());
-        let last = journal.append(vec![sealed(8)]);
-        assert_eq!(last, SNAPSHOT_EVERY + 1);
-        journal.close();
-        let (journal, recovered) = Journal::open(dir.path(), &spec()).unwrap();
-        assert_eq!(recovered.snapshot, Some(Durable::default()));
-        assert_eq!(recovered.events, [sealed(8)]);
-        assert_eq!(journal.append(vec![sealed(9)]), last + 1);
-    }
-
-    #[test]
-    fn a_journal_has_one_owner_and_one_spec() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(dir.path(), &spec()).unwrap();
-        let error = open_error(dir.path(), &spec()).to_string();
-        assert!(error.contains("another coordinator"), "{error}");
-        drop(journal);
-        let mut other = spec();
-        other.tasks[0].replicas = 9;
-        let error = open_error(dir.path(), &other);
-        assert_eq!(error.kind(), Kind::Input);
-        assert!(error.to_string().contains("`photos`, run `one`"), "{error}");
-        assert!(error.to_string().contains("changed since in its tasks"), "{error}");
-    }
-
-    #[test]
-    fn a_damaged_file_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(dir.path(), &spec()).unwrap();
-        journal.append((0..5000).map(sealed).collect());
-        journal.close();
-        drop(journal);
-        let path = dir.path().join(FILE);
-        let whole = fs::read(&path).unwrap();
-        let (mut silent, mut refused) = (Vec::new(), 0);
-        for at in (0..whole.len()).step_by(whole.len() / 97) {
-            let mut damaged = whole.clone();
-            let end = (at + 64).min(whole.len());
-            damaged[at..end].iter_mut().for_each(|byte| *byte ^= 0xa5);
-            fs::write(&path, damaged).unwrap();
-            match Journal::open(dir.path(), &spec()) {
-                Ok((_, recovered)) if recovered.events.len() == 5000 => {}
-                Ok((_, recovered)) => silent.push((at, recovered.events.len())),
-                Err(error) => {
-                    assert!(error.to_string().contains("journal.redb"), "{error}");
-                    refused += 1;
-                }
-            }
-        }
-        assert_eq!(silent, [], "events vanished without a word");
-        assert!(refused > 10, "{refused}");
-        fs::write(&path, b"not a journal").unwrap();
-        assert_eq!(open_error(dir.path(), &spec()).kind(), Kind::Corrupt);
-    }
-
-    #[test]
-    fn a_closed_journal_promises_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(dir.path(), &spec()).unwrap();
-        journal.close();
-        let sequence = journal.append(vec![sealed(1)]);
-        assert_eq!(wait(&journal, sequence).unwrap_err().kind(), Kind::Io);
-    }
-}
+mod power;
+#[cfg(test)]
+mod tests;

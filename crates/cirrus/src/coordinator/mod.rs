@@ -3,28 +3,34 @@
 //! Owns serving: socket, journal, clock and the state behind a lock. May not decide anything; the
 //! state does. Invariant: no reply leaves before the events it rests on are durable.
 
+mod gate;
 mod http;
 mod journal;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 mod listener;
+mod plant;
 mod state;
 pub(crate) mod status;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::gate::{Log, Recovered};
 pub(crate) use self::http::NEXT_RUN_HEADER;
 use self::journal::Journal;
 use self::listener::BoundedListener;
-use self::state::{Graph, State, Timeouts};
+use self::plant::{Bug, is_planted};
+pub(crate) use self::state::Timeouts;
+use self::state::{Graph, State};
 use crate::api::{Command, Refusal, RefusalKind, Reply};
 use crate::error::{Error, Result};
 use crate::spec::AppSpec;
@@ -43,6 +49,7 @@ pub(crate) struct CoordinatorOptions {
     /// Where the journal lies; created if missing.
     pub(crate) dir: PathBuf,
     pub(crate) spec: AppSpec,
+    pub(crate) timeouts: Timeouts,
 }
 
 /// Serves until `cancel`, then answers what is in flight and closes the journal. Calls `ready`
@@ -71,22 +78,14 @@ async fn run(
         .local_addr()
         .map_err(|error| Error::io("cannot tell the coordinator's address", error))?;
     let (journal, recovered) = Journal::open(&options.dir, &options.spec)?;
-    let mut state =
-        State::recover(graph, Timeouts::default(), recovered.snapshot, &recovered.events);
-    let core = Arc::new(Core {
-        started: Instant::now(),
-        durable_through: journal.append(state.boot(Duration::ZERO)),
-        state: Mutex::new(state),
-        journal,
-        changed: watch::Sender::new(()),
-        // A child, so that the end of serving for any reason releases whoever waits here.
-        cancel: cancel.child_token(),
-    });
-    core.journal.synced(core.durable_through).await?;
+    // A child, so that the end of serving for any reason releases whoever waits here.
+    let core = Core::new(graph, options.timeouts, journal, recovered, cancel.child_token());
+    let core = Arc::new(core);
+    core.log.gate().passed(core.durable_through).await?;
     ready(address);
     let outcome = serve_until(&core, BoundedListener::new(listener)).await;
     core.cancel.cancel();
-    core.journal.close();
+    core.log.close();
     outcome
 }
 
@@ -102,11 +101,11 @@ async fn serve_until(core: &Arc<Core>, listener: BoundedListener) -> Result<()> 
         served = server => served.map_err(|error| Error::io("the coordinator's server ended", error)),
         () = drained => Ok(()),
         () = tick(core) => Ok(()),
-        error = core.journal.failure() => Err(error),
+        error = core.log.gate().failure() => Err(error),
     }
 }
 
-/// Expires silent members for as long as the coordinator serves.
+/// Expires silent members and overtakes leases that stand still, for as long as the coordinator serves.
 async fn tick(core: &Core) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -134,21 +133,40 @@ async fn bind(listen: SocketAddr) -> Result<TcpListener> {
 
 /// What every request works on.
 #[derive(Debug)]
-struct Core {
+struct Core<L = Journal> {
     started: Instant,
     /// The boot's own event.
     durable_through: u64,
     state: Mutex<State>,
-    journal: Journal,
+    log: L,
     changed: watch::Sender<()>,
     cancel: CancellationToken,
 }
 
-impl Core {
+impl<L: Log> Core<L> {
+    /// Goes on from what `log` held when it was opened.
+    fn new(
+        graph: Arc<Graph>,
+        timeouts: Timeouts,
+        log: L,
+        recovered: Recovered,
+        cancel: CancellationToken,
+    ) -> Self {
+        let mut state = State::recover(graph, timeouts, recovered.snapshot, &recovered.events);
+        Self {
+            started: Instant::now(),
+            durable_through: log.append(state.boot(Duration::ZERO)),
+            state: Mutex::new(state),
+            log,
+            changed: watch::Sender::new(()),
+            cancel,
+        }
+    }
+
     /// Decides `command`, waiting up to [`POLL_MAX`] where the answer would be "wait". Dropping
     /// the future may leave the command done and unanswered; a repeat gets the answer.
     async fn handle(&self, command: Command) -> Result<Reply, Refusal> {
-        let deadline = tokio::time::Instant::now() + POLL_MAX;
+        let deadline = Instant::now() + POLL_MAX;
         let mut changed = self.changed.subscribe();
         loop {
             let (decided, sequence) = self.decide(&command);
@@ -172,13 +190,15 @@ impl Core {
         mut ask: impl FnMut(&State) -> Result<T, Refusal>,
         done: impl Fn(&T) -> bool,
     ) -> Result<T, Refusal> {
-        let deadline = tokio::time::Instant::now() + POLL_MAX;
+        let deadline = Instant::now() + POLL_MAX;
         let mut changed = self.changed.subscribe();
         loop {
             let (answer, sequence) = self.look(&mut ask);
             let answer = answer?;
             if done(&answer) || self.is_over(&mut changed, deadline).await {
-                self.synced(sequence).await?;
+                if !is_planted(Bug::ReadBeforeSync) {
+                    self.synced(sequence).await?;
+                }
                 return Ok(answer);
             }
         }
@@ -212,14 +232,18 @@ impl Core {
 
     fn look<T>(&self, ask: impl FnOnce(&State) -> T) -> (T, u64) {
         let state = self.state.lock();
-        (ask(&state), self.journal.append(Vec::new()))
+        (ask(&state), self.log.append(Vec::new()))
     }
 
     fn append(&self, state: &State, events: Vec<state::Event>) -> u64 {
         let is_change = !events.is_empty();
-        let sequence = self.journal.append(events);
-        if self.journal.wants_snapshot() {
-            self.journal.snapshot(state.durable().clone());
+        let early = is_planted(Bug::SnapshotTooEarly);
+        if early && self.log.wants_snapshot() {
+            self.log.snapshot(state.durable().clone());
+        }
+        let sequence = self.log.append(events);
+        if !early && self.log.wants_snapshot() {
+            self.log.snapshot(state.durable().clone());
         }
         if is_change {
             self.changed.send_replace(());
@@ -228,12 +252,9 @@ impl Core {
     }
 
     /// Waits for a change of state; true when there is no more time for one.
-    async fn is_over(
-        &self,
-        changed: &mut watch::Receiver<()>,
-        deadline: tokio::time::Instant,
-    ) -> bool {
+    async fn is_over(&self, changed: &mut watch::Receiver<()>, deadline: Instant) -> bool {
         tokio::select! {
+            biased;
             change = changed.changed() => change.is_err(),
             () = tokio::time::sleep_until(deadline) => true,
             () = self.cancel.cancelled() => true,
@@ -241,7 +262,7 @@ impl Core {
     }
 
     async fn synced(&self, sequence: u64) -> Result<(), Refusal> {
-        let synced = self.journal.synced(sequence).await;
+        let synced = self.log.gate().passed(sequence).await;
         synced.map_err(|error| Refusal::new(RefusalKind::Unavailable, error.to_string()))
     }
 }

@@ -3,6 +3,8 @@
 //! Owns servers in threads and in child processes. May not look past the HTTP API.
 //! Invariant: every wait is for a condition, with a deadline.
 
+mod stopped;
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
@@ -27,7 +29,8 @@ fn splits() -> SplitSpec {
 
 fn options(dir: &std::path::Path, listen: &str) -> CoordinatorOptions {
     let listen = listen.parse().unwrap();
-    CoordinatorOptions { listen, dir: dir.into(), spec: example(1000, splits()) }
+    let timeouts = Timeouts::default();
+    CoordinatorOptions { listen, dir: dir.into(), spec: example(1000, splits()), timeouts }
 }
 
 /// A coordinator in a thread of this process.
@@ -39,7 +42,11 @@ struct Server {
 
 impl Server {
     fn start(dir: &std::path::Path, listen: &str) -> Self {
-        let (options, cancel) = (options(dir, listen), CancellationToken::new());
+        Self::start_with(options(dir, listen))
+    }
+
+    fn start_with(options: CoordinatorOptions) -> Self {
+        let cancel = CancellationToken::new();
         let (sender, receiver) = std::sync::mpsc::channel();
         let token = cancel.clone();
         let thread = std::thread::spawn(move || {
@@ -238,6 +245,35 @@ fn a_wait_ends_when_the_state_changes() {
         assert_eq!(view.join().unwrap().epoch, 1);
         assert!(matches!(lease.join().unwrap(), LeaseAnswer::Granted(_)));
     });
+}
+
+#[test]
+fn a_worker_that_hangs_is_overtaken_and_its_late_commit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path(), LOOPBACK);
+    options.timeouts.lease_timeout = Duration::from_secs(1);
+    let server = Server::start_with(options);
+    let (hung, quick, trainer) = (server.control(), server.control(), server.control());
+    let members = [(&hung, 0), (&quick, 1)];
+    let [slow, member] = members.map(|(c, replica)| c.register("decode", replica, None).unwrap());
+    let consumer = trainer.register("train", 0, None).unwrap();
+    let generation = trainer.open_consumer(consumer, "batches", 1).unwrap().generation;
+    hung.seal_set("train", 32).unwrap();
+    let late = grant(&hung, slow);
+    // Asked while the lease stands still, and answered when it ran out.
+    let overtaking = grant(&quick, member);
+    assert_eq!((overtaking.split, late.split), (0, 0));
+    let refusal = |commit: Result<()>| Refusal::of(&commit.unwrap_err()).unwrap().kind;
+    let commit = || hung.commit(slow, "train", &late, output(&late));
+    assert_eq!(refusal(commit()), RefusalKind::StaleAttempt);
+    quick.commit(member, "train", &overtaking, output(&overtaking)).unwrap();
+    assert_eq!(refusal(commit()), RefusalKind::StaleAttempt);
+    let answer = trainer.next("batches", generation, 0).unwrap();
+    let NextAnswer::Committed(committed) = answer else { panic!("{answer:?}") };
+    assert_eq!(committed.attempt, overtaking.attempt);
+    // It lives, and goes on with another split.
+    assert!(!hung.heartbeat(slow, Counters::new()).unwrap().stop);
+    assert_eq!(grant(&hung, slow).split, 1);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::mpsc::SyncSender;
 use cirrus_store::iter::{EpochSeed, Order, Records, RecordsOptions, Sequential, Shuffled};
 
 use super::Record;
-use crate::api::{Grant, LeaseAnswer};
+use crate::api::{Grant, LeaseAnswer, Refusal, RefusalKind};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::sets::SetReader;
@@ -60,10 +60,13 @@ impl Reader {
         let (member, control) = (self.context.member(), self.context.control());
         let mut request = control.request();
         while !self.context.is_cancelled() {
-            match control.lease(member, &self.name, request)? {
-                LeaseAnswer::Wait => {}
-                LeaseAnswer::Ended => return Ok(()),
-                LeaseAnswer::Granted(grant) => {
+            match control.lease(member, &self.name, request) {
+                // What it was answered with was taken back before the answer came.
+                Err(error) if is_stale_request(&error) => request = control.request(),
+                Err(error) => return Err(error),
+                Ok(LeaseAnswer::Wait) => {}
+                Ok(LeaseAnswer::Ended) => return Ok(()),
+                Ok(LeaseAnswer::Granted(grant)) => {
                     request = control.request();
                     if self.read_split(grant)?.is_break() {
                         return Ok(());
@@ -114,4 +117,8 @@ impl Reader {
             Err(_) => ControlFlow::Break(()),
         })
     }
+}
+
+fn is_stale_request(error: &Error) -> bool {
+    Refusal::of(error).is_some_and(|refusal| refusal.kind == RefusalKind::StaleRequest)
 }

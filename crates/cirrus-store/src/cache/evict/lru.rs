@@ -44,36 +44,43 @@ impl Evict for Lru {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::cache::evict::suite::{self, faults, steps};
+
+    #[derive(Debug, Default)]
+    struct Naive(Vec<Place>);
+
+    impl Evict for Naive {
+        fn on_insert(&mut self, place: Place, _entry: Entry<'_>) {
+            self.0.push(place);
+        }
+
+        fn on_access(&mut self, place: Place) {
+            self.on_remove(place);
+            self.0.push(place);
+        }
+
+        fn on_remove(&mut self, place: Place) {
+            self.0.retain(|other| *other != place);
+        }
+
+        fn victim(&mut self) -> Option<Place> {
+            self.0.first().copied()
+        }
+    }
 
     proptest! {
         #[test]
-        fn lru_is_a_list_of_last_reads(calls in proptest::collection::vec((0u8..4, 0u32..12), 0..300)) {
-            let key = crate::Key::try_from("k").unwrap();
-            let entry = Entry { key: &key, key_hash: 0, bytes: 1 };
-            let (mut lru, mut model) = (Lru::new(), Vec::new());
-            for (call, index) in calls {
-                let place = Place::new(index);
-                let held = model.contains(&place);
-                match call {
-                    0 if !held => {
-                        lru.on_insert(place, entry);
-                        model.push(place);
-                    }
-                    1 | 2 if held => {
-                        lru.on_access(place);
-                        model.retain(|other| *other != place);
-                        model.push(place);
-                    }
-                    3 if held => {
-                        lru.on_remove(place);
-                        model.retain(|other| *other != place);
-                    }
-                    _ => {}
-                }
-                prop_assert_eq!(lru.victim(), model.first().copied());
-            }
+        fn lru_is_a_list_of_last_reads(steps in steps()) {
+            suite::compare(&mut Lru::new(), &mut Naive::default(), &steps);
         }
+    }
+
+    /// The reference string of Silberschatz, Galvin and Gagne, "Operating System Concepts".
+    #[test]
+    fn it_faults_as_often_as_the_textbook_says() {
+        assert_eq!(faults(&mut Lru::new(), 3, &suite::textbook()), 12);
     }
 }

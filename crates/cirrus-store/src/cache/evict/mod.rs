@@ -3,14 +3,103 @@
 //! Owns [`Evict`] and what policies see of the cache. A policy is a plain struct: no I/O, no lock,
 //! no clock, no await; the cache calls it and moves the bytes.
 //! Invariant: a policy hears of a place only between its `on_insert` and its `on_remove`.
+//!
+//! A policy of your own is a type with this trait. CLOCK, for example: a queue in which whatever
+//! was read since it was last looked at gets another round.
+//!
+//! ```
+//! use std::collections::{HashSet, VecDeque};
+//!
+//! use cirrus_store::cache::{Cache, CacheOptions, Entry, Evict, Place};
+//!
+//! #[derive(Debug, Default)]
+//! struct Clock {
+//!     queue: VecDeque<Place>,
+//!     was_read: HashSet<Place>,
+//! }
+//!
+//! impl Evict for Clock {
+//!     fn name(&self) -> &'static str {
+//!         "clock"
+//!     }
+//!
+//!     fn on_insert(&mut self, place: Place, _entry: Entry<'_>) {
+//!         self.queue.push_back(place);
+//!     }
+//!
+//!     fn on_access(&mut self, place: Place) {
+//!         self.was_read.insert(place);
+//!     }
+//!
+//!     fn on_remove(&mut self, place: Place) {
+//!         self.was_read.remove(&place);
+//!         self.queue.retain(|other| *other != place);
+//!     }
+//!
+//!     fn victim(&mut self) -> Option<Place> {
+//!         while let Some(place) = self.queue.front().copied() {
+//!             if !self.was_read.remove(&place) {
+//!                 return Some(place);
+//!             }
+//!             self.queue.rotate_left(1);
+//!         }
+//!         None
+//!     }
+//! }
+//! # use cirrus_store::cache::{Freshness, Source};
+//! # use cirrus_store::{ByteSize, Key, Object, Result, Version};
+//! # struct Values;
+//! # impl Source for Values {
+//! #     async fn get(&self, _: &Key) -> Result<Object> {
+//! #         let (value, version) = (vec![0; 1200].into(), Version(1));
+//! #         Ok(Object { value, version, expires_at: None, modified_at: None })
+//! #     }
+//! #     async fn get_if_newer(&self, _: &Key, _: Version) -> Result<Option<Object>> {
+//! #         Ok(None)
+//! #     }
+//! # }
+//! # fn main() -> Result<()> {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+//! # let source = Values;
+//!
+//! let mut options = CacheOptions::default();
+//! options.evict = Box::new(Clock::default());
+//! # options.freshness = Freshness::Immutable;
+//! let cache = Cache::new(source, ByteSize::kib(5), options);
+//! # let reads = ["a", "b", "c", "a", "d", "a", "b"];
+//! # for name in reads { runtime.block_on(cache.get(&Key::try_from(name)?))?; }
+//! // `a` stays when `d` comes, because it was read again; `b` leaves.
+//! # assert_eq!((cache.counters().hits, cache.counters().evictions), (2, 2));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 
 use crate::key::Key;
 
+mod by_place;
+mod clairvoyant;
+mod fifo;
+mod lfu;
 mod lru;
+mod random;
+#[cfg(test)]
+pub(super) mod reference;
+mod s3fifo;
+mod sieve;
+#[cfg(test)]
+pub(super) mod suite;
+#[cfg(test)]
+mod tests;
 
+pub use clairvoyant::Clairvoyant;
+pub use fifo::Fifo;
+pub use lfu::Lfu;
 pub use lru::Lru;
+pub use random::Random;
+pub use s3fifo::S3Fifo;
+pub use sieve::Sieve;
 
 /// Chooses what leaves the cache. Decides only; the cache moves the bytes.
 ///

@@ -38,6 +38,47 @@ fn a_segment_that_leaves_the_bucket_before_its_stub_is_caught() {
     assert!(found.contains("it is not there"), "{found}");
 }
 
+fn write(engine: &Engine, record: Record) -> crate::error::Result<()> {
+    engine.write(vec![record])?.wait()
+}
+
+fn with_bucket() -> (World, SimBucket) {
+    let world = World::new(true);
+    let bucket = world.bucket.clone().unwrap();
+    (world, bucket)
+}
+
+/// An engine that has worked with its bucket for a while, and what it holds.
+fn worked(world: &World, options: &Options) -> (Engine, BTreeMap<u64, u64>) {
+    let (engine, mut model) = (world.open(options).unwrap(), BTreeMap::new());
+    assert!(work(&engine, &mut model, 100).is_empty());
+    assert!(engine.stats().unwrap().cold_segments > 3);
+    (engine, model)
+}
+
+/// The engine ends, and everything is whole.
+fn end(world: &World, engine: Engine) {
+    engine.close().unwrap();
+    world.check().unwrap();
+}
+
+/// The engine holds what it should, and ends.
+fn holds(world: &World, engine: Engine, model: &BTreeMap<u64, u64>) {
+    compare(&engine, model, KEYS).unwrap();
+    end(world, engine);
+}
+
+fn is_refused(world: &World, kind: Kind, why: &str) {
+    let refused = world.open(&small()).unwrap_err();
+    assert_eq!(refused.kind(), kind, "{refused}");
+    assert!(refused.to_string().contains(why), "{refused}");
+}
+
+/// A bucket that fails from this call on.
+fn failing_from(call: u64) -> BucketPlan {
+    BucketPlan { fail_from: Some(call), ..BucketPlan::default() }
+}
+
 /// Writes, deletes, moves, compacts. Failures of the bucket are errors and change nothing.
 fn work(engine: &Engine, model: &mut BTreeMap<u64, u64>, steps: u64) -> Vec<Error> {
     let mut dice = Dice(steps);
@@ -46,15 +87,12 @@ fn work(engine: &Engine, model: &mut BTreeMap<u64, u64>, steps: u64) -> Vec<Erro
     for step in 0..steps {
         version += 1;
         let number = dice.roll(KEYS);
-        match dice.roll(4) {
-            0 => {
-                engine.delete(key(number), version).unwrap().wait().unwrap();
-                model.remove(&number);
-            }
-            _ => {
-                engine.write(vec![put(number, version)]).unwrap().wait().unwrap();
-                model.insert(number, version);
-            }
+        if dice.roll(4) == 0 {
+            write(engine, Record::delete(key(number), version)).unwrap();
+            model.remove(&number);
+        } else {
+            write(engine, put(number, version)).unwrap();
+            model.insert(number, version);
         }
         if step % 9 == 8 {
             errors.extend(tier(engine).err());
@@ -77,12 +115,8 @@ fn work(engine: &Engine, model: &mut BTreeMap<u64, u64>, steps: u64) -> Vec<Erro
 
 /// Works with a bucket that fails as planned, has it mended, and looks at everything.
 fn with_failing(plan: BucketPlan, options: &Options) -> (Vec<Error>, u64) {
-    let world = World::new(true);
-    let bucket = world.bucket.as_ref().unwrap();
-    let engine = world.open(options).unwrap();
-    let mut model = BTreeMap::new();
-    assert!(work(&engine, &mut model, 100).is_empty());
-    assert!(engine.stats().unwrap().cold_segments > 3);
+    let (world, bucket) = with_bucket();
+    let (engine, mut model) = worked(&world, options);
     bucket.set_plan(plan);
     let errors = work(&engine, &mut model, 150);
     let calls = bucket.calls();
@@ -92,10 +126,7 @@ fn with_failing(plan: BucketPlan, options: &Options) -> (Vec<Error>, u64) {
     engine.shared.tier(engine.shared.cold.as_ref().unwrap(), true, true).unwrap();
     compare(&engine, &model, KEYS).unwrap();
     engine.close().unwrap();
-    let engine = world.open(options).unwrap();
-    compare(&engine, &model, KEYS).unwrap();
-    engine.close().unwrap();
-    world.check().unwrap();
+    holds(&world, world.open(options).unwrap(), &model);
     (errors, calls)
 }
 
@@ -116,8 +147,7 @@ fn each_call_of_the_bucket_may_fail_once() {
 #[test]
 fn a_bucket_may_fail_for_long() {
     for at in [1, 2, 3, 5, 8, 13, 21] {
-        let plan = BucketPlan { fail_from: Some(at), ..BucketPlan::default() };
-        let (errors, calls) = with_failing(plan, &small());
+        let (errors, calls) = with_failing(failing_from(at), &small());
         assert!(errors.iter().all(|error| error.kind() == Kind::Io), "{errors:?}");
         assert!(errors.len() > 3 && calls >= at, "{errors:?}");
     }
@@ -145,67 +175,48 @@ fn what_a_bucket_keeps_wrongly_stays_on_the_disk() {
 
 #[test]
 fn a_store_with_cold_segments_starts_with_their_bucket_only() {
-    let world = World::new(true);
-    let engine = world.open(&small()).unwrap();
-    let mut model = BTreeMap::new();
-    work(&engine, &mut model, 100);
+    let (world, _) = with_bucket();
+    let (engine, model) = worked(&world, &small());
     engine.close().unwrap();
+    let other = SimBucket::new(&world.disk);
     for has_index in [true, false] {
         if !has_index {
             world.disk.remove("index.redb").unwrap();
         }
-        let without = World { disk: world.disk.clone(), bucket: None };
-        let refused = without.open(&small()).unwrap_err();
-        assert_eq!(refused.kind(), Kind::Invalid, "{refused}");
-        assert!(
-            refused.to_string().contains("sim://bucket; give it as its cold tier"),
-            "{refused}"
-        );
-        let other = Some(SimBucket::new(&world.disk));
-        let other = World { disk: world.disk.clone(), bucket: other };
-        let refused = other.open(&small()).unwrap_err();
-        assert_eq!(refused.kind(), Kind::Invalid, "{refused}");
-        assert!(refused.to_string().contains("it is not there; give the bucket"), "{refused}");
+        let with = |bucket| World { disk: world.disk.clone(), bucket };
+        is_refused(&with(None), Kind::Invalid, "sim://bucket; give it as its cold tier");
+        is_refused(&with(Some(other.clone())), Kind::Invalid, "it is not there; give the bucket");
     }
     // A check without it says what it did not read, and finds no fault with the rest.
     let disk: Arc<dyn Disk> = Arc::new(world.disk.clone());
     let report = Engine::check(&disk, None, |_, _| ()).unwrap();
     assert!(report.unread_segments > 3 && report.damage.is_empty(), "{report:?}");
-    let engine = world.open(&small()).unwrap();
-    compare(&engine, &model, KEYS).unwrap();
-    engine.close().unwrap();
-    world.check().unwrap();
+    holds(&world, world.open(&small()).unwrap(), &model);
 }
 
 #[test]
 fn a_store_starts_while_its_bucket_is_away_and_reads_it_when_it_is_back() {
-    let world = World::new(true);
-    let bucket = world.bucket.as_ref().unwrap();
-    let engine = world.open(&small()).unwrap();
-    let mut model = BTreeMap::new();
-    work(&engine, &mut model, 100);
+    let (world, bucket) = with_bucket();
+    let (engine, model) = worked(&world, &small());
     engine.close().unwrap();
-    bucket.set_plan(BucketPlan { fail_from: Some(1), ..BucketPlan::default() });
+    bucket.set_plan(failing_from(1));
     let engine = world.open(&small()).unwrap();
     let failing = (0..KEYS).filter(|number| engine.read(&key(*number)).is_err()).count();
     assert!(failing > 0 && bucket.calls() < 3, "{failing} reads, {} calls", bucket.calls());
     bucket.set_plan(BucketPlan::default());
     assert!((0..KEYS).any(|number| engine.read(&key(number)).is_err()), "nobody has looked yet");
     engine.tier().unwrap();
-    compare(&engine, &model, KEYS).unwrap();
-    engine.close().unwrap();
+    holds(&world, engine, &model);
     // Without the index the log in the bucket is needed.
     world.disk.remove("index.redb").unwrap();
-    bucket.set_plan(BucketPlan { fail_from: Some(1), ..BucketPlan::default() });
-    assert_eq!(world.open(&small()).unwrap_err().kind(), Kind::Io);
+    bucket.set_plan(failing_from(1));
+    is_refused(&world, Kind::Io, "sim://bucket");
 }
 
 #[test]
 fn a_segment_that_the_bucket_lost_is_named() {
-    let world = World::new(true);
-    let bucket = world.bucket.as_ref().unwrap();
-    let engine = world.open(&small()).unwrap();
-    work(&engine, &mut BTreeMap::new(), 100);
+    let (world, bucket) = with_bucket();
+    let (engine, _) = worked(&world, &small());
     let lost = bucket.names().pop().unwrap();
     bucket.lose(&lost);
     let errors: Vec<Error> = (0..KEYS).filter_map(|n| engine.read(&key(n)).err()).collect();
@@ -213,8 +224,7 @@ fn a_segment_that_the_bucket_lost_is_named() {
     assert!(errors.iter().all(|error| error.to_string().contains(&lost[33..])), "{errors:?}");
     assert!(!errors.is_empty());
     engine.close().unwrap();
-    let refused = world.open(&small()).unwrap_err();
-    assert!(refused.to_string().contains(&lost), "{refused}");
+    is_refused(&world, Kind::Invalid, &lost);
 }
 
 /// Writes and moves while one call of the disk fails; `false` when there were fewer calls. What was
@@ -227,8 +237,7 @@ fn with_failing_disk(at: u64) -> bool {
     let mut errors = Vec::new();
     for version in 1..=70 {
         let number = version * 7 % 16;
-        let written = engine.write(vec![put(number, version)]).and_then(|durable| durable.wait());
-        match written {
+        match write(&engine, put(number, version)) {
             Ok(()) => drop(model.insert(number, version)),
             Err(error) => {
                 if error.kind() == Kind::Unknown {
@@ -270,14 +279,13 @@ fn each_call_of_the_disk_may_fail_once_beside_a_bucket() {
 
 #[test]
 fn dead_segments_are_dropped_unread_and_those_that_are_nearly_dead_are_rewritten() {
-    let world = World::new(true);
-    let bucket = world.bucket.as_ref().unwrap();
+    let (world, bucket) = with_bucket();
     let engine = world.open(&small()).unwrap();
     let mut version = 0;
+    let value = |number: u64| vec![number.to_le_bytes()[0]; 700];
     let mut write = |number: u64| {
         version += 1;
-        let record = Record::put(key(number), version, vec![number.to_le_bytes()[0]; 700].into());
-        engine.write(vec![record]).unwrap().wait().unwrap();
+        write(&engine, Record::put(key(number), version, value(number).into())).unwrap();
     };
     (0..110).for_each(&mut write);
     while tier(&engine).unwrap() > 0 {}
@@ -299,10 +307,9 @@ fn dead_segments_are_dropped_unread_and_those_that_are_nearly_dead_are_rewritten
     assert_eq!(bucket.calls() - calls, moved, "a call for each removal, and no read");
     for number in 0..110 {
         let found = engine.read(&key(number)).unwrap().unwrap();
-        assert_eq!(found.value, vec![number.to_le_bytes()[0]; 700]);
+        assert_eq!(found.value, value(number));
     }
-    engine.close().unwrap();
-    world.check().unwrap();
+    end(&world, engine);
 }
 
 /// Waits for a condition, with a deadline.
@@ -336,7 +343,7 @@ fn live_data_may_exceed_the_disk_and_the_disk_stays_within_its_capacity() {
     for _ in 0..2 {
         for number in 0..1000 {
             version += 1;
-            engine.write(vec![large(number, version)]).unwrap().wait().unwrap();
+            write(&engine, large(number, version)).unwrap();
             assert!(engine.stats().unwrap().disk_bytes <= 8 << 20);
         }
     }
@@ -350,26 +357,23 @@ fn live_data_may_exceed_the_disk_and_the_disk_stays_within_its_capacity() {
     }
     for number in 0..1000 {
         version += 1;
-        engine.delete(key(number), version).unwrap().wait().unwrap();
+        write(&engine, Record::delete(key(number), version)).unwrap();
     }
     engine.compact().unwrap();
     engine.tier().unwrap();
     let stats = engine.stats().unwrap();
     assert!(stats.cold_bytes < 4 << 20, "dead segments stay in the bucket: {stats:?}");
-    engine.close().unwrap();
-    world.check().unwrap();
+    end(&world, engine);
 }
 
 #[test]
 fn without_its_bucket_a_full_disk_refuses_puts_and_takes_them_again_when_it_is_back() {
-    let world = World::new(true);
-    let bucket = world.bucket.as_ref().unwrap();
+    let (world, bucket) = with_bucket();
     let engine = world.open(&tight()).unwrap();
     let mut version = 0;
     let mut write = |engine: &Engine| {
         version += 1;
-        let written = engine.write(vec![large(version, version)]);
-        let written = written.and_then(|durable| durable.wait());
+        let written = write(engine, large(version, version));
         if written.is_err() {
             // Who was told of the loss has taken note of it.
             engine.resume();
@@ -379,18 +383,19 @@ fn without_its_bucket_a_full_disk_refuses_puts_and_takes_them_again_when_it_is_b
     for _ in 0..500 {
         write(&engine).unwrap();
     }
-    bucket.set_plan(BucketPlan { fail_from: Some(1), ..BucketPlan::default() });
+    bucket.set_plan(failing_from(1));
     let refused = loop {
         match write(&engine) {
             Ok(last) => assert!(last < 2000, "40 MB on a disk of 8 MiB"),
             Err(error) => break error,
         }
     };
-    assert_eq!(refused.kind(), Kind::OutOfMemory, "{refused}");
-    assert!(refused.to_string().contains("sim://bucket"), "{refused}");
-    let refused = engine.read(&key(1)).unwrap_err();
-    assert_eq!(refused.kind(), Kind::Io, "{refused}");
-    assert!(refused.to_string().contains("sim://bucket"), "{refused}");
+    for (refused, kind) in
+        [(refused, Kind::OutOfMemory), (engine.read(&key(1)).unwrap_err(), Kind::Io)]
+    {
+        assert_eq!(refused.kind(), kind, "{refused}");
+        assert!(refused.to_string().contains("sim://bucket"), "{refused}");
+    }
     assert!(engine.read(&key(1_000_000)).unwrap().is_none());
     bucket.set_plan(BucketPlan::default());
     until("a put is taken", || {
@@ -402,6 +407,5 @@ fn without_its_bucket_a_full_disk_refuses_puts_and_takes_them_again_when_it_is_b
     until("a cold value is read", || engine.read(&key(1)).is_ok());
     // A copy that the end interrupts stays in the bucket until the next start.
     engine.tier().unwrap();
-    engine.close().unwrap();
-    world.check().unwrap();
+    end(&world, engine);
 }

@@ -12,7 +12,8 @@ const SEGMENT: &str = "segment-0000000001";
 fn filled(close: bool) -> SimDisk {
     let disk = SimDisk::default();
     let mut options = small();
-    options.segment_bytes = 1 << 20;
+    // Enough for all of it, and not too much of zeros behind.
+    options.segment_bytes = 32 << 10;
     let engine = open(&disk, &options).unwrap();
     for version in 1..=10 {
         engine.write(vec![put(version, version)]).unwrap().wait().unwrap();

@@ -206,6 +206,33 @@ pub(super) fn every_cut_of(
 }
 
 #[test]
+fn zeros_lie_behind_the_last_segment_alone_and_are_no_torn_tail() {
+    let (disk, options) = (SimDisk::default(), small());
+    let engine = open(&disk, &options).unwrap();
+    let record = |version| vec![Record::put(key(version), version, vec![7; 100].into())];
+    for version in 1..200 {
+        engine.write(record(version)).unwrap().wait().unwrap();
+    }
+    let ends_in_zeros = |disk: &SimDisk, name: &str| disk.bytes(name).unwrap().ends_with(&[0; 16]);
+    let mut segments = disk.list().unwrap();
+    segments.retain(|name| name.starts_with("segment"));
+    segments.sort_unstable();
+    let last = segments.pop().unwrap();
+    assert!(segments.len() > 2 && ends_in_zeros(&disk, &last), "{segments:?}, {last}");
+    assert!(!segments.iter().any(|name| ends_in_zeros(&disk, name)), "{segments:?}");
+    // As a kill leaves it.
+    let left = disk.power_cut(Loss::All, 0);
+    drop(engine);
+    let shared: Arc<dyn Disk> = Arc::new(left.clone());
+    let report = Engine::check(&shared, None, |_, _| ()).unwrap();
+    assert!(report.damage.is_empty() && report.torn_bytes == 0, "{report:?}");
+    let engine = open(&left, &options).unwrap();
+    assert_eq!(engine.stats().unwrap().objects, 199);
+    engine.close().unwrap();
+    assert!(!ends_in_zeros(&left, &last));
+}
+
+#[test]
 fn nothing_acknowledged_is_lost_when_unsynced_writes_are_dropped() {
     let calls = every_cut(None, 1, Loss::All).unwrap();
     assert!(calls > 200, "{calls} calls");
@@ -231,6 +258,14 @@ fn an_acknowledgement_before_the_sync_is_caught() {
 fn a_forgotten_sync_of_the_folder_is_caught() {
     let found = every_cut(Some(Bug::ForgetDirectorySync), 1, Loss::All).unwrap_err();
     assert!(found.contains("was acknowledged"), "{found}");
+}
+
+#[test]
+fn a_segment_whose_end_was_not_synced_is_caught() {
+    let found = every_cut(Some(Bug::ForgetSeal), 1, Loss::All).unwrap_err();
+    let is_of_zeros = |what| found.contains(what);
+    let flaws = ["no record begins with 00000000", "bytes where a header has"];
+    assert!(flaws.into_iter().any(is_of_zeros), "{found}");
 }
 
 #[test]

@@ -10,6 +10,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -80,6 +81,8 @@ pub(super) struct Changes {
     pub(super) objects: Vec<Changed>,
     /// The write of a session that did this.
     pub(super) writer: Option<(u64, u64)>,
+    /// Who is told the write's position.
+    pub(super) told: Vec<Arc<AtomicU64>>,
 }
 
 /// An object that changed.
@@ -199,7 +202,11 @@ impl Backing {
             self.engine.submit(records, std::mem::take(&mut reserved));
             records = rest;
         }
-        self.engine.submit(records, reserved)
+        let position = self.engine.submit(records, reserved);
+        for told in changes.told.drain(..).filter(|_| self.is_durable) {
+            told.store(position, Ordering::Relaxed);
+        }
+        position
     }
 
     /// What was admitted for changes that did not happen.

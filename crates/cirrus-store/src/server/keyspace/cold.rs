@@ -5,7 +5,10 @@
 //! not, so that names, versions and ends are never looked for on the disk; a cold object's value is
 //! on the disk as of its record's version.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 
 use crate::error::{Error, Kind as ErrorKind};
@@ -75,6 +78,9 @@ impl Cold {
     }
 }
 
+/// An object's version, when it ends, and when it was written.
+type Ends = (Version, u64, u64);
+
 /// What was read of a cold object, with memory of its own.
 enum Warm {
     Small(Stored),
@@ -83,9 +89,13 @@ enum Warm {
 }
 
 impl Keyspace {
-    /// Takes up the names that the disk behind this keyspace has, and the versions of its slots.
-    /// [`ErrorKind::OutOfMemory`] when there is no room for the names.
-    pub(in crate::server) fn open(&self) -> Result<(), Error> {
+    /// Has versions begin with the node's life, and takes up the names that the disk behind this
+    /// keyspace has, and the versions of its slots. [`ErrorKind::OutOfMemory`] when there is no room
+    /// for the names.
+    pub(in crate::server) fn open(&self, incarnation: u64) -> Result<(), Error> {
+        for shard in &self.shards {
+            shard.lock().versions.begin(incarnation);
+        }
         let Some(backing) = &self.backing else { return Ok(()) };
         for slot in (0..SLOTS).filter_map(Slot::new) {
             let version = backing.engine.version(slot);
@@ -266,7 +276,7 @@ impl Keyspace {
         &self,
         shard: &mut Shard,
         key: &Key,
-        (version, expires_at, modified_at): (Version, u64, u64),
+        (version, expires_at, modified_at): Ends,
         cold: Cold,
     ) -> Result<(), Fault> {
         let tag = tag_of(self.hash(key.as_bytes()));
@@ -289,26 +299,14 @@ impl Keyspace {
 
     /// Lets go of what was lost on the way to the disk, everywhere, and has the disk's state count;
     /// then changes are taken again. Where the disk cannot be read, objects stay lost to all who
-    /// look at them, no change is taken, and this is to be called again.
+    /// look at them, no change is taken, and this is to be called again. Blocks; called without any
+    /// lock.
     pub(in crate::server) fn mend(&self) -> Result<(), Error> {
         let Some(backing) = &self.backing else { return Ok(()) };
         let mut result = Ok(());
         for shard in &self.shards {
-            let mut retired = Vec::new();
-            let mut shard = shard.lock();
-            // Looked up with the shard locked: who was admitted before the loss had the lock before.
-            let lost: Vec<Pending> = shard.take_lost(&backing.progress.borrow());
-            for pending in lost {
-                if let Some((life, sequence)) = pending.writer {
-                    shard.results.forget(life, sequence);
-                }
-                if backing.is_durable
-                    && let Err(error) =
-                        self.restore(backing, &mut shard, &pending.changed.key, &mut retired)
-                {
-                    shard.put_back(pending);
-                    result = Err(error);
-                }
+            if let Err(error) = self.mend_shard(backing, shard) {
+                result = Err(error);
             }
         }
         if result.is_ok() {
@@ -317,12 +315,49 @@ impl Keyspace {
         result
     }
 
+    /// The disk is read without the shard's lock: nothing changes there before all is mended. Who
+    /// was admitted before the loss had the lock before, so nothing more is lost in this shard.
+    fn mend_shard(&self, backing: &Backing, shard: &Mutex<Shard>) -> Result<(), Error> {
+        let mut result = Ok(());
+        let mut stored = HashMap::new();
+        let lost = shard.lock().lost(&backing.progress.borrow());
+        for key in lost.into_iter().filter(|_| backing.is_durable) {
+            match stored_name(backing, &key) {
+                Ok(name) => drop(stored.insert(key, name)),
+                Err(error) => result = Err(error),
+            }
+        }
+        let mut retired = Vec::new();
+        let mut shard = shard.lock();
+        let lost: Vec<Pending> = shard.take_lost(&backing.progress.borrow());
+        for pending in lost {
+            if let Some((life, sequence)) = pending.writer {
+                shard.results.forget(life, sequence);
+            }
+            if !backing.is_durable {
+                continue;
+            }
+            let key = &pending.changed.key;
+            let Some(name) = stored.get(key) else {
+                // It could not be read; who was lost since would be looked up the next time.
+                shard.put_back(pending);
+                result = result.and(Err(Error::new(ErrorKind::Io, "an object was lost since")));
+                continue;
+            };
+            if let Err(error) = self.restore(&mut shard, key, *name, &mut retired) {
+                shard.put_back(pending);
+                result = Err(error);
+            }
+        }
+        result
+    }
+
     /// Has the key be what the disk says.
     fn restore(
         &self,
-        backing: &Backing,
         shard: &mut Shard,
         key: &Key,
+        stored: Option<(Ends, Cold)>,
         retired: &mut Vec<Other>,
     ) -> Result<(), Error> {
         let tag = tag_of(self.hash(key.as_bytes()));
@@ -331,18 +366,23 @@ impl Keyspace {
             self.slabs.give(record);
         }
         shard.wake(key.as_bytes());
-        let Some(found) = backing.engine.stat(key)? else { return Ok(()) };
-        let cold = match found.kind {
-            RecordKind::Queue => match backing.engine.read(key)? {
-                Some(found) => Cold::Queue(QueueHead::decode(&found.value)?),
-                None => return Ok(()),
-            },
-            _ => Cold::Value { size: found.size },
-        };
-        let ends = (found.version, found.expires_at, found.modified_at);
+        let Some((ends, cold)) = stored else { return Ok(()) };
         self.insert_cold(shard, key, ends, cold)
             .map_err(|fault| Error::new(fault.kind, "no memory for its name"))
     }
+}
+
+/// What the disk says of an object, which may be in a bucket.
+fn stored_name(backing: &Backing, key: &Key) -> Result<Option<(Ends, Cold)>, Error> {
+    let Some(found) = backing.engine.stat(key)? else { return Ok(None) };
+    let cold = match found.kind {
+        RecordKind::Queue => match backing.engine.read(key)? {
+            Some(found) => Cold::Queue(QueueHead::decode(&found.value)?),
+            None => return Ok(None),
+        },
+        _ => Cold::Value { size: found.size },
+    };
+    Ok(Some(((found.version, found.expires_at, found.modified_at), cold)))
 }
 
 /// Writes a clean record over one that is there: the same object in another form.

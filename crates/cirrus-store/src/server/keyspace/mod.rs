@@ -173,6 +173,17 @@ impl Keyspace {
         }
     }
 
+    /// The same for an operation that looks at all names of a shard.
+    fn observe_all(&self, shard: &mut Shard, turn: Turn<'_>) {
+        let Some(backing) = self.backing.as_ref().filter(|backing| backing.is_durable) else {
+            return;
+        };
+        shard.settle(&self.slabs, backing);
+        if let Some(last) = shard.pending.back() {
+            turn.see(last.position);
+        }
+    }
+
     /// Has the processor fetch the objects of the first few of these keys, all at the same time,
     /// and returns before they are there: for keys that are about to be used, when there are
     /// several. Without it, each of their operations waits for memory several times.

@@ -6,6 +6,8 @@
 //! A small put: one look-up, one copy into the record, in place where its class stays the same;
 //! otherwise one slot taken and one given back. No allocation but for the table's growth.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -53,6 +55,14 @@ impl Place<'_> {
     /// The object; `None` if there is none or its time is over.
     pub(in crate::server) fn found(&self) -> Option<Found<'_>> {
         self.view().map(|view| self.shard.found(view))
+    }
+
+    /// Where the log will have what this operation changes; known when the shard is unlocked. 0 where
+    /// nothing has to be waited for.
+    pub(in crate::server) fn position(&mut self) -> Arc<AtomicU64> {
+        let position = Arc::new(AtomicU64::new(0));
+        self.changes.told.push(position.clone());
+        position
     }
 
     /// Brings the object's value into memory, if it lies on the disk only. Whoever uses a value or a

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::key::{Key, SLOTS, Slot};
 use crate::server::keyspace::Keyspace;
+use crate::server::keyspace::backing::Turn;
 use crate::server::keyspace::record::View;
 use crate::server::keyspace::shard::SLOTS_PER_SHARD;
 use crate::wire::{Page, PageItem};
@@ -22,19 +23,20 @@ impl Keyspace {
         prefix: &[u8],
         cursor: (u16, u64),
         limit: u32,
-        now_ms: u64,
+        turn: Turn<'_>,
     ) -> Page {
         let mut page = Page { items: Vec::new(), next: (SLOTS, 0) };
         let mut looked_at = 0;
         let first = usize::from(cursor.0 / SLOTS_PER_SHARD);
         for (number, shard) in self.shards.iter().enumerate().skip(first) {
-            let shard = shard.lock();
+            let mut shard = shard.lock();
+            self.observe_all(&mut shard, turn);
             looked_at += shard.index.len();
             let mut found: Vec<((u16, u64), View<'_>)> = shard
                 .index
                 .iter()
                 .map(|record| View::read(self.slabs.bytes(record)))
-                .filter(|view| view.key.starts_with(prefix) && !view.has_expired(now_ms))
+                .filter(|view| view.key.starts_with(prefix) && !view.has_expired(turn.now_ms))
                 .map(|view| (self.order(view.key), view))
                 .filter(|(place, _)| *place >= cursor)
                 .collect();

@@ -5,7 +5,7 @@
 //! version of a slot only grows; a record of a large value or queue has its entry in `others`, and
 //! nothing else has.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -25,8 +25,14 @@ use crate::server::session::Census;
 use crate::wire::{Fault, NEVER};
 
 /// A version's upper bits are the epoch that it was given in, as far as they hold one.
-const EPOCH_SHIFT: u32 = 40;
+const EPOCH_SHIFT: u32 = 50;
 const EPOCH_MAX: u32 = (1 << (u64::BITS - EPOCH_SHIFT)) - 1;
+
+/// The lower ones count on from the life's beginning, in units of 2^12 ns: until 2116 a later life
+/// begins above all versions of an earlier one, unless a slot had more than one in 4 µs over a whole
+/// life, or the clock went back.
+const LIFE_SHIFT: u32 = 12;
+const LIFE_MAX: u64 = (1 << EPOCH_SHIFT) - 1;
 
 /// Slots that share a shard.
 pub(super) const SLOTS_PER_SHARD: u16 = 16;
@@ -132,24 +138,33 @@ impl Others {
     }
 }
 
-/// The last version of each slot.
+/// The last version of each slot, and where those of an epoch begin.
 #[derive(Debug, Default)]
-pub(super) struct Versions([u64; SLOTS_PER_SHARD as usize]);
+pub(super) struct Versions {
+    last: [u64; SLOTS_PER_SHARD as usize],
+    life: u64,
+}
 
 impl Versions {
+    /// A life is named by the nanosecond of its beginning.
+    pub(super) fn begin(&mut self, incarnation: u64) {
+        self.life = (incarnation >> LIFE_SHIFT).min(LIFE_MAX);
+    }
+
     pub(super) fn next(&mut self, slot: Slot, epoch: u32) -> Version {
-        let last = &mut self.0[usize::from(slot.number() % SLOTS_PER_SHARD)];
-        *last = (*last + 1).max(u64::from(epoch.min(EPOCH_MAX)) << EPOCH_SHIFT);
+        let last = &mut self.last[usize::from(slot.number() % SLOTS_PER_SHARD)];
+        let first = u64::from(epoch.min(EPOCH_MAX)) << EPOCH_SHIFT | self.life;
+        *last = (*last + 1).max(first);
         Version(*last)
     }
 
     pub(super) fn last(&self, slot: Slot) -> Version {
-        Version(self.0[usize::from(slot.number() % SLOTS_PER_SHARD)])
+        Version(self.last[usize::from(slot.number() % SLOTS_PER_SHARD)])
     }
 
     /// No version of the slot was larger than this.
     pub(super) fn raise(&mut self, slot: Slot, version: Version) {
-        let last = &mut self.0[usize::from(slot.number() % SLOTS_PER_SHARD)];
+        let last = &mut self.last[usize::from(slot.number() % SLOTS_PER_SHARD)];
         *last = (*last).max(version.0);
     }
 }
@@ -279,6 +294,12 @@ impl Shard {
         }
     }
 
+    /// Whose changes were lost on their way.
+    pub(super) fn lost(&self, progress: &Progress) -> HashSet<Key> {
+        let is_lost = |one: &&Pending| matches!(progress.of(one.position), Some(Err(_)));
+        self.pending.iter().filter(is_lost).map(|one| one.changed.key.clone()).collect()
+    }
+
     /// Takes out what was lost on its way.
     pub(super) fn take_lost(&mut self, progress: &Progress) -> Vec<Pending> {
         let is_lost = |one: &mut Pending| matches!(progress.of(one.position), Some(Err(_)));
@@ -365,5 +386,33 @@ impl Shard {
     pub(super) fn keys(&self, slabs: &Slabs) -> Vec<Key> {
         let keys = self.index.iter().map(|record| View::read(slabs.bytes(record)).key);
         keys.filter_map(|key| Key::new(Bytes::copy_from_slice(key)).ok()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn versions_of_a_later_life_or_epoch_are_above_all_earlier_ones() {
+        let slot = Slot::of(b"key");
+        let life = |began: u64| {
+            let mut versions = Versions::default();
+            versions.begin(began);
+            versions
+        };
+        let now = 1_800_000_000 * SECOND;
+        let (mut before, mut after) = (life(now), life(now + SECOND));
+        for epoch in [1, 2, 9] {
+            // As many as a slot may have in a second.
+            let last = (0..240_000).map(|_| before.next(slot, epoch)).last();
+            let first = after.next(slot, epoch);
+            assert!(Some(first) > last, "{first} in epoch {epoch} after {last:?}");
+        }
+        assert!(before.next(slot, 10) > after.last(slot), "a later epoch, of an older life");
+        let mut late = life(u64::MAX);
+        assert!(late.next(slot, 3) < before.next(slot, 4), "no life reaches into the epoch");
     }
 }

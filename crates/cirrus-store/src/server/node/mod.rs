@@ -180,8 +180,7 @@ impl Node {
             Request::Batch(items) => Ok(self.batch(session, items, turn, owed)),
             Request::Scan { prefix, slot, hash, limit } => {
                 self.count();
-                self.see_all(seen);
-                Ok(Reply::Page(self.scan(&prefix, (slot, hash), limit, owed)))
+                Ok(Reply::Page(self.scan(&prefix, (slot, hash), limit, turn, owed)))
             }
             Request::Ping
             | Request::Get { .. }
@@ -250,10 +249,17 @@ impl Node {
     }
 
     /// A page of names; a short one while the replies' room is taken.
-    fn scan(&self, prefix: &[u8], from: (u16, u64), limit: u32, owed: &mut Owed) -> Page {
+    fn scan(
+        &self,
+        prefix: &[u8],
+        from: (u16, u64),
+        limit: u32,
+        turn: Turn<'_>,
+        owed: &mut Owed,
+    ) -> Page {
         let is_full = self.replies.free() < u64::from(BATCH_BYTES_MAX);
         let limit = if is_full { limit.min(SCAN_ITEMS_SHORT) } else { limit };
-        let page = self.keyspace.scan(prefix, from, limit, unix_ms());
+        let page = self.keyspace.scan(prefix, from, limit, turn);
         owed.add(&self.replies, page.items.iter().map(|item| item.key.as_bytes().len()).sum());
         page
     }

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -48,6 +48,8 @@ enum State {
 pub(super) struct Served {
     pub(super) key: Key,
     pub(super) item: Item,
+    /// Where the log has the pop.
+    position: Arc<AtomicU64>,
     end: End,
     _counted: Counted,
 }
@@ -92,9 +94,15 @@ impl Ticket {
 }
 
 impl Served {
+    /// Where the log has the pop: to be asked after its shard was locked, as whoever served it may
+    /// not have written it before.
+    pub(super) fn position(&self) -> u64 {
+        self.position.load(Ordering::Relaxed)
+    }
+
     /// Puts the item back where it was.
     pub(super) fn put_back(self, place: &mut Place<'_>, epoch: u32) {
-        let Self { key, item, end, _counted: counted } = self;
+        let Self { key, item, end, _counted: counted, .. } = self;
         drop(counted);
         let value = match &item {
             Item::Small { bytes, crc } => Value::Small { bytes, crc: *crc },
@@ -126,8 +134,8 @@ impl Lines {
                 let Ok(Some(popped)) = place.queue_pop(ticket.end, epoch) else { return };
                 let counted = Counted::new(memory, popped.item.stored().len() as u64);
                 let key = Key::new(key.to_vec()).expect("the line's key");
-                let (item, end) = (popped.item, ticket.end);
-                *state = State::Has(Served { key, item, end, _counted: counted });
+                let (item, end, position) = (popped.item, ticket.end, place.position());
+                *state = State::Has(Served { key, item, position, end, _counted: counted });
                 ticket.served.notify_one();
             }
             drop(state);

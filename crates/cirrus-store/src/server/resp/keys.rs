@@ -107,7 +107,7 @@ pub(super) fn keys(call: &Call<'_>, out: &mut Output) -> Result {
     let mut paid = memory.nothing();
     let mut cursor = (0, 0);
     while cursor.0 < SLOTS {
-        let page = call.node.keyspace.scan(b"", cursor, PAGE_NAMES, call.now_ms);
+        let page = call.node.keyspace.scan(b"", cursor, PAGE_NAMES, call.turn());
         let mut cost = 0;
         for item in page.items {
             if glob::matches(pattern, item.key.as_bytes()) {
@@ -133,7 +133,7 @@ pub(super) fn randomkey(call: &Call<'_>, out: &mut Output) -> Result {
     for first in [(slot, random.rotate_left(32)), (0, 0)] {
         let mut cursor = first;
         while cursor.0 < SLOTS {
-            let page = call.node.keyspace.scan(b"", cursor, 1, call.now_ms);
+            let page = call.node.keyspace.scan(b"", cursor, 1, call.turn());
             if let Some(item) = page.items.first() {
                 out.bulk(item.key.as_bytes());
                 return Ok(());
@@ -169,7 +169,7 @@ pub(super) fn scan(call: &Call<'_>, out: &mut Output) -> Result {
     }
     let count = u32::try_from(count).unwrap_or(u32::MAX).min(PAGE_NAMES);
     let Page { mut items, next } = match cursor {
-        Some(cursor) => call.node.keyspace.scan(b"", cursor, count, call.now_ms),
+        Some(cursor) => call.node.keyspace.scan(b"", cursor, count, call.turn()),
         None => Page { items: Vec::new(), next: (SLOTS, 0) },
     };
     items.retain(|item| {
@@ -238,7 +238,7 @@ pub(super) fn in_slot(call: &Call<'_>, slot: u16, limit: u64) -> Vec<Key> {
     let mut names = Vec::new();
     let mut cursor = (slot, 0);
     while cursor.0 == slot && (names.len() as u64) < limit {
-        let page = call.node.keyspace.scan(b"", cursor, PAGE_NAMES, call.now_ms);
+        let page = call.node.keyspace.scan(b"", cursor, PAGE_NAMES, call.turn());
         let own = page.items.into_iter().map(|item| item.key);
         names.extend(own.filter(|key| key.slot().number() == slot));
         cursor = page.next;

@@ -6,7 +6,7 @@ use futures_util::future::select_all;
 use tokio::sync::oneshot;
 
 use crate::key::{Key, KeyRef};
-use crate::server::keyspace::{Contents, End, Found, Place, Queue};
+use crate::server::keyspace::{Contents, End, Found, Place, Queue, Seen};
 use crate::server::node::{Node, unix_ms};
 use crate::server::resp::blocking::{Served, Ticket};
 use crate::server::resp::call::{BUSY, Call, Failure, Result, WRONG_TYPE};
@@ -229,8 +229,17 @@ impl Wait {
         }
     }
 
-    /// Leaves the lines, with what has come.
-    pub(super) fn end(self, node: &Node) -> Option<Served> {
+    /// Leaves the lines, with what has come; the reply must wait for `seen`.
+    pub(super) fn end(self, node: &Node, seen: &Seen) -> Option<Served> {
+        let served = self.leave(node)?;
+        if node.has_disk() {
+            node.keyspace.at(&served.key, unix_ms(), |_| ());
+            seen.see(served.position());
+        }
+        Some(served)
+    }
+
+    fn leave(self, node: &Node) -> Option<Served> {
         let served = self.ticket.leave();
         node.resp.lines.part(&self.keys, &self.ticket);
         served
@@ -238,11 +247,14 @@ impl Wait {
 
     /// Leaves without a reply: what has come goes back, and to the next in line.
     pub(super) fn abandon(self, node: &Node) {
-        let Some(served) = self.end(node) else { return };
+        let Some(served) = self.leave(node) else { return };
         let key = served.key.clone();
         node.keyspace.at(&key, unix_ms(), |place| {
             let epoch = node.epoch();
-            served.put_back(place, epoch);
+            // A pop that was lost took nothing: the item is there again, or will be.
+            if !node.is_lost(served.position()) {
+                served.put_back(place, epoch);
+            }
             serve(node, key.as_bytes(), place, epoch);
         });
     }
@@ -257,5 +269,53 @@ pub(super) fn put_served(out: &mut Output, served: Option<Served>) {
             put_stored(out, served.item.stored());
         }
         None => out.null_array(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segments::sim::SimDisk;
+    use crate::server::disk::tests::{key, lose_next, on, push, settle, size};
+
+    /// Pops "item" for a client that waits, and waits until that is durable or lost.
+    async fn served(node: &Node) -> Wait {
+        let ticket = Ticket::new(End::Front);
+        let keys = vec![key()];
+        node.resp.lines.join(&keys, &ticket);
+        node.keyspace.at(&key(), 0, |place| {
+            serve(node, key().as_bytes(), place, node.epoch());
+        });
+        assert!(ticket.is_served());
+        settle(node).await;
+        Wait { keys, signals: Vec::new(), ticket, deadline_ms: None }
+    }
+
+    #[tokio::test]
+    async fn an_item_of_a_client_that_left_is_back_once_even_if_its_pop_was_lost() {
+        let disk = SimDisk::default();
+        let node = on(&disk);
+        push(&node, "item").await;
+        served(&node).await.abandon(&node);
+        assert_eq!(size(&node), 4, "it was popped, and goes back");
+        settle(&node).await;
+        lose_next(&disk);
+        let wait = served(&node).await;
+        node.keyspace.mend().unwrap();
+        assert_eq!(size(&node), 4, "it was never popped");
+        wait.abandon(&node);
+        assert_eq!(size(&node), 4);
+    }
+
+    #[tokio::test]
+    async fn the_reply_with_an_item_waits_for_its_pop() {
+        let disk = SimDisk::default();
+        let node = on(&disk);
+        push(&node, "item").await;
+        lose_next(&disk);
+        let (wait, seen) = (served(&node).await, Seen::default());
+        assert!(wait.end(&node, &seen).is_some());
+        node.keyspace.mend().unwrap();
+        assert!(node.is_lost(seen.take().expect("it waits")));
     }
 }

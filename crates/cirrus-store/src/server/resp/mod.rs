@@ -367,8 +367,7 @@ impl Connection<'_> {
         let Some(wait) = self.wait.take() else { return Ok(()) };
         match ended {
             Ok(Ok(())) => {
-                let served = wait.end(self.node);
-                self.node.see_all(&self.seen);
+                let served = wait.end(self.node, &self.seen);
                 self.unsent += 1;
                 if self.client.replies != Replies::Off {
                     put_served(&mut self.out, served);

@@ -14,7 +14,9 @@ use crate::api::{
     Attempt, Checkpoint, CheckpointRecord, Committed, Garbage, Generation, Lost, MemberId, Next,
     NextAnswer, OpenConsumer, Opened, Refusal, RefusalKind, Reply,
 };
+use crate::coordinator::keys::{checkpoint_prefix, generation_of};
 use crate::coordinator::ledger::{Ledger, LineState, Run};
+use crate::coordinator::plant::{Bug, is_planted};
 use crate::split::SplitPlan;
 
 const KEY_LEN_MAX: usize = 1024;
@@ -75,6 +77,10 @@ impl State {
                 ));
             }
         }
+        // What the former consumer stored and did not live to record.
+        let recorded = checkpoint.as_ref().and_then(|c| generation_of(&call.channel, &c.key));
+        let over = Some(generation).filter(|over| recorded != Some(*over));
+        let over = over.and_then(|over| discarded(&call.channel, over));
         let generation = Generation(generation.0 + 1);
         let event = Event::ConsumerOpened {
             channel: call.channel.clone(),
@@ -83,7 +89,7 @@ impl State {
             generation,
         };
         let reply = Reply::Opened(Opened { generation, checkpoint });
-        Ok(Decision { events: vec![event], reply })
+        Ok(Decision { events: std::iter::once(event).chain(over).collect(), reply })
     }
 
     pub(super) fn next(&self, call: &Next) -> Decided {
@@ -108,13 +114,14 @@ impl State {
         if distance >= self.window(ends) {
             return answer(NextAnswer::WindowFull);
         }
-        let Some(committed) = set.committed.get(&call.split) else {
+        let lease = set.leases.get(&call.split).filter(|_| is_planted(Bug::UncommittedRead));
+        let committed = set.committed.get(&call.split).map(|committed| committed.attempt);
+        let Some(attempt) = committed.or(lease.map(|lease| lease.attempt)) else {
             // Not at the cursor, where a split is granted whatever the bytes.
             let starved =
                 distance > 0 && !set.leases.contains_key(&call.split) && channel.is_over(ends);
             return answer(if starved { NextAnswer::WindowFull } else { NextAnswer::Wait });
         };
-        let attempt = committed.attempt;
         let known = channel.delivered.get(&call.split) == Some(&attempt);
         let event = Event::Delivered { channel: call.channel.clone(), split: call.split, attempt };
         let reply = Reply::Next(NextAnswer::Committed(Committed {
@@ -152,7 +159,8 @@ impl State {
         }
         if let Some(last) = &channel.checkpoint {
             let renewed = record.key == last.key && record.version > last.version;
-            if record.cursor < last.cursor || (record.cursor == last.cursor && !renewed) {
+            let back = record.cursor < last.cursor && !is_planted(Bug::CursorGoesBack);
+            if back || (record.cursor == last.cursor && !renewed) {
                 return Err(Refusal::new(
                     RefusalKind::StaleGeneration,
                     format!(
@@ -172,7 +180,12 @@ impl State {
             ));
         }
         let event = Event::Checkpointed { channel: call.channel.clone(), record: record.clone() };
-        Ok(Decision::accepted(vec![event]))
+        // The same of the consumer whose record this one replaces.
+        let former = channel.checkpoint.as_ref();
+        let former = former.and_then(|last| generation_of(&call.channel, &last.key));
+        let over = former.filter(|former| *former < call.generation);
+        let over = over.and_then(|over| discarded(&call.channel, over));
+        Ok(Decision::accepted(std::iter::once(event).chain(over).collect()))
     }
 
     pub(super) fn lost(&self, call: &Lost) -> Decided {
@@ -181,7 +194,8 @@ impl State {
         let set = self.durable.sets.get(&ends.set);
         let committed = set.and_then(|set| set.committed.get(&call.split));
         // Any other attempt: the loss was told before.
-        let current = committed.is_some_and(|committed| committed.attempt == call.attempt);
+        let any = is_planted(Bug::AnyLossCounts);
+        let current = committed.is_some_and(|committed| any || committed.attempt == call.attempt);
         // It stays delivered: a consumer may have read a part, and checkpoint within the split.
         let event = current.then(|| Event::Lost { set: ends.set.clone(), split: call.split });
         Ok(Decision::accepted(event.into_iter().collect()))
@@ -201,7 +215,9 @@ impl State {
         let channel = self.durable.channels.get(name);
         let current = channel.map(|channel| channel.generation).unwrap_or_default();
         match channel {
-            Some(channel) if generation == current => Ok(channel),
+            Some(channel) if generation == current || is_planted(Bug::NoGenerationFence) => {
+                Ok(channel)
+            }
             Some(_) | None => Err(Refusal::new(
                 RefusalKind::StaleGeneration,
                 format!(
@@ -211,6 +227,12 @@ impl State {
             )),
         }
     }
+}
+
+/// The end of what a generation stored, if there was one.
+fn discarded(channel: &str, generation: Generation) -> Option<Event> {
+    let is_one = generation > Generation(0) && !is_planted(Bug::CheckpointsForgotten);
+    is_one.then(|| Event::Discarded { prefix: checkpoint_prefix(channel, generation) })
 }
 
 impl Durable {
@@ -224,7 +246,9 @@ impl Durable {
         let plan = self.plan_of_channel(graph, name);
         let channel = self.channels.entry(name.to_owned()).or_default();
         if let Some(plan) = plan {
-            channel.record(&plan, plan.batches(), LineState::RolledBack);
+            let undone = LineState::RolledBack;
+            let undone = if is_planted(Bug::RolledBackKept) { LineState::Kept } else { undone };
+            channel.record(&plan, plan.batches(), undone);
         }
         channel.delivered.clear();
         channel.generation = generation;

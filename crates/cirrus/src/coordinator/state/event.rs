@@ -72,4 +72,13 @@ pub(crate) enum Event {
     Swept {
         sweeps: Vec<u64>,
     },
+    /// A lease stood still for too long, though its member lives.
+    Revoked {
+        set: String,
+        split: u64,
+    },
+    /// Nobody needs what begins so: checkpoints of a generation that is over.
+    Discarded {
+        prefix: String,
+    },
 }

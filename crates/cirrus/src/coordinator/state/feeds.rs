@@ -15,6 +15,7 @@ use crate::api::{
     Reply, Return, SealSet,
 };
 use crate::coordinator::keys::attempt_prefix;
+use crate::coordinator::plant::{Bug, is_planted};
 use crate::split::SplitPlan;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +120,7 @@ impl State {
             return answer(LeaseAnswer::Wait);
         }
         let attempt = Attempt(self.durable.attempts + 1);
+        let attempt = if is_planted(Bug::AttemptReused) { Attempt(split + 1) } else { attempt };
         let event = Event::Leased {
             member: call.member,
             request: call.request,
@@ -136,10 +138,19 @@ impl State {
         let set = self.durable.sets.get(&call.set);
         let mut outputs = call.outputs.clone();
         outputs.sort_by(|a, b| a.channel.cmp(&b.channel));
+        let event = |outputs| Event::Committed {
+            set: call.set.clone(),
+            split: call.split,
+            attempt: call.attempt,
+            outputs,
+        };
         let committed = set.and_then(|set| set.committed.get(&call.split));
         if let Some(committed) = committed.filter(|c| c.attempt == call.attempt) {
             if committed.outputs.iter().map(|held| &held.output).ne(&outputs) {
                 return Err(differs(call, "in the accepted commit of the same attempt"));
+            }
+            if is_planted(Bug::RepeatedCommitCounts) {
+                return Ok(Decision::accepted(vec![event(outputs)]));
             }
             return Ok(Decision::accepted(Vec::new()));
         }
@@ -148,7 +159,7 @@ impl State {
         }
         let lease = set.and_then(|set| set.leases.get(&call.split));
         let current = lease.is_some_and(|l| l.attempt == call.attempt && l.member == call.member);
-        let (Some(set), true) = (set, current) else {
+        let (Some(set), true) = (set, current || is_planted(Bug::NoAttemptFence)) else {
             return Err(Refusal::new(
                 RefusalKind::StaleAttempt,
                 format!(
@@ -162,12 +173,7 @@ impl State {
         if set.first.get(&call.split).is_some_and(|first| *first != outputs) {
             return Err(differs(call, "when it was first committed"));
         }
-        Ok(Decision::accepted(vec![Event::Committed {
-            set: call.set.clone(),
-            split: call.split,
-            attempt: call.attempt,
-            outputs,
-        }]))
+        Ok(Decision::accepted(vec![event(outputs)]))
     }
 
     pub(super) fn give_back(&self, call: &Return) -> Decided {
@@ -178,6 +184,10 @@ impl State {
         // Anything else was given back or taken away before: a repeat.
         let event = current.then(|| Event::Returned { set: call.set.clone(), split: call.split });
         Ok(Decision::accepted(event.into_iter().collect()))
+    }
+
+    pub(super) fn is_leased(&self, set: &str, split: u64) -> bool {
+        self.durable.sets.get(set).is_some_and(|set| set.leases.contains_key(&split))
     }
 
     /// Whether `outputs`, sorted, are the whole output of the split and fit their channels.
@@ -230,6 +240,9 @@ impl State {
     /// Whether the window and the bytes of `channel` allow one more lease.
     fn may_lease(&self, channel: &str, set: &SetState, plan: &SplitPlan, split: u64) -> bool {
         let Some(ends) = self.graph.channels.get(channel) else { return false };
+        if is_planted(Bug::NoBackPressure) {
+            return true;
+        }
         let cursor = self.cursor_split(channel, plan);
         // A split that this consumer has passed costs the channel nothing. The one it stands at
         // is always allowed: without it the consumer can neither go on nor free anything.
@@ -309,7 +322,9 @@ impl Durable {
         let Some(feed) = graph.feeds.get(name).filter(|feed| !feed.outputs.is_empty()) else {
             return;
         };
-        set.abandoned.entry(split).or_default().push(lease.attempt);
+        if !is_planted(Bug::AbandonedForgotten) {
+            set.abandoned.entry(split).or_default().push(lease.attempt);
+        }
         for channel in &feed.outputs {
             self.sweeps.push(Garbage::Prefix(attempt_prefix(channel, split, lease.attempt)));
         }
@@ -373,6 +388,10 @@ impl SetState {
     /// The split to lease next: the lowest that nobody works on.
     fn candidate(&self, plan: &SplitPlan) -> Option<u64> {
         let fresh = (self.next < plan.splits()).then_some(self.next);
+        let leased = self.leases.keys().next().filter(|_| is_planted(Bug::LeasedTwice));
+        if let Some(split) = leased {
+            return Some(*split);
+        }
         self.pending.first().copied().or(fresh)
     }
 

@@ -13,6 +13,7 @@ use crate::api::{
     Attempt, Beat, Counters, End, Heartbeat, MemberGone, MemberId, Outcome, Refusal, RefusalKind,
     Register, Registered, Reply,
 };
+use crate::coordinator::plant::{Bug, is_planted};
 use crate::coordinator::status::Ending;
 
 /// Ended members that are remembered by name; older ones live on in their task's counters.
@@ -57,6 +58,7 @@ impl State {
         let why = match self.durable.members.all.get(&id) {
             Some(member) => match &member.ending {
                 None => return Ok(member),
+                Some(_) if is_planted(Bug::NoMemberFence) => return Ok(member),
                 Some(Ending::Done) => "it said that it was done",
                 Some(Ending::Failed { .. }) => "it said that it failed",
                 Some(Ending::Expired) => "its heartbeats stopped",

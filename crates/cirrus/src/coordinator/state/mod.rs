@@ -8,6 +8,7 @@
 //! start afresh after a restart, and nothing durable depends on them.
 
 mod channels;
+mod deadlines;
 mod event;
 mod feeds;
 mod graph;
@@ -28,31 +29,24 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::channels::ChannelState;
+use self::deadlines::Deadlines;
 use self::feeds::SetState;
+use self::graph::Feed;
 use self::members::Members;
 use self::sweeps::Sweeps;
-use crate::api::{Accepted, Command, Counters, MemberId, PoolView, Refusal, RefusalKind, Reply};
-use crate::api::{HEARTBEAT_INTERVAL, Report, RequestStop, Swept};
+use crate::api::{
+    Accepted, Command, Counters, Garbage, MemberId, PoolView, Refusal, RefusalKind, Reply,
+};
+use crate::api::{Heartbeat, Report, RequestStop, Swept};
+use crate::counters::CPU_US;
 
+pub(crate) use self::deadlines::Timeouts;
 pub(crate) use self::event::Event;
 pub(crate) use self::graph::Graph;
 
 const REPORTS_MAX: usize = 4096;
 const REPORT_KEY_LEN_MAX: usize = 256;
 const REPORT_JSON_LEN_MAX: usize = 64 << 10;
-
-/// How long silence is tolerated.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Timeouts {
-    /// A member that was silent for so long has expired.
-    pub(crate) heartbeat_timeout: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { heartbeat_timeout: 5 * HEARTBEAT_INTERVAL }
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -78,12 +72,11 @@ pub(crate) struct Durable {
     sweeps: Sweeps,
 }
 
-/// What a restart forgets. Times are since the coordinator started.
+/// What a restart forgets.
 #[derive(Debug, Default)]
 struct Volatile {
-    deadlines: BTreeMap<MemberId, Duration>,
+    deadlines: Deadlines,
     counters: BTreeMap<MemberId, Counters>,
-    last_tick: Duration,
     /// The split that each channel's consumer asked for last.
     asked: BTreeMap<String, u64>,
 }
@@ -123,12 +116,17 @@ impl State {
         state
     }
 
-    /// The coordinator starts: known members get a full deadline, so that the job just goes on.
+    /// The coordinator starts: known members and leases get their whole time, so that the job just
+    /// goes on.
     pub(crate) fn boot(&mut self, now: Duration) -> Vec<Event> {
-        let deadline = now + self.timeouts.heartbeat_timeout;
-        let live = self.durable.members.live().map(|(id, _)| (id, deadline));
-        self.volatile =
-            Volatile { deadlines: live.collect(), last_tick: now, ..Volatile::default() };
+        let mut deadlines = Deadlines::booted(now);
+        for (member, _) in self.durable.members.live() {
+            deadlines.member_was_heard(now, member);
+        }
+        for (name, set) in &self.durable.sets {
+            set.leases.keys().for_each(|split| deadlines.lease_moved(now, name, *split));
+        }
+        self.volatile = Volatile { deadlines, ..Volatile::default() };
         self.apply(&Event::Booted);
         vec![Event::Booted]
     }
@@ -138,16 +136,12 @@ impl State {
     pub(crate) fn handle(&mut self, now: Duration, command: &Command) -> Decided {
         let decision = self.decide(command)?;
         if let Command::Heartbeat(beat) = command {
-            self.volatile.counters.insert(beat.member, beat.counters.clone());
-            self.expect_heartbeat(now, beat.member);
+            self.beats(now, beat);
         }
         if let Command::Next(next) = command {
             self.volatile.asked.insert(next.channel.clone(), next.split);
         }
-        for event in &decision.events {
-            self.apply(event);
-            self.follow(now, event);
-        }
+        self.take(now, &decision.events);
         Ok(decision)
     }
 
@@ -156,24 +150,20 @@ impl State {
         self.volatile.asked.get(channel).copied()
     }
 
-    /// Expires members whose heartbeats stopped. Call it about every heartbeat interval.
+    /// Expires members whose heartbeats stopped, and revokes leases that stand still though their
+    /// members live. Call it about every heartbeat interval.
     pub(crate) fn tick(&mut self, now: Duration) -> Vec<Event> {
-        let silence = now.saturating_sub(self.volatile.last_tick);
-        self.volatile.last_tick = now;
-        // The coordinator itself stood still (a stopped machine): heartbeats may wait unread in
-        // its sockets, so nobody is to blame for silence.
-        if silence > self.timeouts.heartbeat_timeout / 2 {
-            for deadline in self.volatile.deadlines.values_mut() {
-                *deadline = now + self.timeouts.heartbeat_timeout;
-            }
+        if self.volatile.deadlines.tick(now, &self.timeouts) {
             return Vec::new();
         }
-        let late = self.volatile.deadlines.iter().filter(|(_, deadline)| **deadline <= now);
-        let events: Vec<Event> = late.map(|(id, _)| self.expired(*id)).collect();
-        for event in &events {
-            self.apply(event);
-            self.follow(now, event);
-        }
+        let silent = self.volatile.deadlines.silent_members(now, &self.timeouts);
+        let mut events: Vec<Event> = silent.into_iter().map(|id| self.expired(id)).collect();
+        self.take(now, &events);
+        let idle = self.volatile.deadlines.idle_leases(now, &self.timeouts);
+        let idle = idle.into_iter().filter(|(set, split)| self.is_leased(set, *split));
+        let revoked: Vec<Event> = idle.map(|(set, split)| Event::Revoked { set, split }).collect();
+        self.take(now, &revoked);
+        events.extend(revoked);
         events
     }
 
@@ -208,31 +198,68 @@ impl State {
         &self.durable
     }
 
-    /// Keeps deadlines in step with members.
+    fn take(&mut self, now: Duration, events: &[Event]) {
+        for event in events {
+            self.apply(event);
+            self.follow(now, event);
+        }
+    }
+
+    /// Keeps deadlines in step with members and leases.
     fn follow(&mut self, now: Duration, event: &Event) {
+        let deadlines = &mut self.volatile.deadlines;
         match event {
-            Event::Registered { member, .. } => self.expect_heartbeat(now, *member),
+            Event::Registered { member, .. } => deadlines.member_was_heard(now, *member),
             Event::Ended { member, .. } => {
-                self.volatile.deadlines.remove(member);
+                deadlines.member_ended(*member);
                 self.volatile.counters.remove(member);
             }
+            Event::Leased { member, set, split, .. } => {
+                deadlines.lease_was_granted(now, *member, set, *split);
+            }
+            Event::Revoked { set, split } => deadlines.lease_ran_out(set, *split),
+            Event::Committed { set, split, .. } => deadlines.split_is_committed(set, *split),
             Event::Booted
             | Event::SetSealed { .. }
-            | Event::Leased { .. }
             | Event::Returned { .. }
-            | Event::Committed { .. }
             | Event::ConsumerOpened { .. }
             | Event::Delivered { .. }
             | Event::Checkpointed { .. }
             | Event::Lost { .. }
             | Event::Reported { .. }
             | Event::StopRequested
-            | Event::Swept { .. } => {}
+            | Event::Swept { .. }
+            | Event::Discarded { .. } => {}
         }
     }
 
-    fn expect_heartbeat(&mut self, now: Duration, member: MemberId) {
-        self.volatile.deadlines.insert(member, now + self.timeouts.heartbeat_timeout);
+    /// The member lives; if its counters grew, so did what it does with its leases. Processor time
+    /// does not count: a closure that never returns takes it, too.
+    fn beats(&mut self, now: Duration, call: &Heartbeat) {
+        let sum = |counters: &Counters| {
+            let counts = counters.iter().filter(|(name, _)| *name != CPU_US);
+            counts.fold(0u64, |sum, (_, count)| sum.saturating_add(*count))
+        };
+        let Volatile { deadlines, counters, .. } = &mut self.volatile;
+        deadlines.member_was_heard(now, call.member);
+        let (before, told) = (counters.get(&call.member).map(sum), sum(&call.counters));
+        if before > Some(told) {
+            // One that comes late.
+            return;
+        }
+        counters.insert(call.member, call.counters.clone());
+        if before == Some(told) {
+            return;
+        }
+        let member = self.durable.members.live().find(|(id, _)| *id == call.member);
+        for (name, set) in &self.durable.sets {
+            let works = |feed: &Feed| member.is_some_and(|(_, m)| m.call.task == feed.worker);
+            if self.graph.feeds.get(name).is_some_and(works) {
+                deadlines.worker_went_on(now, call.member, name);
+            }
+            let theirs = set.leases.iter().filter(|(_, lease)| lease.member == call.member);
+            theirs.for_each(|(split, _)| deadlines.lease_moved(now, name, *split));
+        }
     }
 
     fn report(&self, call: &Report) -> Decided {
@@ -319,6 +346,8 @@ impl Durable {
             }
             Event::StopRequested => self.stopping = true,
             Event::Swept { sweeps } => self.sweeps.remove(sweeps),
+            Event::Revoked { set, split } => self.revoke(graph, set, *split),
+            Event::Discarded { prefix } => self.sweeps.push(Garbage::Prefix(prefix.clone())),
         }
     }
 }

@@ -1,129 +1,219 @@
-//! A whole run under faults: processes die and freeze, messages are lost, doubled and late, the
-//! coordinator crashes and forgets what it had not synced, memory is wiped.
+//! A whole run under faults: processes die, freeze and hang, messages are lost, doubled and late, the
+//! coordinator stands still, crashes and forgets what it had not synced, memory is wiped.
 //!
-//! Owns a network, a store and actors, all in virtual time. May not know sockets or the journal.
+//! Owns a network and virtual time around the coordinator's own [`Core`]: what decides, waits, takes
+//! snapshots and lets answers out is what ships. May not know sockets or the journal's file.
 //! Invariant: a run is a function of its seed, which a failure prints.
 
 mod actor;
+mod dice;
+mod faults;
+mod judge;
+mod log;
+mod seeds;
+mod store;
+mod trainer;
+mod worker;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use self::actor::{Actor, Role};
+use self::dice::{Dice, Shape};
+use self::faults::Tally;
+use self::judge::Judge;
+use self::log::{SharedDisk, SimLog};
+use self::store::{Put, Store};
 use super::tests::{CHANNEL, SET};
-use super::{Event, Graph, State, Timeouts};
+use super::{Graph, State, Timeouts};
 use crate::api::*;
-use crate::coordinator::ledger;
+use crate::coordinator::Core;
 use crate::spec::tests::example;
-use crate::split::{ShortBatch, SplitPlan, SplitSpec};
+use crate::split::{SplitPlan, SplitSpec};
 
 /// Faults end here, so that every run can finish.
-const FAULTS_UNTIL_MS: u64 = 60_000;
-const RUN_MS_MAX: u64 = 600_000;
+const FAULTS_UNTIL_MS: u64 = 20_000;
+const RUN_MS_MAX: u64 = 300_000;
 const STEP_MS: u64 = 5;
-const WORKERS: u32 = 3;
-const WINDOW: u64 = 5;
+const TICK_MS: u64 = 100;
+const LATE_MS_MAX: u64 = 4000;
+const RECORDS: u64 = 410;
+/// Small, so that every run meets them.
+const TIMEOUTS: Timeouts = Timeouts {
+    heartbeat_timeout: Duration::from_millis(1500),
+    lease_timeout: Duration::from_millis(1000),
+};
 
-/// SplitMix64: small, and the same on every machine.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.roll() % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
-
-/// A message on its way.
+/// A message on its way. Actor 0 is nobody.
+#[derive(Debug, Clone)]
 enum Message {
-    Call { actor: u64, call: u64, command: Command },
-    Answer { actor: u64, call: u64, answer: Result<Reply, Refusal> },
+    Call {
+        from: u64,
+        call: u64,
+        command: Command,
+    },
+    Answer {
+        to: u64,
+        call: u64,
+        answer: Result<Reply, Refusal>,
+    },
+    Put {
+        from: u64,
+        number: u64,
+        put: Put,
+    },
+    /// The put of this number is stored.
+    Stored {
+        to: u64,
+        number: u64,
+    },
 }
 
-/// What happened, so that a quiet simulation cannot pass for a test of faults.
-#[derive(Debug, Default)]
-struct Tally {
-    crashes: u64,
-    forgotten_events: u64,
-    deaths: u64,
-    freezes: u64,
-    wipes: u64,
-    lost: u64,
-    rolled_back: u64,
-    refused: u64,
+/// What the coordinator is working on; gone when it crashes.
+struct Pending {
+    work: Pin<Box<dyn Future<Output = Done>>>,
+    woken: Arc<Woken>,
+}
+
+enum Done {
+    Answered {
+        to: u64,
+        call: u64,
+        answer: Result<Reply, Refusal>,
+    },
+    /// To be deleted.
+    Garbage(Result<Vec<Sweep>, Refusal>),
+}
+
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 struct Sim {
     seed: u64,
+    shape: Shape,
     dice: Dice,
     now_ms: u64,
     graph: Arc<Graph>,
     plan: SplitPlan,
-    state: State,
-    /// All events; those before `synced` survive a crash.
-    log: Vec<Event>,
-    synced: usize,
-    /// Answers that wait until the log is synced so far.
-    held: Vec<(usize, Message)>,
-    network: Vec<(u64, Message)>,
+    disk: SharedDisk,
+    core: Arc<Core<SimLog>>,
+    pending: Vec<Pending>,
+    /// The coordinator neither hears, decides nor writes until then.
+    still_until_ms: u64,
+    /// Nothing becomes durable until then.
+    disk_hangs_until_ms: u64,
+    /// By the time of arrival, and the order of sending.
+    network: BTreeMap<(u64, u64), Message>,
+    sent: u64,
+    faults_until_ms: u64,
     actors: Vec<Actor>,
     actors_started: u64,
-    /// Batches, as the number of the global batch.
-    batches: BTreeMap<String, u64>,
-    /// Checkpoints, as the global batches that are in them, in order.
-    models: BTreeMap<String, Vec<u64>>,
-    booted_ms: u64,
+    store: Store,
+    judge: Judge,
     tally: Tally,
+}
+
+/// Runs a seed to its end and judges it; panics with the seed if it breaks a promise.
+fn simulate(seed: u64) -> Tally {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async { Sim::new(seed).run().await })
 }
 
 impl Sim {
     fn new(seed: u64) -> Self {
+        let shape = Shape::of(seed);
         let splits = SplitSpec {
             epochs: 3,
             batch: 4,
             batches_per_split: 3,
-            window: u32::try_from(WINDOW).unwrap(),
-            short_batch: if seed.is_multiple_of(2) { ShortBatch::Drop } else { ShortBatch::Keep },
+            window: shape.window,
+            short_batch: shape.short_batch,
             ..SplitSpec::default()
         };
-        let graph = Arc::new(Graph::new(&example(100, splits.clone())).unwrap());
-        let mut state = State::recover(graph.clone(), Timeouts::default(), None, []);
-        let mut log = state.boot(Duration::ZERO);
-        let seal = SealSet { set: SET.into(), count: 410 };
-        log.extend(state.handle(Duration::ZERO, &seal.into()).unwrap().events);
+        let graph = Arc::new(Graph::new(&example(shape.capacity, splits.clone())).unwrap());
+        let disk = SharedDisk::new(shape.snapshot_every);
+        let core = start_core(&graph, &disk);
+        core.decide(&SealSet { set: SET.into(), count: RECORDS }.into()).0.unwrap();
+        disk.sync();
+        disk.sync();
         let mut sim = Self {
             seed,
+            shape,
             dice: Dice(seed),
             now_ms: 0,
             graph,
-            plan: SplitPlan::new(&splits, 410).unwrap(),
-            state,
-            synced: log.len(),
-            log,
-            held: Vec::new(),
-            network: Vec::new(),
+            plan: SplitPlan::new(&splits, RECORDS).unwrap(),
+            disk,
+            core,
+            pending: Vec::new(),
+            still_until_ms: 0,
+            disk_hangs_until_ms: 0,
+            network: BTreeMap::new(),
+            sent: 0,
+            faults_until_ms: FAULTS_UNTIL_MS,
             actors: Vec::new(),
             actors_started: 0,
-            batches: BTreeMap::new(),
-            models: BTreeMap::new(),
-            booted_ms: 0,
+            store: Store::default(),
+            judge: Judge::new(seed),
             tally: Tally::default(),
         };
-        (0..WORKERS).for_each(|replica| sim.start(Role::Worker, replica));
+        (0..shape.workers).for_each(|replica| sim.start(Role::Worker, replica));
         sim.start(Role::Trainer, 0);
         sim
+    }
+
+    async fn run(mut self) -> Tally {
+        while !self.actors.iter().all(Actor::is_finished) {
+            assert!(self.now_ms < RUN_MS_MAX, "{}", self.describe());
+            self.step().await;
+        }
+        self.tally.ms = self.now_ms;
+        self.faults_until_ms = 0;
+        // What is late arrives, and what is garbage is swept.
+        while !self.network.is_empty() || !self.core.state.lock().pending_sweeps(1).is_empty() {
+            self.step().await;
+        }
+        let state = self.core.state.lock();
+        self.tally.rolled_back = self.judge.end(&self.plan, &state, &self.store);
+        drop(state);
+        self.tally
+    }
+
+    async fn step(&mut self) {
+        self.now_ms += STEP_MS;
+        tokio::time::advance(Duration::from_millis(STEP_MS)).await;
+        if self.faults_are_on() {
+            self.faults();
+        }
+        self.deliver();
+        if self.now_ms >= self.still_until_ms {
+            self.coordinate();
+        }
+        self.act();
+        self.bury();
+    }
+
+    fn describe(&self) -> String {
+        let status = self.core.state.lock().status();
+        let actors: Vec<String> = self.actors.iter().map(Actor::describe).collect();
+        let (set, channel) = (&status.sets[SET], &status.channels[CHANNEL]);
+        format!("seed {} is stuck: {:?} {set:?} {channel:?} {actors:#?}", self.seed, self.shape)
+    }
+
+    fn faults_are_on(&self) -> bool {
+        self.now_ms < self.faults_until_ms
     }
 
     fn start(&mut self, role: Role, replica: u32) {
@@ -131,247 +221,142 @@ impl Sim {
         self.actors.push(Actor::new(self.actors_started, role, replica, self.now_ms));
     }
 
-    /// Runs to the end and judges it.
-    fn run(mut self) -> Tally {
-        while !self.is_over() {
-            assert!(self.now_ms < RUN_MS_MAX, "{}", self.describe());
-            self.now_ms += STEP_MS;
-            if self.now_ms < FAULTS_UNTIL_MS {
-                self.faults();
-            }
-            self.deliver();
-            self.act();
-            if self.now_ms.is_multiple_of(250) {
-                let events = self.state.tick(self.since_boot());
-                self.log.extend(events);
-            }
-            if self.dice.one_in(3) {
-                self.sync();
-            }
-            if self.now_ms.is_multiple_of(25) {
-                self.sweep();
-            }
-        }
-        self.judge()
-    }
-
-    fn describe(&self) -> String {
-        let status = self.state.status();
-        let actors: Vec<String> = self.actors.iter().map(Actor::describe).collect();
-        let (set, channel) = (&status.sets[SET], &status.channels[CHANNEL]);
-        format!("seed {} is stuck: {set:?} {channel:?} {actors:#?}", self.seed)
-    }
-
-    fn is_over(&self) -> bool {
-        self.actors.iter().all(|actor| actor.is_finished())
-    }
-
-    fn since_boot(&self) -> Duration {
-        Duration::from_millis(self.now_ms - self.booted_ms)
-    }
-
-    fn faults(&mut self) {
-        if self.dice.one_in(500) {
-            self.crash();
-        }
-        if self.dice.one_in(2000) {
-            self.tally.wipes += 1;
-            self.batches.clear();
-        }
-        if self.dice.one_in(150) {
-            let index = self.dice.below(self.actors.len() as u64);
-            let index = usize::try_from(index).unwrap();
-            if !self.actors[index].is_finished() {
-                self.kill_or_freeze(index);
-            }
-        }
-    }
-
-    /// The coordinator comes back with what was synced; answers it owed are never sent.
-    fn crash(&mut self) {
-        self.tally.crashes += 1;
-        self.tally.forgotten_events += (self.log.len() - self.synced) as u64;
-        self.log.truncate(self.synced);
-        self.held.clear();
-        self.state = State::recover(self.graph.clone(), Timeouts::default(), None, &self.log);
-        self.booted_ms = self.now_ms;
-        self.log.extend(self.state.boot(Duration::ZERO));
-    }
-
-    /// Either way another process takes its place; a frozen one wakes up later, knowing nothing.
-    fn kill_or_freeze(&mut self, index: usize) {
-        let (role, replica, pid) = self.actors[index].identity();
-        if self.dice.one_in(2) {
-            self.tally.freezes += 1;
-            let wake = self.now_ms + 200 + self.dice.below(9000);
-            self.actors[index].freeze(wake);
-        } else {
-            self.tally.deaths += 1;
-            self.actors.swap_remove(index);
-            if self.dice.one_in(2) {
-                let task = role.task().to_owned();
-                self.send(Message::Call {
-                    actor: 0,
-                    call: 0,
-                    command: MemberGone { task, replica, pid }.into(),
-                });
-            }
-        }
-        self.start(role, replica);
-    }
-
-    /// Into the network: usually soon, sometimes late, twice or never.
-    fn send(&mut self, message: Message) {
-        let faulty = self.now_ms < FAULTS_UNTIL_MS;
-        if faulty && self.dice.one_in(20) {
-            return;
-        }
-        if faulty
-            && self.dice.one_in(10)
-            && let Message::Call { actor, call, command } = &message
-        {
-            let (actor, call, command) = (*actor, *call, command.clone());
-            let late = self.now_ms + self.dice.below(4000);
-            self.network.push((late, Message::Call { actor, call, command }));
-        }
-        let soon = self.now_ms + self.dice.below(30);
-        self.network.push((soon, message));
-    }
-
-    fn deliver(&mut self) {
-        let now = self.now_ms;
-        let (due, later) =
-            std::mem::take(&mut self.network).into_iter().partition(|(at, _)| *at <= now);
-        self.network = later;
-        let due: Vec<(u64, Message)> = due;
-        for (_, message) in due {
-            match message {
-                Message::Call { actor, call, command } => self.decide(actor, call, &command),
-                Message::Answer { actor, call, answer } => {
-                    let (plan, dice) = (&self.plan, &mut self.dice);
-                    if let Some(actor) = self.actors.iter_mut().find(|a| a.id() == actor) {
-                        actor.hear(now, call, answer, plan, dice);
-                    }
-                }
-            }
-        }
-        self.bury();
-    }
-
     /// The engine replaces a process that ended itself, unless another took its place before.
     fn bury(&mut self) {
-        let (dead, alive): (Vec<Actor>, Vec<Actor>) =
-            std::mem::take(&mut self.actors).into_iter().partition(Actor::is_dead);
-        self.actors = alive;
-        for (role, replica, _) in dead.iter().map(Actor::identity) {
+        while let Some(index) = self.actors.iter().position(Actor::is_dead) {
+            let (role, replica, _) = self.actors.remove(index).identity();
             let same = |actor: &Actor| (actor.identity().0, actor.identity().1) == (role, replica);
             // A consumer that was done, and whose process then died, has nothing left to do.
-            let done = role == Role::Trainer && self.state.status().channels[CHANNEL].closed;
+            let closed = |state: &State| {
+                state.durable().channels.get(CHANNEL).is_some_and(|channel| channel.closed)
+            };
+            let done = role == Role::Trainer && closed(&self.core.state.lock());
             if !done && !self.actors.iter().any(same) {
                 self.start(role, replica);
             }
         }
     }
 
-    fn decide(&mut self, actor: u64, call: u64, command: &Command) {
-        let answer = self.state.handle(self.since_boot(), command).map(|decision| {
-            self.log.extend(decision.events);
-            decision.reply
-        });
-        if answer.is_err() {
-            self.tally.refused += 1;
+    /// Into the network: usually soon, sometimes late, twice or never. Puts are made once, as the
+    /// store's sessions see to.
+    fn send(&mut self, message: Message) {
+        let put = matches!(message, Message::Put { .. } | Message::Stored { .. });
+        let faulty = self.faults_are_on();
+        if faulty && !put && self.dice.one_in(20) {
+            return;
         }
-        let waits = answer.as_ref().is_ok_and(Reply::is_wait);
-        let sequence = if waits { 0 } else { self.log.len() };
-        self.held.push((sequence, Message::Answer { actor, call, answer }));
-        self.release();
+        if faulty && !put && self.dice.one_in(10) {
+            let late_ms = self.dice.below(LATE_MS_MAX);
+            self.send_in(late_ms, message.clone());
+        }
+        let late = faulty && self.dice.one_in(40);
+        let ms = self.dice.below(if late { LATE_MS_MAX } else { 30 });
+        self.send_in(ms, message);
     }
 
-    fn sync(&mut self) {
-        self.synced = self.log.len();
-        self.release();
+    fn send_in(&mut self, ms: u64, message: Message) {
+        self.sent += 1;
+        self.network.insert((self.now_ms + ms, self.sent), message);
     }
 
-    fn release(&mut self) {
-        let synced = self.synced;
-        let (due, held) =
-            std::mem::take(&mut self.held).into_iter().partition(|(at, _)| *at <= synced);
-        self.held = held;
-        let due: Vec<(usize, Message)> = due;
-        due.into_iter().for_each(|(_, message)| self.send(message));
+    fn deliver(&mut self) {
+        let later = self.network.split_off(&(self.now_ms + 1, 0));
+        for (_, message) in std::mem::replace(&mut self.network, later) {
+            match message {
+                Message::Call { from: to, call, command } => {
+                    let core = self.core.clone();
+                    self.begin(async move {
+                        Done::Answered { to, call, answer: core.handle(command).await }
+                    });
+                }
+                Message::Answer { to, call, answer } => {
+                    self.with_actor(to, |actor, sim| actor.hear(sim, call, answer));
+                }
+                Message::Put { from: to, number, put } => {
+                    self.store.put(put);
+                    self.send(Message::Stored { to, number });
+                }
+                Message::Stored { to, number } => {
+                    self.with_actor(to, |actor, sim| actor.stored(sim, number));
+                }
+            }
+        }
+    }
+
+    fn with_actor(&mut self, id: u64, work: impl FnOnce(&mut Actor, &mut Self)) {
+        if let Some(index) = self.actors.iter().position(|actor| actor.id() == id) {
+            self.with_actor_at(index, work);
+        }
+    }
+
+    fn with_actor_at(&mut self, index: usize, work: impl FnOnce(&mut Actor, &mut Self)) {
+        let mut actor = std::mem::replace(&mut self.actors[index], Actor::nobody());
+        work(&mut actor, self);
+        self.actors[index] = actor;
+    }
+
+    fn begin(&mut self, work: impl Future<Output = Done> + 'static) {
+        let work = Box::pin(tokio::task::unconstrained(work));
+        self.pending.push(Pending { work, woken: Arc::new(Woken(AtomicBool::new(true))) });
+    }
+
+    /// What the coordinator's process does: ticks, writes, decides, answers and sweeps.
+    fn coordinate(&mut self) {
+        if self.now_ms.is_multiple_of(TICK_MS) {
+            self.core.tick();
+        }
+        if self.now_ms >= self.disk_hangs_until_ms && self.dice.one_in(3) {
+            self.disk.sync();
+        }
+        if self.now_ms.is_multiple_of(25) {
+            let core = self.core.clone();
+            self.begin(async move {
+                Done::Garbage(core.read(|state| Ok(state.pending_sweeps(64)), |_| true).await)
+            });
+        }
+        let mut done = Vec::new();
+        self.pending.retain_mut(|pending| {
+            if !pending.woken.0.swap(false, Ordering::Relaxed) {
+                return true;
+            }
+            let waker = Waker::from(pending.woken.clone());
+            match pending.work.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(outcome) => done.push(outcome),
+                Poll::Pending => return true,
+            }
+            false
+        });
+        done.into_iter().for_each(|done| self.finish(done));
+        self.judge.channel(&self.core.state.lock(), self.shape.capacity);
+    }
+
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Answered { to, call, answer } => {
+                self.tally.refused += u64::from(answer.is_err());
+                self.send(Message::Answer { to, call, answer });
+            }
+            Done::Garbage(sweeps) => {
+                let sweeps = sweeps.unwrap();
+                sweeps.iter().for_each(|sweep| self.store.sweep(sweep));
+                let sweeps: Vec<u64> = sweeps.iter().map(|sweep| sweep.sweep).collect();
+                if !sweeps.is_empty() {
+                    self.send(Message::Call { from: 0, call: 0, command: Swept { sweeps }.into() });
+                }
+            }
+        }
     }
 
     fn act(&mut self) {
         for index in 0..self.actors.len() {
-            let mut actor = std::mem::replace(
-                &mut self.actors[index],
-                Actor::new(0, Role::Worker, 0, self.now_ms),
-            );
-            let (call, command) = actor.act(self);
-            let id = actor.id();
-            self.actors[index] = actor;
-            if let Some(beat) = self.actors[index].heartbeat(self.now_ms) {
-                self.send(Message::Call { actor: id, call: 0, command: beat });
-            }
-            if let Some(command) = command {
-                self.send(Message::Call { actor: id, call, command });
+            if self.actors[index].is_due(self.now_ms) {
+                self.with_actor_at(index, Actor::act);
             }
         }
-    }
-
-    /// Deletes what a synced state says is garbage.
-    fn sweep(&mut self) {
-        if self.synced < self.log.len() {
-            return;
-        }
-        let sweeps = self.state.pending_sweeps(usize::MAX);
-        for sweep in &sweeps {
-            match &sweep.what {
-                Garbage::Prefix(prefix) => self.batches.retain(|key, _| !key.starts_with(prefix)),
-                Garbage::Key(key) => drop(self.models.remove(key)),
-            }
-        }
-        let sweeps = sweeps.iter().map(|sweep| sweep.sweep).collect();
-        self.send(Message::Call { actor: 0, call: 0, command: Swept { sweeps }.into() });
-    }
-
-    fn judge(mut self) -> Tally {
-        let seed = self.seed;
-        let status = self.state.status();
-        let channel = &status.channels[CHANNEL];
-        assert_eq!(channel.cursor, self.plan.batches(), "seed {seed}");
-        assert_eq!(channel.retained_bytes, 0, "seed {seed}");
-        let (lines, _) = self.state.ledger_lines(CHANNEL, 0, usize::MAX).unwrap();
-        let summary =
-            ledger::check(&self.plan, lines).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"));
-        self.tally.rolled_back = summary.rolled_back;
-        // The effect itself, not only the record of it.
-        let key = self.state.durable().channels[CHANNEL].checkpoint_key().unwrap();
-        let expected: Vec<u64> = (0..self.plan.batches()).collect();
-        assert_eq!(self.models.get(key), Some(&expected), "seed {seed}");
-        self.tally
     }
 }
 
-#[test]
-fn effects_are_exactly_once_under_any_faults() {
-    let seeds = std::env::var("CIRRUS_SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
-    let mut sum = Tally::default();
-    for seed in 0..seeds {
-        let tally = Sim::new(seed).run();
-        sum.crashes += tally.crashes;
-        sum.forgotten_events += tally.forgotten_events;
-        sum.deaths += tally.deaths;
-        sum.freezes += tally.freezes;
-        sum.wipes += tally.wipes;
-        sum.lost += tally.lost;
-        sum.rolled_back += tally.rolled_back;
-        sum.refused += tally.refused;
-    }
-    println!("{sum:?}");
-    let Tally { crashes, forgotten_events, deaths, freezes, wipes, lost, rolled_back, refused } =
-        sum;
-    for faults in [crashes, forgotten_events, deaths, freezes, wipes, lost, rolled_back, refused] {
-        assert!(faults > seeds / 4, "the simulation is too quiet: {sum:?}");
-    }
+fn start_core(graph: &Arc<Graph>, disk: &SharedDisk) -> Arc<Core<SimLog>> {
+    let (log, recovered) = disk.open();
+    Arc::new(Core::new(graph.clone(), TIMEOUTS, log, recovered, CancellationToken::new()))
 }

@@ -103,6 +103,20 @@ impl Rig {
         }
     }
 
+    /// A beat of a worker that has counted so many records.
+    pub(super) fn count(&mut self, member: MemberId, records: u64) {
+        let counters = Counters::from([("records".to_owned(), records)]);
+        self.ok(Heartbeat { member, counters });
+    }
+
+    /// Lets `seconds` pass in which a member beats and counts nothing.
+    pub(super) fn pass_idle(&mut self, seconds: u64, member: MemberId, records: u64) {
+        for _ in 0..seconds {
+            self.count(member, records);
+            self.pass(1);
+        }
+    }
+
     pub(super) fn lease(&mut self, member: MemberId) -> LeaseAnswer {
         self.requests += 1;
         let request = self.requests;

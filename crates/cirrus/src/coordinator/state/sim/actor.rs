@@ -1,59 +1,73 @@
-//! A worker or a trainer of the simulation, one call at a time.
+//! A process of a simulated run: what it knows, its calls and its heartbeats.
 //!
-//! Owns what a process knows, and forgets with it. May not act on the coordinator's state.
+//! Owns what workers and trainers have in common. May not act on the coordinator's state.
 //! Invariant: it repeats a call until it hears the answer, as the real client does.
 
 use super::super::tests::{CHANNEL, SET};
-use super::{Dice, Sim};
+use super::store::Model;
+use super::trainer::Reading;
+use super::worker::Writing;
+use super::{Message, Sim};
 use crate::api::*;
-use crate::coordinator::keys::batch_key;
+use crate::counters::RECORDS;
 use crate::split::SplitPlan;
 
 const RESEND_MS: u64 = 300;
-const BEAT_MS: u64 = 1000;
+/// Of a call that the coordinator holds until it has news.
+const RESEND_POLL_MS: u64 = 2500;
+const BEAT_MS: u64 = 300;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
     Worker,
     Trainer,
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Register,
     Lease(u64),
-    Write(Grant),
-    Commit(Grant),
+    Write(Writing),
+    Commit(Grant, Output),
+    Return(Grant),
     Open(u64),
-    Next,
     /// Take up the checkpoint, if there is one.
     Restore(Option<CheckpointRecord>),
-    Read(Committed),
+    Next,
+    Read(Reading),
     Lost(Committed),
-    Save,
+    /// Until the put of this number is stored.
+    Save(u64, CheckpointRecord),
     Checkpoint(CheckpointRecord),
     End,
     Finished,
     Dead,
 }
 
+#[derive(Debug)]
 pub(super) struct Actor {
     id: u64,
     role: Role,
-    replica: u32,
-    member: Option<MemberId>,
-    step: Step,
+    pub(super) replica: u32,
+    pub(super) member: Option<MemberId>,
+    pub(super) step: Step,
     requests: u64,
-    /// The number of the call it waits for, and when to send it again.
+    /// The number of the call it waits for, when it was first sent, and when to send it again.
     call: u64,
+    asked_ms: u64,
     resend_ms: u64,
     beat_ms: u64,
+    /// Frozen: not even its heart beats.
     asleep_until_ms: u64,
-    generation: Generation,
-    /// The global batches consumed, in order: its length is the cursor.
-    model: Vec<u64>,
-    saved: u64,
-    saves: u64,
+    /// Its body does nothing, but its heart beats.
+    hung_until_ms: u64,
+    /// What it has worked on.
+    pub(super) counted: u64,
+    pub(super) generation: Generation,
+    /// Its length is the cursor.
+    pub(super) model: Model,
+    pub(super) saved: u64,
+    puts: u64,
 }
 
 impl Role {
@@ -75,14 +89,22 @@ impl Actor {
             step: Step::Register,
             requests: 0,
             call: 1,
+            asked_ms: now_ms,
             resend_ms: 0,
             beat_ms: now_ms,
             asleep_until_ms: 0,
+            hung_until_ms: 0,
+            counted: 0,
             generation: Generation(0),
-            model: Vec::new(),
+            model: Model::new(),
             saved: 0,
-            saves: 0,
+            puts: 0,
         }
+    }
+
+    /// Stands in for an actor that is just at work.
+    pub(super) fn nobody() -> Self {
+        Self::new(0, Role::Worker, 0, 0)
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -93,8 +115,9 @@ impl Actor {
         (self.role, self.replica, self.pid())
     }
 
+    /// Nothing more is to be expected of it.
     pub(super) fn is_finished(&self) -> bool {
-        matches!(self.step, Step::Finished)
+        matches!(self.step, Step::Finished) || self.hung_until_ms == u64::MAX
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -110,43 +133,70 @@ impl Actor {
         self.asleep_until_ms = until_ms;
     }
 
+    pub(super) fn hang(&mut self, until_ms: u64) {
+        self.hung_until_ms = until_ms;
+    }
+
     fn pid(&self) -> u32 {
         u32::try_from(self.id).unwrap()
     }
 
-    pub(super) fn heartbeat(&mut self, now_ms: u64) -> Option<Command> {
-        let awake = now_ms >= self.asleep_until_ms && now_ms >= self.beat_ms + BEAT_MS;
-        let member = self.member.filter(|_| awake && !self.is_finished())?;
-        self.beat_ms = now_ms;
-        Some(Heartbeat { member, counters: Counters::new() }.into())
-    }
-
-    /// Does what needs nobody, then asks what it needs to know.
-    pub(super) fn act(&mut self, sim: &mut Sim) -> (u64, Option<Command>) {
-        if sim.now_ms < self.asleep_until_ms {
-            return (0, None);
-        }
-        match self.step.clone() {
-            Step::Write(grant) => self.write(sim, grant),
-            Step::Restore(record) => self.restore(sim, record),
-            Step::Read(committed) => self.read(sim, committed),
-            Step::Save => self.save(sim),
+    /// Whether it has something to do now.
+    pub(super) fn is_due(&self, now_ms: u64) -> bool {
+        let works = match self.step {
+            Step::Write(_) | Step::Restore(_) | Step::Read(_) => now_ms >= self.hung_until_ms,
+            Step::Save(..) | Step::Finished | Step::Dead => false,
             Step::Register
             | Step::Lease(_)
-            | Step::Commit(_)
+            | Step::Commit(..)
+            | Step::Return(_)
             | Step::Open(_)
             | Step::Next
             | Step::Lost(_)
             | Step::Checkpoint(_)
-            | Step::End
-            | Step::Finished
-            | Step::Dead => {}
+            | Step::End => now_ms >= self.resend_ms,
+        };
+        now_ms >= self.asleep_until_ms && (works || now_ms >= self.beat_ms + BEAT_MS)
+    }
+
+    /// Beats, does what needs no answer, then asks what it needs to know.
+    pub(super) fn act(&mut self, sim: &mut Sim) {
+        let now_ms = sim.now_ms;
+        if let Some(member) = self.member
+            && now_ms >= self.beat_ms + BEAT_MS
+            && !matches!(self.step, Step::Finished)
+        {
+            self.beat_ms = now_ms;
+            let counters = Counters::from([(RECORDS.to_owned(), self.counted)]);
+            let command = Heartbeat { member, counters }.into();
+            sim.send(Message::Call { from: self.id, call: 0, command });
         }
-        if sim.now_ms < self.resend_ms {
-            return (0, None);
+        if now_ms >= self.hung_until_ms {
+            match self.step.clone() {
+                Step::Write(writing) => self.write(sim, writing),
+                Step::Restore(record) => self.restore(sim, record),
+                Step::Read(reading) => self.read(sim, reading),
+                Step::Register
+                | Step::Lease(_)
+                | Step::Commit(..)
+                | Step::Return(_)
+                | Step::Open(_)
+                | Step::Next
+                | Step::Lost(_)
+                | Step::Save(..)
+                | Step::Checkpoint(_)
+                | Step::End
+                | Step::Finished
+                | Step::Dead => {}
+            }
         }
-        self.resend_ms = sim.now_ms + RESEND_MS;
-        (self.call, self.command(&sim.plan))
+        if now_ms >= self.resend_ms
+            && let Some(command) = self.command(&sim.plan)
+        {
+            let held = matches!(self.step, Step::Lease(_) | Step::Next);
+            self.resend_ms = now_ms + if held { RESEND_POLL_MS } else { RESEND_MS };
+            sim.send(Message::Call { from: self.id, call: self.call, command });
+        }
     }
 
     fn command(&self, plan: &SplitPlan) -> Option<Command> {
@@ -159,11 +209,11 @@ impl Actor {
         let member = self.member?;
         Some(match self.step.clone() {
             Step::Lease(request) => Lease { member, set, request }.into(),
-            Step::Commit(Grant { split, attempt, range }) => {
-                let (bytes, checksum) = (20 + split % 21, 7);
-                let batches = range.batches;
-                let outputs = vec![Output { channel, batches, bytes, checksum }];
-                Commit { member, set, split, attempt, outputs }.into()
+            Step::Commit(Grant { split, attempt, .. }, output) => {
+                Commit { member, set, split, attempt, outputs: vec![output] }.into()
+            }
+            Step::Return(Grant { split, attempt, .. }) => {
+                Return { member, set, split, attempt }.into()
             }
             Step::Open(request) => OpenConsumer { member, channel, request }.into(),
             Step::Next => {
@@ -179,156 +229,107 @@ impl Actor {
             | Step::Write(_)
             | Step::Restore(_)
             | Step::Read(_)
-            | Step::Save
+            | Step::Save(..)
             | Step::Finished
             | Step::Dead => return None,
         })
     }
 
-    pub(super) fn hear(
-        &mut self,
-        now_ms: u64,
-        call: u64,
-        answer: Result<Reply, Refusal>,
-        plan: &SplitPlan,
-        dice: &mut Dice,
-    ) {
-        if now_ms < self.asleep_until_ms || self.is_dead() {
+    pub(super) fn hear(&mut self, sim: &mut Sim, call: u64, answer: Result<Reply, Refusal>) {
+        if sim.now_ms < self.asleep_until_ms || self.is_dead() {
             return;
         }
         match answer {
             // Call 0 is a heartbeat, whose refusal alone matters.
             Ok(_) if call != self.call => {}
-            Ok(reply) => self.go_on(reply, plan, dice),
-            Err(refusal) if call == self.call || call == 0 => self.refused(refusal),
+            Ok(reply) => {
+                if let Some(member) = self.member {
+                    self.may_be_answered(sim, member);
+                }
+                self.go_on(sim, reply);
+            }
+            Err(refusal) if call == self.call || call == 0 => self.refused(sim, &refusal),
             Err(_) => {}
         }
     }
 
-    fn turn(&mut self, step: Step) {
+    fn may_be_answered(&self, sim: &Sim, member: MemberId) {
+        match self.role {
+            Role::Worker => sim.judge.worker_was_answered(self.replica, member, self.asked_ms),
+            // Until it has opened the channel nobody is kept out.
+            Role::Trainer if self.generation == Generation(0) => {}
+            Role::Trainer => sim.judge.trainer_was_answered(self.generation, self.asked_ms),
+        }
+    }
+
+    pub(super) fn turn(&mut self, sim: &Sim, step: Step) {
         self.step = step;
         self.call += 1;
+        self.asked_ms = sim.now_ms;
         self.resend_ms = 0;
     }
 
-    fn lease_next(&mut self) {
-        self.requests += 1;
-        self.turn(Step::Lease(self.requests));
+    /// The coordinator held the call and had no news.
+    pub(super) fn ask_again(&mut self, sim: &Sim) {
+        let step = self.step.clone();
+        self.turn(sim, step);
     }
 
-    fn go_on(&mut self, reply: Reply, plan: &SplitPlan, dice: &mut Dice) {
-        match (self.step.clone(), reply) {
-            (Step::Register, Reply::Registered(registered)) => {
-                self.member = Some(registered.member);
-                self.requests += 1;
-                match self.role {
-                    Role::Worker => self.turn(Step::Lease(self.requests)),
-                    Role::Trainer => self.turn(Step::Open(self.requests)),
-                }
-            }
-            (Step::Lease(_), Reply::Lease(LeaseAnswer::Granted(grant))) => {
-                self.turn(Step::Write(grant));
-            }
-            (Step::Lease(_), Reply::Lease(LeaseAnswer::Wait))
-            | (Step::Next, Reply::Next(NextAnswer::Wait)) => {}
-            (Step::Lease(_), Reply::Lease(LeaseAnswer::Ended)) => self.turn(Step::End),
-            (Step::Commit(_), Reply::Accepted(_)) => self.lease_next(),
-            (Step::Open(_), Reply::Opened(opened)) => {
-                self.generation = opened.generation;
-                self.turn(Step::Restore(opened.checkpoint));
-            }
-            (Step::Next, Reply::Next(NextAnswer::Committed(committed))) => {
-                self.turn(Step::Read(committed));
-            }
-            (Step::Next, Reply::Next(NextAnswer::WindowFull)) => {
-                let ahead = self.model.len() as u64 > self.saved;
-                self.turn(if ahead { Step::Save } else { Step::Next });
-            }
-            (Step::Next, Reply::Next(NextAnswer::Ended)) => {
-                let ahead = self.model.len() as u64 > self.saved;
-                self.turn(if ahead { Step::Save } else { Step::End });
-            }
-            (Step::Lost(_), Reply::Accepted(_)) => self.turn(Step::Next),
-            (Step::Checkpoint(record), Reply::Accepted(_)) => {
-                self.saved = record.cursor;
-                let over = self.saved == plan.batches() && dice.one_in(2);
-                self.turn(if over { Step::End } else { Step::Next });
-            }
-            (Step::End, Reply::Accepted(_)) => self.turn(Step::Finished),
-            (step, reply) => panic!("{step:?} was answered with {reply:?}"),
+    pub(super) fn next_request(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests
+    }
+
+    /// Sends an object to the store, and answers the number that its arrival is told by.
+    pub(super) fn put(&mut self, sim: &mut Sim, put: super::Put) -> u64 {
+        self.puts += 1;
+        sim.send(Message::Put { from: self.id, number: self.puts, put });
+        self.puts
+    }
+
+    /// The store has the put of this number.
+    pub(super) fn stored(&mut self, sim: &Sim, number: u64) {
+        if let Step::Write(writing) = &mut self.step {
+            writing.stored(number);
+        }
+        if let Step::Save(awaited, record) = &self.step
+            && *awaited == number
+        {
+            let record = record.clone();
+            self.turn(sim, Step::Checkpoint(record));
         }
     }
 
-    fn refused(&mut self, refusal: Refusal) {
-        match (refusal.kind, &self.step) {
+    fn go_on(&mut self, sim: &mut Sim, reply: Reply) {
+        match (self.step.clone(), reply) {
+            (Step::Register, Reply::Registered(Registered { member })) => {
+                self.member = Some(member);
+                sim.judge.registered(self.identity(), member, sim.now_ms);
+                let request = self.next_request();
+                self.turn(
+                    sim,
+                    match self.role {
+                        Role::Worker => Step::Lease(request),
+                        Role::Trainer => Step::Open(request),
+                    },
+                );
+            }
+            (Step::End, Reply::Accepted(_)) => self.turn(sim, Step::Finished),
+            (step, reply) => match self.role {
+                Role::Worker => self.work_on(sim, step, reply),
+                Role::Trainer => self.train_on(sim, step, reply),
+            },
+        }
+    }
+
+    fn refused(&mut self, sim: &mut Sim, refusal: &Refusal) {
+        match (refusal.kind, self.step.clone()) {
             (RefusalKind::MemberExpired | RefusalKind::StaleGeneration, _) => {
                 self.step = Step::Dead;
             }
-            (RefusalKind::StaleAttempt, Step::Commit(_))
-            | (RefusalKind::StaleRequest, Step::Lease(_)) => self.lease_next(),
-            (_, step) => panic!("{step:?} was refused: {refusal:?}"),
+            (RefusalKind::StaleAttempt, Step::Commit(grant, _)) => self.discard(sim, &grant),
+            (RefusalKind::StaleRequest, Step::Lease(_)) => self.lease_next(sim),
+            (_, step) => panic!("seed {}: {step:?} was refused: {refusal:?}", sim.seed),
         }
-    }
-
-    fn write(&mut self, sim: &mut Sim, grant: Grant) {
-        for (n, global) in (0..).zip(sim.plan.batches_of(grant.split)) {
-            let key = batch_key(CHANNEL, grant.split, grant.attempt, n);
-            sim.batches.insert(key, global);
-        }
-        self.turn(Step::Commit(grant));
-    }
-
-    fn restore(&mut self, sim: &Sim, record: Option<CheckpointRecord>) {
-        let Some(record) = record else { return self.turn(Step::Next) };
-        // A checkpoint that is gone is the end of a consumer that was frozen meanwhile: the
-        // current one has a later checkpoint. Its next call would be refused all the same.
-        match sim.models.get(&record.key) {
-            Some(model) => {
-                self.model = model.clone();
-                self.saved = record.cursor;
-                assert_eq!(self.model.len() as u64, self.saved, "seed {}", sim.seed);
-                self.turn(Step::Next);
-            }
-            None => {
-                let current = sim.state.durable().channels[CHANNEL].generation;
-                assert_ne!(current, self.generation, "seed {}: {record:?} is gone", sim.seed);
-                self.step = Step::Dead;
-            }
-        }
-    }
-
-    /// Consumes some or all of the split's batches that it has not consumed yet.
-    fn read(&mut self, sim: &mut Sim, committed: Committed) {
-        let stop = if sim.dice.one_in(3) { 1 } else { u64::MAX };
-        let mut read = 0;
-        for (n, global) in (0..).zip(sim.plan.batches_of(committed.split)) {
-            if global < self.model.len() as u64 || read >= stop {
-                continue;
-            }
-            let key = batch_key(CHANNEL, committed.split, committed.attempt, n);
-            let Some(batch) = sim.batches.get(&key) else {
-                sim.tally.lost += 1;
-                return self.turn(Step::Lost(committed));
-            };
-            self.model.push(*batch);
-            read += 1;
-        }
-        let position = self.model.len() as u64;
-        let save = committed.checkpoint_due
-            || sim.plan.is_half_a_window(self.saved, position, super::WINDOW)
-            || sim.dice.one_in(4);
-        self.turn(if save { Step::Save } else { Step::Next });
-    }
-
-    fn save(&mut self, sim: &mut Sim) {
-        self.saves += 1;
-        let cursor = self.model.len() as u64;
-        if cursor == self.saved {
-            return self.turn(Step::Next);
-        }
-        let key = format!("model.{}.{}", self.generation, self.saves);
-        sim.models.insert(key.clone(), self.model.clone());
-        let record = CheckpointRecord { cursor, key, version: 1, bytes: 1, checksum: 1 };
-        self.turn(Step::Checkpoint(record));
     }
 }

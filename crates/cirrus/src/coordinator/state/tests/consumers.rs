@@ -4,7 +4,7 @@
 //! Invariant: each test fails when its rule is broken.
 
 use super::*;
-use crate::coordinator::keys::attempt_prefix;
+use crate::coordinator::keys::{attempt_prefix, checkpoint_key, checkpoint_prefix};
 use crate::coordinator::ledger::{LedgerLine, LineState, check};
 use crate::split::SplitPlan;
 
@@ -311,4 +311,39 @@ fn a_whole_run_passes_the_check() {
     assert_eq!(check(&plan, ledger(&rig)).unwrap().kept, 16);
     assert_eq!(rig.lease(member), LeaseAnswer::Ended);
     assert_eq!(rig.next(generation, 8), NextAnswer::Ended);
+}
+
+#[test]
+fn what_a_consumer_did_not_live_to_record_is_swept() {
+    let mut rig = Rig::sealed(1000);
+    let member = rig.worker(0);
+    rig.produce(member, 10);
+    rig.produce(member, 10);
+    let checkpoint = |generation: Generation, cursor| {
+        let key = checkpoint_key(CHANNEL, generation, cursor);
+        let record = CheckpointRecord { cursor, key, version: 1, bytes: 10, checksum: 1 };
+        Checkpoint { channel: CHANNEL.into(), generation, record }
+    };
+    let over = |generation| Garbage::Prefix(checkpoint_prefix(CHANNEL, generation));
+    let open = |rig: &mut Rig, pid| {
+        let trainer = rig.trainer(pid);
+        rig.open(trainer).generation
+    };
+    let first = open(&mut rig, 1);
+    rig.delivered(first, 0);
+    rig.ok(checkpoint(first, 1));
+    // Its record is the one to go on from; what else it stored goes with that.
+    let second = open(&mut rig, 2);
+    assert_eq!(rig.garbage(), []);
+    // It recorded nothing.
+    let third = open(&mut rig, 3);
+    assert_eq!(rig.garbage(), [over(second)]);
+    rig.delivered(third, 0);
+    rig.ok(checkpoint(third, 2));
+    assert!(rig.garbage().contains(&over(first)), "{:?}", rig.garbage());
+    assert!(!rig.garbage().contains(&over(third)), "{:?}", rig.garbage());
+    let before = rig.garbage().len();
+    rig.delivered(third, 1);
+    rig.ok(checkpoint(third, 3));
+    assert_eq!(rig.garbage().len(), before + 1, "its own former one");
 }

@@ -5,6 +5,7 @@
 
 use super::*;
 use crate::coordinator::keys::attempt_prefix;
+use crate::counters::CPU_US;
 
 /// The consumer has everything up to `cursor` in a checkpoint.
 fn advance(rig: &mut Rig, generation: Generation, splits: std::ops::Range<u64>) {
@@ -337,4 +338,108 @@ fn a_failed_consumer_ends_nothing() {
     let outcome = Outcome::Failed { kind, message: "out of luck".into(), retryable: true };
     rig.ok(End { member: trainer, outcome, counters: Counters::new() });
     assert_eq!(rig.grant(member).split, 1);
+}
+
+#[test]
+fn a_lease_that_stands_still_is_overtaken_though_its_member_lives() {
+    let mut rig = Rig::sealed(1000);
+    let (slow, quick) = (rig.worker(0), rig.worker(1));
+    rig.produce(slow, 10);
+    let late = rig.grant(slow);
+    for _ in 0..59 {
+        rig.count(slow, 5);
+        rig.count(quick, 0);
+        rig.pass(1);
+    }
+    assert_eq!(rig.grant(quick).split, late.split + 1);
+    rig.count(slow, 5);
+    rig.count(quick, 1);
+    rig.pass(1);
+    assert_eq!(rig.garbage(), [Garbage::Prefix(attempt_prefix(CHANNEL, 1, late.attempt))]);
+    let overtaking = rig.grant(quick);
+    assert_eq!(overtaking.split, late.split);
+    // The member lives, but its attempt does not count any more; not by a return either.
+    rig.count(slow, 6);
+    assert_eq!(rig.refused(Rig::commit_of(slow, &late, 10)), RefusalKind::StaleAttempt);
+    let (split, attempt) = (late.split, late.attempt);
+    rig.ok(Return { member: slow, set: SET.into(), split, attempt });
+    rig.ok(Rig::commit_of(quick, &overtaking, 10));
+    assert_eq!(rig.refused(Rig::commit_of(slow, &late, 10)), RefusalKind::StaleAttempt);
+    assert_eq!(rig.grant(slow).split, 3);
+}
+
+#[test]
+fn a_member_that_counts_keeps_its_leases() {
+    let mut rig = Rig::sealed(1000);
+    let member = rig.worker(0);
+    let grant = rig.grant(member);
+    for records in 1..10 {
+        rig.pass_idle(50, member, records);
+    }
+    // Told late, and less than is known.
+    rig.count(member, 3);
+    rig.pass_idle(9, member, 9);
+    rig.ok(Rig::commit_of(member, &grant, 10));
+}
+
+#[test]
+fn a_pause_after_which_a_worker_went_on_is_tolerated_from_then_on() {
+    let mut rig = Rig::sealed(1000);
+    let member = rig.worker(0);
+    let first = rig.grant(member);
+    rig.pass_idle(100, member, 0);
+    assert_eq!(rig.refused(Rig::commit_of(member, &first, 10)), RefusalKind::StaleAttempt);
+    rig.count(member, 1);
+    for _ in 0..2 {
+        let grant = rig.grant(member);
+        rig.pass_idle(199, member, 1);
+        rig.ok(Rig::commit_of(member, &grant, 10));
+    }
+    let last = rig.grant(member);
+    rig.pass_idle(200, member, 1);
+    assert_eq!(rig.refused(Rig::commit_of(member, &last, 10)), RefusalKind::StaleAttempt);
+}
+
+#[test]
+fn processor_time_is_not_progress() {
+    let mut rig = Rig::sealed(1000);
+    let member = rig.worker(0);
+    let grant = rig.grant(member);
+    for second in 0..61 {
+        let counters = Counters::from([(CPU_US.to_owned(), second * 1_000_000)]);
+        rig.ok(Heartbeat { member, counters });
+        rig.pass(1);
+    }
+    assert_eq!(rig.refused(Rig::commit_of(member, &grant, 10)), RefusalKind::StaleAttempt);
+}
+
+#[test]
+fn a_split_that_ran_out_gets_twice_the_time() {
+    let mut rig = Rig::sealed(1000);
+    let member = rig.worker(0);
+    for time in [60, 120, 240] {
+        let grant = rig.grant(member);
+        rig.pass_idle(time - 1, member, 0);
+        assert_eq!(rig.state.status().sets[SET].leased, 1);
+        rig.pass_idle(1, member, 0);
+        assert_eq!(rig.state.status().sets[SET].leased, 0, "{time}");
+        assert_eq!(rig.refused(Rig::commit_of(member, &grant, 10)), RefusalKind::StaleAttempt);
+    }
+    rig.produce(member, 10);
+    rig.grant(member);
+    rig.pass_idle(60, member, 0);
+    assert_eq!(rig.state.status().sets[SET].leased, 0, "another split has its own time");
+}
+
+#[test]
+fn a_restart_and_a_standstill_give_leases_their_whole_time() {
+    let mut rig = Rig::sealed(1000);
+    let member = rig.worker(0);
+    let grant = rig.grant(member);
+    rig.pass_idle(59, member, 0);
+    rig.restart();
+    rig.pass_idle(59, member, 0);
+    rig.now += Duration::from_secs(3600);
+    rig.pass_idle(59, member, 0);
+    rig.ok(Rig::commit_of(member, &grant, 10));
 }

@@ -155,3 +155,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn events_keep_their_numbers() {
+    let number = |event: &Event| postcard::to_stdvec(event).unwrap()[0];
+    let (set, channel) = (SET.to_owned(), CHANNEL.to_owned());
+    assert_eq!(number(&Event::Booted), 0);
+    assert_eq!(number(&Event::SetSealed { set: set.clone(), count: 1 }), 3);
+    assert_eq!(number(&Event::Returned { set: set.clone(), split: 1 }), 5);
+    assert_eq!(number(&Event::Delivered { channel, split: 1, attempt: Attempt(1) }), 8);
+    assert_eq!(number(&Event::Lost { set: set.clone(), split: 1 }), 10);
+    assert_eq!(number(&Event::StopRequested), 12);
+    assert_eq!(number(&Event::Swept { sweeps: vec![] }), 13);
+    assert_eq!(number(&Event::Revoked { set, split: 1 }), 14);
+    assert_eq!(number(&Event::Discarded { prefix: String::new() }), 15);
+}

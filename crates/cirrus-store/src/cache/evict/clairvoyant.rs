@@ -1,0 +1,278 @@
+//! Belady's MIN, for a reader that has said what it will read.
+//!
+//! Owns when each entry is needed next. What will be read is a [`Foresight`]'s business.
+//! Invariant: an entry's next use is the first announced one that has not been heard of yet.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::by_place::ByPlace;
+use super::{Entry, Evict, Hits, Place};
+use crate::cache::foresight::Foresight;
+
+/// Not needed any more.
+const NEVER: u64 = u64::MAX;
+/// Not announced.
+const UNKNOWN: u64 = u64::MAX;
+/// How late a read may be heard of: gets overtake each other, and hits wait in buffers.
+const LATE_READS_MAX: u64 = 1 << 14;
+
+/// Evicts what is needed last, and first what is not needed any more or was not announced.
+/// Logarithmic time; about 45 bytes an entry, and 25 for each object that was read and that the
+/// reader has not yet passed for certain.
+///
+/// Where entries are of equal size, every get is announced and each is made in turn, no policy that
+/// keeps what it fetches has more hits: Belady, "A study of replacement algorithms for a
+/// virtual-storage computer", IBM Systems Journal 5(2), 1966; Mattson, Gecsei, Slutz and Traiger,
+/// "Evaluation techniques for storage hierarchies", IBM Systems Journal 9(2), 1970. For unequal
+/// sizes it is the same rule, and no longer always the best.
+///
+/// A get of an announced object is taken for the first of its announced gets that was not made
+/// yet, so gets may overtake each other. A get or put more than was announced, or one less (it
+/// failed, or shared a fetch), is a mistake about that object alone; the latter ends when
+/// [`Foresight::passed`] has gone by.
+#[derive(Debug)]
+pub struct Clairvoyant {
+    future: Arc<dyn Foresight>,
+    /// By next use; the last leaves first.
+    order: BTreeSet<(u64, Place)>,
+    entries: ByPlace<Needed>,
+    /// By object, the time behind its last get; what the reader has passed is left out.
+    heard: HashMap<u64, u64, foldhash::fast::FixedState>,
+    /// Size of `heard` at which to look for what may be left out.
+    heard_max: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Needed {
+    object: u64,
+    next: u64,
+}
+
+impl Clairvoyant {
+    /// For the gets that `future` announces; the first comes next.
+    pub fn new(future: Arc<dyn Foresight>) -> Self {
+        Self {
+            future,
+            order: BTreeSet::new(),
+            entries: ByPlace::default(),
+            heard: HashMap::default(),
+            heard_max: 1024,
+        }
+    }
+
+    fn passed(&self) -> u64 {
+        self.future.passed().saturating_sub(LATE_READS_MAX)
+    }
+
+    /// The object is read: when it is needed next.
+    fn next_after_read(&mut self, object: u64) -> u64 {
+        let passed = self.passed();
+        let heard = self.heard.get(&object).map_or(passed, |heard| passed.max(*heard));
+        let Some(read_at) = self.future.next_use(object, heard) else { return NEVER };
+        self.heard.insert(object, read_at + 1);
+        if self.heard.len() > self.heard_max {
+            self.heard.retain(|_, heard| *heard > passed);
+            self.heard_max = 1024.max(2 * self.heard.len());
+        }
+        self.future.next_use(object, read_at + 1).unwrap_or(NEVER)
+    }
+
+    fn place(&mut self, place: Place, object: u64, next: u64) {
+        self.entries.set(place, Needed { object, next });
+        self.order.insert((next, place));
+    }
+
+    /// Looks again at entries whose next use the reader has left out.
+    fn revise(&mut self) {
+        let passed = self.passed();
+        while let Some(&(next, place)) = self.order.first()
+            && next < passed
+        {
+            self.order.pop_first();
+            let object = self.entries.get(place).object;
+            self.place(place, object, self.future.next_use(object, passed).unwrap_or(NEVER));
+        }
+    }
+}
+
+impl Evict for Clairvoyant {
+    fn name(&self) -> &'static str {
+        "clairvoyant"
+    }
+
+    fn hits(&self) -> Hits {
+        Hits::Every
+    }
+
+    fn on_insert(&mut self, place: Place, entry: Entry<'_>) {
+        let object = self.future.object_of(entry.key);
+        let next = object.map_or(NEVER, |object| self.next_after_read(object));
+        self.place(place, object.unwrap_or(UNKNOWN), next);
+    }
+
+    fn on_access(&mut self, place: Place) {
+        let Needed { object, next } = self.entries.get(place);
+        if object != UNKNOWN && self.order.remove(&(next, place)) {
+            let next = self.next_after_read(object);
+            self.place(place, object, next);
+        }
+    }
+
+    fn on_remove(&mut self, place: Place) {
+        self.order.remove(&(self.entries.get(place).next, place));
+    }
+
+    fn victim(&mut self) -> Option<Place> {
+        self.revise();
+        self.order.last().map(|(_, place)| *place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cache::Trace;
+    use crate::cache::evict::suite::{self, faults, key, steps};
+    use crate::key::Key;
+
+    /// Looks through the list of reads, from the next one on.
+    #[derive(Debug)]
+    struct Naive {
+        reads: Vec<u32>,
+        time: usize,
+        held: Vec<(Place, Key)>,
+    }
+
+    impl Evict for Naive {
+        fn on_insert(&mut self, place: Place, entry: Entry<'_>) {
+            self.time += 1;
+            self.held.push((place, entry.key.clone()));
+        }
+
+        fn on_access(&mut self, _place: Place) {
+            self.time += 1;
+        }
+
+        fn on_remove(&mut self, place: Place) {
+            self.held.retain(|(other, _)| *other != place);
+        }
+
+        fn victim(&mut self) -> Option<Place> {
+            let left = self.reads.get(self.time..).unwrap_or_default();
+            let next = |wanted: &Key| left.iter().position(|page| key(*page) == *wanted);
+            let rank = |(place, key): &(Place, Key)| (next(key).unwrap_or(usize::MAX), *place);
+            self.held.iter().map(rank).max().map(|(_, place)| place)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn clairvoyant_looks_through_what_is_left(steps in steps()) {
+            let reads = steps.pages();
+            let mut policy = Clairvoyant::new(Arc::new(trace(&reads)));
+            suite::compare(&mut policy, &mut Naive { reads, time: 0, held: Vec::new() }, &steps);
+        }
+    }
+
+    fn trace(pages: &[u32]) -> Trace {
+        Trace::new(pages.iter().map(|page| key(*page)))
+    }
+
+    fn read(policy: &mut Clairvoyant, page: u32) {
+        suite::insert(policy, page);
+    }
+
+    #[test]
+    fn it_faults_as_often_as_the_textbook_says() {
+        let steps = suite::textbook();
+        let mut policy = Clairvoyant::new(Arc::new(trace(&steps.pages())));
+        assert_eq!(faults(&mut policy, 3, &steps), 9);
+    }
+
+    #[test]
+    fn what_was_not_announced_leaves_before_what_was() {
+        let mut policy = Clairvoyant::new(Arc::new(trace(&[1, 2, 1, 2])));
+        for page in [1, 2, 9] {
+            read(&mut policy, page);
+        }
+        policy.on_access(Place::new(9));
+        assert_eq!(policy.victim(), Some(Place::new(9)));
+        policy.on_remove(Place::new(9));
+        assert_eq!(policy.victim(), Some(Place::new(2)));
+    }
+
+    #[test]
+    fn gets_that_overtake_each_other_are_taken_for_what_they_are() {
+        // Announced as 1 2 3 3 1 2, heard as 3 2 1: next come 3, then 1, then 2.
+        let mut policy = Clairvoyant::new(Arc::new(trace(&[1, 2, 3, 3, 1, 2])));
+        for page in [3, 2, 1] {
+            read(&mut policy, page);
+        }
+        for page in [2, 1, 3] {
+            assert_eq!(policy.victim(), Some(Place::new(page)));
+            policy.on_remove(Place::new(page));
+        }
+        assert_eq!(policy.victim(), None);
+    }
+
+    /// Reads objects 0 to `objects` over and over, and says where it is.
+    #[derive(Debug)]
+    struct Rounds {
+        objects: u64,
+        at: AtomicU64,
+    }
+
+    impl Foresight for Rounds {
+        fn object_of(&self, key: &Key) -> Option<u64> {
+            std::str::from_utf8(key.as_bytes()).ok()?.parse().ok()
+        }
+
+        fn next_use(&self, object: u64, time: u64) -> Option<u64> {
+            let ahead = (object + self.objects - time % self.objects) % self.objects;
+            Some(time + ahead)
+        }
+
+        fn key_at(&self, time: u64) -> Option<Key> {
+            u32::try_from(time % self.objects).ok().map(key)
+        }
+
+        fn passed(&self) -> u64 {
+            self.at.load(SeqCst)
+        }
+    }
+
+    #[test]
+    fn a_reader_that_jumps_is_followed() {
+        let rounds = Arc::new(Rounds { objects: 1000, at: AtomicU64::new(0) });
+        let mut policy = Clairvoyant::new(Arc::clone(&rounds) as Arc<dyn Foresight>);
+        for page in 0..10 {
+            read(&mut policy, page);
+        }
+        assert_eq!(policy.victim(), Some(Place::new(9)));
+        // Far ahead to just before object 5: it and what follows are needed soonest, 4 last.
+        rounds.at.store(1_000_005 + LATE_READS_MAX, SeqCst);
+        assert_eq!(policy.victim(), Some(Place::new(4)));
+        policy.on_access(Place::new(5));
+        assert_eq!(policy.victim(), Some(Place::new(5)));
+    }
+
+    #[test]
+    fn what_it_remembers_of_objects_that_left_is_bounded() {
+        let rounds = Arc::new(Rounds { objects: 1 << 20, at: AtomicU64::new(0) });
+        let mut policy = Clairvoyant::new(Arc::clone(&rounds) as Arc<dyn Foresight>);
+        for page in 0..200_000 {
+            rounds.at.store(u64::from(page), SeqCst);
+            let key = key(page);
+            policy.on_insert(Place::new(0), Entry { key: &key, key_hash: 0, bytes: 1 });
+            policy.on_remove(Place::new(0));
+            assert!(policy.heard.len() as u64 <= 2 * (LATE_READS_MAX + 1024));
+        }
+    }
+}

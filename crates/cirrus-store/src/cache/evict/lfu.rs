@@ -1,0 +1,149 @@
+//! Least frequently used, with ageing.
+//!
+//! Owns the count of each entry and the age of the cache; knows places only, no keys, no sizes.
+//! Invariant: the age never falls, and no entry's priority is below the age it came or was read at.
+
+use std::collections::BTreeSet;
+
+use super::by_place::ByPlace;
+use super::{Entry, Evict, Place};
+
+/// Evicts what was read least often, where each eviction makes all other entries older: an entry's
+/// priority is its count of reads plus the priority that the last victim had when the entry was
+/// read. Of equals the one leaves that was not read for longest. Logarithmic time, about 60 bytes
+/// an entry.
+///
+/// LFU with dynamic ageing: Arlitt, Cherkasova, Dilley, Friedrich and Jin, "Evaluating content
+/// management techniques for web proxy caches", Performance Evaluation Review 27(4), 2000.
+#[derive(Debug, Default)]
+pub struct Lfu {
+    order: BTreeSet<(Rank, Place)>,
+    entries: ByPlace<Counted>,
+    age: u64,
+    reads: u64,
+    named: Option<Place>,
+}
+
+/// Lowest leaves first.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    priority: u64,
+    /// At which read of all; no two are the same.
+    read: u64,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Counted {
+    count: u64,
+    rank: Rank,
+}
+
+impl Lfu {
+    /// Nothing held, age 0.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn rank(&mut self, place: Place, count: u64) {
+        self.reads += 1;
+        let rank = Rank { priority: self.age + count, read: self.reads };
+        self.entries.set(place, Counted { count, rank });
+        self.order.insert((rank, place));
+    }
+}
+
+impl Evict for Lfu {
+    fn name(&self) -> &'static str {
+        "lfu"
+    }
+
+    fn on_insert(&mut self, place: Place, _entry: Entry<'_>) {
+        self.rank(place, 1);
+    }
+
+    fn on_access(&mut self, place: Place) {
+        let Counted { count, rank } = self.entries.get(place);
+        if self.order.remove(&(rank, place)) {
+            self.rank(place, count + 1);
+        }
+    }
+
+    fn on_remove(&mut self, place: Place) {
+        let rank = self.entries.get(place).rank;
+        self.order.remove(&(rank, place));
+        // What was invalidated says nothing about how old the rest is.
+        if self.named.take() == Some(place) {
+            self.age = rank.priority;
+        }
+    }
+
+    fn victim(&mut self) -> Option<Place> {
+        self.named = self.order.first().map(|(_, place)| *place);
+        self.named
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cache::evict::suite::{self, Steps, evicted, faults, steps};
+
+    #[derive(Debug, Default)]
+    struct Naive {
+        /// Place, count, priority, last read.
+        held: Vec<(Place, u64, u64, u64)>,
+        age: u64,
+        now: u64,
+        named: Option<Place>,
+    }
+
+    impl Evict for Naive {
+        fn on_insert(&mut self, place: Place, _entry: Entry<'_>) {
+            self.now += 1;
+            self.held.push((place, 1, self.age + 1, self.now));
+        }
+
+        fn on_access(&mut self, place: Place) {
+            self.now += 1;
+            let entry = self.held.iter_mut().find(|entry| entry.0 == place).unwrap();
+            *entry = (place, entry.1 + 1, self.age + entry.1 + 1, self.now);
+        }
+
+        fn on_remove(&mut self, place: Place) {
+            let index = self.held.iter().position(|entry| entry.0 == place).unwrap();
+            let entry = self.held.remove(index);
+            if self.named.take() == Some(place) {
+                self.age = entry.2;
+            }
+        }
+
+        fn victim(&mut self) -> Option<Place> {
+            let lowest = self.held.iter().min_by_key(|entry| (entry.2, entry.3));
+            self.named = lowest.map(|entry| entry.0);
+            self.named
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lfu_is_a_scan_for_the_lowest_priority(steps in steps()) {
+            suite::compare(&mut Lfu::new(), &mut Naive::default(), &steps);
+        }
+    }
+
+    #[test]
+    fn what_is_read_least_often_leaves_first() {
+        assert_eq!(evicted(&mut Lfu::new(), 3, &Steps::reads([1, 1, 1, 2, 2, 3, 4, 2, 5])), [3, 4]);
+    }
+
+    #[test]
+    fn what_was_once_read_often_does_not_stay_for_ever() {
+        let popular = (0..4).flat_map(|page| std::iter::repeat_n(page, 100)).chain([4]);
+        // Without ageing they fight for the one place that is left: 2,000 faults.
+        let later = (0..2000).map(|read| 10 + read % 5);
+        let all = faults(&mut Lfu::new(), 5, &Steps::reads(popular.chain(later)));
+        assert!((5 + 90..5 + 120).contains(&all), "{all}");
+    }
+}
