@@ -14,7 +14,8 @@ pub struct Counters {
     pub hits_left_out: u64,
     /// Gets answered with bytes, or an error, from the source.
     pub misses: u64,
-    /// Requests to the source: whole objects, version checks and guesses.
+    /// What the source was asked for: objects, alone, in batches or as guesses, ranges and version
+    /// checks.
     pub fetches: u64,
     /// Entries that left to make room.
     pub evictions: u64,
@@ -32,6 +33,9 @@ pub struct Counters {
     pub entries: u64,
     /// Bytes held now: values, keys and overhead. Never more than the capacity.
     pub bytes: u64,
+    /// Bytes beside them of values that were accepted and are not at the source yet. Never more
+    /// than their part of the capacity.
+    pub bytes_dirty: u64,
     /// Bytes among them of guesses that nobody has read yet. Never more than the budget.
     pub bytes_prefetched: u64,
 }

@@ -10,19 +10,20 @@ use std::mem;
 use super::evict::{Evict, Hits};
 use super::flight::Flights;
 use super::freshness::Freshness;
-use super::hits::{CacheId, Ring, Rings, Tickets, with_ring};
+use super::hits::{Reads, Ring, Rings, Tickets};
 use super::prefetch::Prefetch;
 use super::shelf::{Budget, Shelf, cost};
 use super::sync::{Arc, Mutex, MutexGuard};
 use super::table::{Held, Table};
+use super::write::Writes;
 use crate::key::Key;
 use crate::object::Object;
 
 /// What is held and what is under way.
 #[derive(Debug)]
 pub(super) struct Desk {
-    pub(super) table: Arc<Table>,
-    cache: CacheId,
+    pub(super) table: Table,
+    rings: Rings,
     /// Where the policy hears of every read.
     tickets: Option<Arc<Tickets>>,
     freshness: Freshness,
@@ -36,6 +37,7 @@ pub(super) struct Desk {
 pub(super) struct State {
     pub(super) shelf: Shelf,
     pub(super) flights: Flights,
+    pub(super) writes: Writes,
     pub(super) prefetch: Option<Box<dyn Prefetch>>,
     /// Memory of the last [`Ahead`](super::prefetch::Ahead).
     pub(super) ahead: Vec<Key>,
@@ -48,33 +50,31 @@ impl Desk {
         budget: Budget,
         freshness: Freshness,
     ) -> Self {
-        let (table, cache) = (Arc::new(Table::new()), CacheId::next());
+        let table = Table::new();
         let tickets = match evict.hits() {
             Hits::Every => Some(Arc::new(Tickets::new())),
             Hits::Sampled => None,
         };
-        let rings = Rings::new(cache, tickets.clone());
-        let shelf = Shelf::new(evict, budget, Arc::clone(&table), rings);
-        let flights = Flights::default();
-        let state = Mutex::new(State { shelf, flights, prefetch, ahead: Vec::new() });
-        Self { table, cache, tickets, freshness, entry_max: budget.main_max, state }
+        let shelf = Shelf::new(evict, budget, table.clone(), Reads::new(tickets.clone()));
+        let (rings, flights) = (Rings::new(), Flights::default());
+        let state = Mutex::new(State {
+            shelf,
+            flights,
+            writes: Writes::default(),
+            prefetch,
+            ahead: Vec::new(),
+        });
+        Self { table, rings, tickets, freshness, entry_max: budget.main_max, state }
     }
 
     /// The object with this key, if it is held and fresh.
+    #[inline]
     pub(super) fn hit(&self, key: &Key) -> Option<Object> {
         let hash = self.table.hash(key);
-        let mut found = None;
-        let read = |ring: &Ring| {
-            let has_room = ring.has_room();
-            if has_room {
-                self.read(ring, hash, key, &mut found);
-            }
-            has_room
-        };
-        if with_ring(self.cache, read) != Some(true) {
-            self.hit_after_telling(hash, key, &mut found);
+        match self.rings.of_this_thread().filter(|ring| ring.has_room()) {
+            Some(ring) => self.read(ring, hash, key),
+            None => self.read_after_telling(hash, key),
         }
-        found
     }
 
     /// Acts at the desk, and drops what left the cache after it.
@@ -100,39 +100,43 @@ impl Desk {
 
     /// A read by a thread whose ring has room.
     #[inline]
-    fn read(&self, ring: &Ring, hash: u64, key: &Key, found: &mut Option<Object>) {
+    fn read(&self, ring: &Ring, hash: u64, key: &Key) -> Option<Object> {
         self.table.find(hash, key, |held| {
-            if self.freshness.admits(held.checked_at, &held.object) {
-                *found = Some(held.object.clone());
-                // Under the shard's lock: a place that has left the table gets no more notes.
-                ring.put(held.place, self.tickets.as_deref().map_or(0, Tickets::take));
-            }
-        });
+            let object = self.fresh(held)?;
+            // Under the shard's lock: a place that has left the table gets no more notes.
+            ring.put(held.place, self.tickets.as_deref().map_or(0, Tickets::take));
+            Some(object)
+        })
     }
 
-    /// A read by a thread that has no ring yet, and finds nothing if it cannot have one, or whose
-    /// ring is full.
+    /// A read by a thread whose ring is full, or that has none yet; finds nothing if it cannot
+    /// have one.
     #[cold]
-    fn hit_after_telling(&self, hash: u64, key: &Key, found: &mut Option<Object>) {
-        if with_ring(self.cache, |_| ()).is_none() {
-            let mut state = self.lock();
-            state.shelf.tell();
-            state.shelf.add_ring();
-        } else if self.tickets.is_some() {
-            self.lock().shelf.tell();
-        } else if let Some(mut state) = self.state.try_lock() {
-            state.shelf.tell();
+    fn read_after_telling(&self, hash: u64, key: &Key) -> Option<Object> {
+        let ring = match self.rings.of_this_thread() {
+            None => {
+                let mut state = self.lock();
+                state.shelf.tell();
+                state.shelf.ring(&self.rings)?
+            }
+            Some(ring) if self.tickets.is_some() => {
+                self.lock().shelf.tell();
+                ring
+            }
+            Some(ring) => {
+                if let Some(mut state) = self.state.try_lock() {
+                    state.shelf.tell();
+                }
+                ring
+            }
+        };
+        if ring.has_room() {
+            return self.read(ring, hash, key);
         }
-        with_ring(self.cache, |ring| {
-            if ring.has_room() {
-                return self.read(ring, hash, key, found);
-            }
-            // Somebody is busy at the desk, and the policy can do without.
-            *found = self.table.find(hash, key, |held| self.fresh(held)).flatten();
-            if found.is_some() {
-                ring.leave_out();
-            }
-        });
+        // Somebody is busy at the desk, and the policy can do without.
+        let object = self.table.find(hash, key, |held| self.fresh(held))?;
+        ring.leave_out();
+        Some(object)
     }
 
     fn fresh(&self, held: &Held) -> Option<Object> {

@@ -5,8 +5,9 @@
 //! Invariant: the desk's lock is never held over an await, nor while values are dropped.
 
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -14,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::desk::{Desk, State};
+use super::dirty::Dirty;
 use super::flight::{Answer, FlightId, Share, Since};
 use super::freshness::{Freshness, has_expired};
 use super::prefetch::Ahead;
 use super::shelf::{Arrival, Seen};
 use super::source::Source;
-use crate::client::detached;
+use crate::client::{Unwritten, detached};
 use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::object::Object;
@@ -29,6 +31,9 @@ use crate::object::Object;
 pub(super) struct Shared<S> {
     pub(super) source: S,
     pub(super) desk: Desk,
+    pub(super) dirty: Arc<Dirty>,
+    /// How the source takes over what is dirty when the cache is dropped; set before anything is.
+    pub(super) adopt: OnceLock<fn(&S, BoxFuture<'static, Vec<Unwritten>>)>,
     pub(super) freshness: Freshness,
     /// Whether a hit has nothing to do at the desk.
     pub(super) is_quick: bool,
@@ -78,8 +83,14 @@ pub(super) struct Ticket<S: Source> {
     hash: u64,
     id: FlightId,
     answer: watch::Sender<Answer>,
-    /// Gives its place back when the flight ends.
-    _permit: OwnedSemaphorePermit,
+    /// Gives its place back when the flight ends; `None` where the flight shares a request.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<S: Source> Ticket<S> {
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
 }
 
 impl<S: Source> Drop for Ticket<S> {
@@ -92,10 +103,17 @@ impl<S: Source> Drop for Ticket<S> {
 }
 
 /// What a request to the source brought.
-struct Landing {
+pub(super) struct Landing {
     object: Object,
     /// It is what the cache held already.
     unchanged: bool,
+}
+
+impl Landing {
+    /// Of an object that the cache did not hold.
+    pub(super) fn new(object: Object) -> Self {
+        Self { object, unchanged: false }
+    }
 }
 
 impl<S: Source> Shared<S> {
@@ -114,7 +132,7 @@ impl<S: Source> Shared<S> {
         let mut launches = Vec::new();
         let object = self.desk.with(|state| {
             let seen = state.shelf.find(hash, key);
-            let object = self.read(state, seen)?;
+            let object = self.accepted(state, key).or_else(|| self.read(state, seen))?;
             if self.guesses_max > 0 && Handle::try_current().is_ok() {
                 state.shelf.count_access();
                 self.guess(state, key, true, &mut launches);
@@ -133,7 +151,8 @@ impl<S: Source> Shared<S> {
             let since = *visit.since.get_or_insert_with(|| self.since(state));
             let seen = state.shelf.find(hash, key);
             let was_held = seen.is_some();
-            let step = match self.read(state, seen) {
+            let held = self.accepted(state, key).or_else(|| self.read(state, seen));
+            let step = match held {
                 Some(object) => Step::Held(object),
                 None => self.join_or_lead(state, key, since, visit),
             };
@@ -152,21 +171,9 @@ impl<S: Source> Shared<S> {
         }
     }
 
-    /// Keeps what a put has written.
-    pub(super) fn keep(&self, key: &Key, object: Object, checked_at: Instant) {
-        let hash = self.desk.table.hash(key);
-        let object = self.detached(key, object);
-        self.desk.with(|state| {
-            // A flight that was sent before the put ended may bring what was there before.
-            state.flights.overtake(key);
-            let key = key.clone();
-            state.shelf.insert(Arrival { key, hash, object, checked_at, guess: false });
-        });
-    }
-
     /// The object in memory of our own, if it can be kept: a value that lies in a node's memory
     /// would stay there for as long as we hold it.
-    fn detached(&self, key: &Key, object: Object) -> Object {
+    pub(super) fn detached(&self, key: &Key, object: Object) -> Object {
         if self.desk.is_too_large(key, &object) {
             return object;
         }
@@ -182,8 +189,16 @@ impl<S: Source> Shared<S> {
         });
     }
 
+    /// The same for all keys that begin with `prefix`.
+    pub(super) fn forget_all(&self, prefix: &[u8]) {
+        self.desk.with(|state| {
+            state.flights.overtake_all(prefix);
+            state.shelf.forget_all(prefix);
+        });
+    }
+
     /// Reads what was found, if it may be handed out as it is.
-    fn read(&self, state: &mut State, seen: Option<Seen>) -> Option<Object> {
+    pub(super) fn read(&self, state: &mut State, seen: Option<Seen>) -> Option<Object> {
         let seen = seen.filter(|seen| self.freshness.admits(seen.checked_at, &seen.object))?;
         state.shelf.counters.hits += 1;
         state.shelf.access(seen.place);
@@ -191,7 +206,7 @@ impl<S: Source> Shared<S> {
     }
 
     /// Whose answer is current enough for a get that begins now.
-    fn since(&self, state: &State) -> Since {
+    pub(super) fn since(&self, state: &State) -> Since {
         match self.freshness {
             Freshness::Immutable => Since::Ever,
             // It sees every write that ended before now, which the answer to an earlier request
@@ -210,30 +225,33 @@ impl<S: Source> Shared<S> {
         since: Since,
         visit: &mut Visit<S>,
     ) -> Step {
-        match state.flights.share(key, since) {
-            Some(Share::Join { answer, guessed }) => {
+        if let Some(step) = self.join(state, key, since) {
+            return step;
+        }
+        let permit = visit.permit.take();
+        let permit = permit.or_else(|| Arc::clone(&self.fetches).try_acquire_owned().ok());
+        if permit.is_none() {
+            return Step::Full;
+        }
+        let (ticket, answer) = self.ticket(state, key, permit, false);
+        visit.launches.push(ticket);
+        Step::Join(answer)
+    }
+
+    /// What a get does about a flight of `key`, if there is one.
+    pub(super) fn join(&self, state: &mut State, key: &Key, since: Since) -> Option<Step> {
+        Some(match state.flights.share(key, since)? {
+            Share::Join { answer, guessed } => {
                 state.shelf.counters.prefetched_used += u64::from(guessed);
                 state.shelf.counters.prefetched_late += u64::from(guessed);
                 Step::Join(answer)
             }
-            Some(Share::Wait(answer)) => Step::Wait(answer),
-            None => {
-                let permit = visit.permit.take();
-                match permit.or_else(|| Arc::clone(&self.fetches).try_acquire_owned().ok()) {
-                    None => Step::Full,
-                    Some(permit) => {
-                        let ticket = self.ticket(state, key, permit, false);
-                        let answer = ticket.answer.subscribe();
-                        visit.launches.push(ticket);
-                        Step::Join(answer)
-                    }
-                }
-            }
-        }
+            Share::Wait(answer) => Step::Wait(answer),
+        })
     }
 
     /// Asks the prefetch policy, and starts a flight for each key it names that is not here.
-    fn guess(
+    pub(super) fn guess(
         self: &Arc<Self>,
         state: &mut State,
         key: &Key,
@@ -248,30 +266,35 @@ impl<S: Source> Shared<S> {
         let mut keys = ahead.into_keys();
         for key in keys.drain(..) {
             let hash = self.desk.table.hash(&key);
-            if state.flights.contains(&key) || state.shelf.find(hash, &key).is_some() {
+            let is_here = state.flights.contains(&key)
+                || state.shelf.find(hash, &key).is_some()
+                || self.dirty.contains(&key);
+            if is_here {
                 continue;
             }
             let Ok(permit) = Arc::clone(&self.guesses).try_acquire_owned() else { break };
             state.shelf.counters.prefetched += 1;
-            launches.push(self.ticket(state, &key, permit, true));
+            launches.push(self.ticket(state, &key, Some(permit), true).0);
         }
         state.ahead = keys;
     }
 
-    fn ticket(
+    /// Starts a flight for `key`, which has none: the right to fly, and what its callers wait for.
+    pub(super) fn ticket(
         self: &Arc<Self>,
         state: &mut State,
         key: &Key,
-        permit: OwnedSemaphorePermit,
+        permit: Option<OwnedSemaphorePermit>,
         guess: bool,
-    ) -> Ticket<S> {
+    ) -> (Ticket<S>, watch::Receiver<Answer>) {
         let (id, answer) = state.flights.start(key, guess);
-        let hash = self.desk.table.hash(key);
-        Ticket { shared: Arc::clone(self), key: key.clone(), hash, id, answer, _permit: permit }
+        let (callers, hash) = (answer.subscribe(), self.desk.table.hash(key));
+        let (shared, key) = (Arc::clone(self), key.clone());
+        (Ticket { shared, key, hash, id, answer, _permit: permit }, callers)
     }
 
     /// Marks the flight as sent; answers with what is held and need only be confirmed.
-    fn depart(&self, ticket: &Ticket<S>, sent_at: Instant) -> Option<Object> {
+    pub(super) fn depart(&self, ticket: &Ticket<S>, sent_at: Instant) -> Option<Object> {
         self.desk.with(|state| {
             state.shelf.counters.fetches += 1;
             state.flights.send(&ticket.key, ticket.id, sent_at);
@@ -282,16 +305,16 @@ impl<S: Source> Shared<S> {
 
     async fn ask(&self, key: &Key, held: Option<Object>) -> Result<Landing> {
         let Some(held) = held else {
-            return Ok(Landing { object: self.source.get(key).await?, unchanged: false });
+            return Ok(Landing::new(self.source.get(key).await?));
         };
         Ok(match self.source.get_if_newer(key, held.version).await? {
-            Some(object) => Landing { object, unchanged: false },
+            Some(object) => Landing::new(object),
             None => Landing { object: held, unchanged: true },
         })
     }
 
     /// Keeps what came, and answers those who wait.
-    fn land(&self, ticket: &Ticket<S>, sent_at: Instant, outcome: Result<Landing>) {
+    pub(super) fn land(&self, ticket: &Ticket<S>, sent_at: Instant, outcome: Result<Landing>) {
         let answer = self.desk.with(|state| {
             let guess = state.flights.land(&ticket.key, ticket.id);
             // The table's own receiver is gone, and nobody joins any more.
@@ -332,6 +355,8 @@ async fn fly<S: Source>(ticket: Ticket<S>) {
     let held = shared.depart(&ticket, sent_at);
     let outcome = tokio::select! {
         () = shared.closing.cancelled() => return,
+        // It was overtaken, or was a guess that was called off: nobody will see what it brings.
+        () = ticket.answer.closed() => return,
         outcome = shared.ask(&ticket.key, held) => outcome,
     };
     let outcome = outcome.map(|Landing { object, unchanged }| Landing {

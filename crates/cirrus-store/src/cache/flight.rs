@@ -131,4 +131,9 @@ impl Flights {
     pub(super) fn overtake(&mut self, key: &Key) {
         self.table.remove(key);
     }
+
+    /// The same for all keys that begin with `prefix`.
+    pub(super) fn overtake_all(&mut self, prefix: &[u8]) {
+        self.table.retain(|key, _| !key.as_bytes().starts_with(prefix));
+    }
 }

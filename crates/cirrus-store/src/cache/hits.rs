@@ -4,28 +4,15 @@
 //! desk's lock empties. Knows nothing of keys, objects or policies.
 //! Invariant: what was put into a ring is taken out once, a thread's reads in their order.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::sync::atomic::AtomicU64 as Counter;
+use std::mem;
+use std::sync::OnceLock;
 
 use super::Place;
-use super::sync::{Arc, AtomicU64, Ordering, RING_HITS, thread_local};
+use super::sync::{Arc, AtomicU64, Ordering, RING_HITS};
+use super::threads;
 
-thread_local! {
-    /// This thread's rings, and of which cache each is.
-    static RINGS: RefCell<Vec<(CacheId, Arc<Ring>)>> = RefCell::default();
-}
-
-/// Tells caches apart for as long as the process lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CacheId(u64);
-
-impl CacheId {
-    pub(super) fn next() -> Self {
-        static NEXT: Counter = Counter::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
+/// Threads that can have a ring at the same time.
+const THREADS_MAX: usize = 1024;
 
 /// Reads of one thread. On cache lines of its own.
 #[derive(Debug)]
@@ -42,7 +29,7 @@ pub(super) struct Ring {
 
 /// A read: the number of its place, and how many reads came before it, modulo 2^32.
 #[derive(Debug, Clone, Copy)]
-struct Hit(u64);
+pub(super) struct Hit(u64);
 
 impl Hit {
     fn new(place: Place, ticket: u32) -> Self {
@@ -50,7 +37,7 @@ impl Hit {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
-    fn place(self) -> Place {
+    pub(super) fn place(self) -> Place {
         Place::new(self.0 as u32)
     }
 
@@ -97,6 +84,25 @@ impl Ring {
         self.left_out.store(self.left_out.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
+    /// Takes out the hits before `limit`. Under the desk's lock.
+    fn take(&self, limit: Option<u32>, taken: &mut Vec<Hit>) {
+        // Acquire: the hits are there.
+        let put = self.put.load(Ordering::Acquire);
+        let first = self.taken.load(Ordering::Relaxed);
+        let mut number = first;
+        while number != put {
+            let hit = Hit(self.hit(number).load(Ordering::Relaxed));
+            if limit.is_some_and(|limit| !hit.is_before(limit)) {
+                break;
+            }
+            taken.push(hit);
+            number = number.wrapping_add(1);
+        }
+        if number != first {
+            self.taken.store(number, Ordering::Release);
+        }
+    }
+
     fn hit(&self, number: u64) -> &AtomicU64 {
         #[expect(clippy::cast_possible_truncation, reason = "less than the ring is long")]
         let at = (number % RING_HITS as u64) as usize;
@@ -126,116 +132,86 @@ impl Tickets {
     }
 }
 
-/// What `read` makes of the calling thread's ring; `None` if it has none for this cache.
-#[inline]
-pub(super) fn with_ring<T>(cache: CacheId, read: impl FnOnce(&Ring) -> T) -> Option<T> {
-    let find = |rings: &RefCell<Vec<(CacheId, Arc<Ring>)>>| {
-        let rings = rings.borrow();
-        rings.iter().find(|(of, _)| *of == cache).map(|(_, ring)| read(ring))
-    };
-    // A thread that ends has no locals.
-    RINGS.try_with(find).ok().flatten()
-}
-
-#[cfg(test)]
-pub(super) fn rings_of_this_thread() -> usize {
-    RINGS.with(|rings| rings.borrow().len())
-}
-
-/// The rings of a cache, and what came out of them. Under the desk's lock.
+/// The rings of a cache, by the numbers of their threads. A ring goes from a thread that ends to
+/// the next one of its number.
 #[derive(Debug)]
-pub(super) struct Rings {
-    cache: CacheId,
-    /// Where the reads of different threads are told in their order, too.
-    tickets: Option<Arc<Tickets>>,
-    rings: Vec<Arc<Ring>>,
-    /// Taken out, not told yet.
-    taken: VecDeque<Hit>,
-    /// Left out by threads that have ended.
-    left_out: u64,
-}
+pub(super) struct Rings(Box<[OnceLock<Arc<Ring>>]>);
 
 impl Rings {
-    pub(super) fn new(cache: CacheId, tickets: Option<Arc<Tickets>>) -> Self {
-        Self { cache, tickets, rings: Vec::new(), taken: VecDeque::new(), left_out: 0 }
+    pub(super) fn new() -> Self {
+        Self((0..THREADS_MAX).map(|_| OnceLock::new()).collect())
     }
 
-    /// Makes a ring for the calling thread. `false` when it is about to end and cannot have one.
-    pub(super) fn add(&mut self) -> bool {
-        self.forget_ended();
-        let ring = Arc::new(Ring::new());
-        let keep = |rings: &RefCell<Vec<(CacheId, Arc<Ring>)>>| {
-            let mut rings = rings.borrow_mut();
-            // Those of caches that are gone.
-            rings.retain_mut(|(_, ring)| Arc::get_mut(ring).is_none());
-            rings.push((self.cache, Arc::clone(&ring)));
-        };
-        let is_kept = RINGS.try_with(keep).is_ok();
-        if is_kept {
-            self.rings.push(ring);
+    /// The calling thread's ring, if it has one.
+    #[inline]
+    pub(super) fn of_this_thread(&self) -> Option<&Ring> {
+        self.0.get(threads::number())?.get().map(|ring| &**ring)
+    }
+
+    /// The same; makes the ring if it can be had. It cannot by a thread that is about to end.
+    fn make_for_this_thread(&self, reads: &mut Reads) -> Option<&Ring> {
+        let place = self.0.get(threads::take_number()?)?;
+        Some(place.get_or_init(|| {
+            let ring = Arc::new(Ring::new());
+            reads.rings.push(Arc::clone(&ring));
             // So that taking hits out allocates nothing.
-            self.taken.reserve(self.rings.len() * RING_HITS);
-        }
-        is_kept
+            reads.taken.reserve(reads.rings.len() * RING_HITS);
+            ring
+        }))
+    }
+}
+
+/// What the rings hold, in the order of reading. Under the desk's lock.
+#[derive(Debug)]
+pub(super) struct Reads {
+    rings: Vec<Arc<Ring>>,
+    /// Where the reads of different threads are told in their order, too.
+    tickets: Option<Arc<Tickets>>,
+    /// Memory of what was taken out last.
+    taken: Vec<Hit>,
+}
+
+impl Reads {
+    pub(super) fn new(tickets: Option<Arc<Tickets>>) -> Self {
+        Self { rings: Vec::new(), tickets, taken: Vec::new() }
+    }
+
+    /// The calling thread's ring; made if it has none and can have one.
+    pub(super) fn ring<'a>(&mut self, rings: &'a Rings) -> Option<&'a Ring> {
+        rings.make_for_this_thread(self)
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn rings(&self) -> usize {
         self.rings.len()
     }
 
     /// Takes out what the rings hold.
-    pub(super) fn collect(&mut self) {
+    pub(super) fn take(&mut self) -> Vec<Hit> {
+        let mut taken = mem::take(&mut self.taken);
         // Looked at before any ring: a read that is not numbered yet may have ended before one that
         // is in a ring that is looked at later, but not before one that is numbered.
         let limit = self.tickets.as_deref().map(Tickets::next);
-        let mut sources = usize::from(!self.taken.is_empty());
+        let mut sources = 0;
         for ring in &self.rings {
-            // Acquire: the hits are there.
-            let put = ring.put.load(Ordering::Acquire);
-            let first = ring.taken.load(Ordering::Relaxed);
-            let mut number = first;
-            while number != put {
-                let hit = Hit(ring.hit(number).load(Ordering::Relaxed));
-                if limit.is_some_and(|limit| !hit.is_before(limit)) {
-                    break;
-                }
-                self.taken.push_back(hit);
-                number = number.wrapping_add(1);
-            }
-            if number != first {
-                ring.taken.store(number, Ordering::Release);
-                sources += 1;
-            }
+            let before = taken.len();
+            ring.take(limit, &mut taken);
+            sources += usize::from(taken.len() > before);
         }
         if let Some(limit) = limit.filter(|_| sources > 1) {
-            let by_age = |hit: &Hit| hit.ticket().wrapping_sub(limit);
-            self.taken.make_contiguous().sort_unstable_by_key(by_age);
+            taken.sort_unstable_by_key(|hit| hit.ticket().wrapping_sub(limit));
         }
+        taken
     }
 
-    /// The next read to tell.
-    pub(super) fn next(&mut self) -> Option<Place> {
-        self.taken.pop_front().map(Hit::place)
+    /// Keeps the memory for the next time.
+    pub(super) fn reuse(&mut self, mut taken: Vec<Hit>) {
+        taken.clear();
+        self.taken = taken;
     }
 
     /// Hits that the policy has not heard of and will not.
     pub(super) fn left_out(&self) -> u64 {
-        let left_out = |ring: &Arc<Ring>| ring.left_out.load(Ordering::Relaxed);
-        self.left_out + self.rings.iter().map(left_out).sum::<u64>()
-    }
-
-    /// Lets go of rings that are empty and whose threads have ended.
-    fn forget_ended(&mut self) {
-        let Self { rings, left_out, .. } = self;
-        rings.retain_mut(|ring| {
-            // Sees all that the thread did, if the thread's reference is gone.
-            let Some(ring) = Arc::get_mut(ring) else { return true };
-            let is_empty = ring.put.load(Ordering::Relaxed) == ring.taken.load(Ordering::Relaxed);
-            if is_empty {
-                *left_out += ring.left_out.load(Ordering::Relaxed);
-            }
-            !is_empty
-        });
+        self.rings.iter().map(|ring| ring.left_out.load(Ordering::Relaxed)).sum()
     }
 }

@@ -10,22 +10,23 @@
 //! policy what is noted. (Time-to-live and objects that expire read the clock. With a prefetch
 //! policy, or version checks, a hit takes the one lock of the desk, at once.) A miss adds one task.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ByteSize;
 use crate::error::{Error, Kind, Result};
-use crate::key::{Key, Version};
+use crate::key::Key;
 use crate::object::Object;
 
+mod batch;
 mod chain;
 mod counters;
 mod desk;
+mod dirty;
 pub mod evict;
 mod fetch;
 mod flight;
@@ -35,6 +36,7 @@ mod hits;
 #[cfg(test)]
 pub(crate) mod map_source;
 pub mod prefetch;
+mod range;
 mod shadow;
 mod shelf;
 mod source;
@@ -42,8 +44,11 @@ mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
+mod threads;
+mod write;
 
 pub use counters::{Counters, PolicyCounters};
+pub use dirty::FlushError;
 pub use evict::{Entry, Evict, Hits, Place};
 pub use foresight::{Foresight, Trace};
 pub use freshness::Freshness;
@@ -52,6 +57,7 @@ pub use shadow::{Shadow, ShadowLine};
 pub use source::{Sink, Source};
 
 use desk::Desk;
+use dirty::Dirty;
 use fetch::{Shared, Step, Visit};
 use flight::Answer;
 use shelf::Budget;
@@ -71,6 +77,9 @@ pub struct CacheOptions {
     /// The part of the capacity for objects that were fetched early and that nobody has read yet,
     /// at most half; set aside only where there is a prefetch policy. Default: 64 MiB.
     pub prefetch_size: ByteSize,
+    /// The part of the capacity for values that [`Cache::put_back`] has accepted and that are not at
+    /// the source yet, at most half of it. Default: none, and `put_back` writes through.
+    pub dirty_size: ByteSize,
     /// Fetches in flight at most; further misses wait. Default: 1024.
     pub fetches_max: usize,
     /// Guesses in flight at most; no further ones are made. Default: 64.
@@ -85,6 +94,7 @@ impl Default for CacheOptions {
             shadow: None,
             prefetch: None,
             prefetch_size: ByteSize::mib(64),
+            dirty_size: ByteSize::new(0),
             fetches_max: 1024,
             prefetches_max: 64,
         }
@@ -94,7 +104,9 @@ impl Default for CacheOptions {
 /// Objects of `S`, held up to a capacity in bytes. Cloning makes another handle of the same cache.
 ///
 /// Each entry costs its value, its key and 480 bytes. An object is fetched once for however many
-/// callers. When the last handle is dropped, fetches stop; [`Cache::close`] waits for that.
+/// callers. When the last handle is dropped, fetches stop, and what was accepted to be written later
+/// is written by tasks that go on; the source hears what could not be ([`Sink::adopt`]).
+/// [`Cache::close`] waits for both.
 #[derive(Debug)]
 pub struct Cache<S> {
     owner: Arc<Owner<S>>,
@@ -115,7 +127,14 @@ struct Owner<S> {
 
 impl<S> Drop for Owner<S> {
     fn drop(&mut self) {
-        self.shared.closing.cancel();
+        let Shared { closing, dirty, adopt, source, .. } = &*self.shared;
+        closing.cancel();
+        dirty.close();
+        if let Some(adopt) = adopt.get()
+            && !dirty.is_empty()
+        {
+            adopt(source, Box::pin(Arc::clone(dirty).left()));
+        }
     }
 }
 
@@ -130,7 +149,9 @@ impl<S: Source> Cache<S> {
             None => (0, 0),
         };
         let (evict, watch) = shadow::watch(options.evict, options.shadow);
-        let budget = Budget { main_max: capacity.bytes() - guessed_max, guessed_max };
+        let rest = capacity.bytes() - guessed_max;
+        let dirty_max = options.dirty_size.bytes().min(capacity.bytes() / 2).min(rest);
+        let budget = Budget { main_max: rest - dirty_max, guessed_max };
         let is_checked = match options.freshness {
             Freshness::VersionCheck => true,
             Freshness::Immutable | Freshness::TimeToLive(_) => false,
@@ -138,6 +159,8 @@ impl<S: Source> Cache<S> {
         let shared = Shared {
             source,
             desk: Desk::new(evict, options.prefetch, budget, options.freshness),
+            dirty: Arc::new(Dirty::new(dirty_max)),
+            adopt: OnceLock::new(),
             freshness: options.freshness,
             is_quick: !is_checked && guesses_max == 0,
             fetches: Arc::new(Semaphore::new(options.fetches_max.clamp(1, Semaphore::MAX_PERMITS))),
@@ -155,10 +178,20 @@ impl<S: Source> Cache<S> {
     /// When several callers share a fetch that fails, each gets an error of its kind. Dropping
     /// the future leaves the fetch going, for the other callers and for the cache.
     pub async fn get(&self, key: &Key) -> Result<Object> {
-        let shared = &self.owner.shared;
-        if let Some(object) = shared.hit(key) {
-            return Ok(object);
+        match self.try_get(key) {
+            Some(object) => Ok(object),
+            None => self.read_or_fetch(key).await,
         }
+    }
+
+    /// Apart and boxed, so that a hit carries nothing of what a miss needs.
+    #[cold]
+    fn read_or_fetch<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Object>> {
+        Box::pin(self.read_or_wait(key))
+    }
+
+    async fn read_or_wait(&self, key: &Key) -> Result<Object> {
+        let shared = &self.owner.shared;
         let mut visit = Visit::default();
         loop {
             let step = shared.step(key, &mut visit);
@@ -200,9 +233,19 @@ impl<S: Source> Cache<S> {
         self.owner.shared.forget(key);
     }
 
+    /// The same for all objects whose keys begin with `prefix`; all objects for an empty one. Looks at
+    /// every entry.
+    ///
+    /// Neither touches what [`Cache::put_back`] has accepted: that is newer than the source.
+    pub fn invalidate_prefix(&self, prefix: &[u8]) {
+        self.owner.shared.forget_all(prefix);
+    }
+
     /// What the cache has done so far.
     pub fn counters(&self) -> Counters {
-        self.owner.shared.desk.with(|state| state.shelf.counters())
+        let shared = &self.owner.shared;
+        let counters = shared.desk.with(|state| state.shelf.counters());
+        Counters { bytes_dirty: shared.dirty.bytes(), ..counters }
     }
 
     /// What the eviction policy has counted so far.
@@ -217,38 +260,17 @@ impl<S: Source> Cache<S> {
 
     /// Stops all fetches and waits until they have: their callers get [`Kind::Closed`], and so
     /// does everyone who needs a fetch from now on. What is held can still be read.
+    ///
+    /// Waits too until what [`Cache::put_back`] has accepted is at the source or has failed;
+    /// [`Cache::flush`] says what has.
     pub async fn close(&self) {
         let shared = &self.owner.shared;
         shared.closing.cancel();
+        shared.dirty.close();
         shared.fetches.close();
         shared.guesses.close();
         shared.tasks.close();
         shared.tasks.wait().await;
-    }
-}
-
-impl<S: Sink> Cache<S> {
-    /// Writes through: to the source first, then here.
-    ///
-    /// Dropping the future, or an error, leaves it open whether the source has the value, as it
-    /// does without a cache; nothing is held here then.
-    pub async fn put(&self, key: &Key, value: Bytes) -> Result<Version> {
-        let shared = &self.owner.shared;
-        shared.forget(key);
-        let sent_at = Instant::now();
-        let version = shared.source.put(key, value.clone()).await?;
-        shared.keep(key, Object { value, version, expires_at: None, modified_at: None }, sent_at);
-        Ok(version)
-    }
-
-    /// Deletes at the source, and lets go of the object here.
-    pub async fn delete(&self, key: &Key) -> Result<()> {
-        let shared = &self.owner.shared;
-        shared.forget(key);
-        let outcome = shared.source.delete(key).await;
-        // A get that was sent before the delete ended may have brought the object back.
-        shared.forget(key);
-        outcome
     }
 }
 

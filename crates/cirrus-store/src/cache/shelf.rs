@@ -7,13 +7,13 @@
 
 use std::mem;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::chain::{Chain, PLACES_MAX};
 use super::counters::{Counters, PolicyCounters};
 use super::evict::{Entry, Evict, Place};
-use super::hits::Rings;
-use super::sync::Arc;
+use super::hits::{Reads, Ring, Rings};
 use super::table::{Held, Table};
 use crate::key::Key;
 use crate::object::Object;
@@ -27,15 +27,19 @@ const GUESS_ACCESSES_MAX: u64 = 1024;
 
 /// What an entry takes of the capacity.
 pub(super) fn cost(key: &Key, object: &Object) -> u64 {
-    key.as_bytes().len() as u64 + object.value.len() as u64 + ENTRY_OVERHEAD_BYTES
+    cost_of(key, &object.value)
+}
+
+pub(super) fn cost_of(key: &Key, value: &Bytes) -> u64 {
+    key.as_bytes().len() as u64 + value.len() as u64 + ENTRY_OVERHEAD_BYTES
 }
 
 /// The entries. Those that nobody has read are guesses: kept apart, unknown to the policy, in a
 /// budget of their own, so that a wrong guess never evicts what is being read.
 #[derive(Debug)]
 pub(super) struct Shelf {
-    table: Arc<Table>,
-    rings: Rings,
+    table: Table,
+    reads: Reads,
     slots: Vec<Option<Slot>>,
     free: Vec<Place>,
     evict: Box<dyn Evict>,
@@ -89,13 +93,13 @@ impl Shelf {
     pub(super) fn new(
         mut evict: Box<dyn Evict>,
         budget: Budget,
-        table: Arc<Table>,
-        rings: Rings,
+        table: Table,
+        reads: Reads,
     ) -> Self {
         evict.on_capacity(budget.main_max);
         Self {
             table,
-            rings,
+            reads,
             slots: Vec::new(),
             free: Vec::new(),
             evict,
@@ -111,32 +115,33 @@ impl Shelf {
     pub(super) fn find(&self, hash: u64, key: &Key) -> Option<Seen> {
         self.table.find(hash, key, |held| {
             let Held { object, checked_at, place, .. } = held;
-            Seen { place: *place, object: object.clone(), checked_at: *checked_at }
+            Some(Seen { place: *place, object: object.clone(), checked_at: *checked_at })
         })
     }
 
     /// Tells the policy what was read without coming here.
     pub(super) fn tell(&mut self) {
-        self.rings.collect();
-        while let Some(place) = self.rings.next() {
-            self.counters.hits += 1;
-            self.evict.on_access(place);
+        let reads = self.reads.take();
+        self.counters.hits += reads.len() as u64;
+        for hit in &reads {
+            self.evict.on_access(hit.place());
         }
+        self.reads.reuse(reads);
     }
 
-    /// Makes a ring for the calling thread.
-    pub(super) fn add_ring(&mut self) {
-        self.rings.add();
+    /// The calling thread's ring, made if it has none and can have one.
+    pub(super) fn ring<'a>(&mut self, rings: &'a Rings) -> Option<&'a Ring> {
+        self.reads.ring(rings)
     }
 
     #[cfg(test)]
     pub(super) fn rings(&self) -> usize {
-        self.rings.len()
+        self.reads.rings()
     }
 
     /// What was counted, reads included that the policy was not told of.
     pub(super) fn counters(&self) -> Counters {
-        let hits_left_out = self.rings.left_out();
+        let hits_left_out = self.reads.left_out();
         Counters { hits: self.counters.hits + hits_left_out, hits_left_out, ..self.counters }
     }
 
@@ -188,6 +193,17 @@ impl Shelf {
         if let Some(seen) = self.find(hash, key) {
             self.remove(seen.place);
         }
+    }
+
+    /// Lets go of the entries whose keys begin with `prefix`.
+    pub(super) fn forget_all(&mut self, prefix: &[u8]) {
+        let mut places = Vec::new();
+        self.table.for_each(|held| {
+            if held.key.as_bytes().starts_with(prefix) {
+                places.push(held.place);
+            }
+        });
+        places.into_iter().for_each(|place| self.remove(place));
     }
 
     /// How many more guesses may be fetched while `in_flight` are on their way: as many as fit

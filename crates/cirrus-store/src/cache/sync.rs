@@ -4,7 +4,6 @@
 
 pub(super) use std::sync::Arc;
 pub(super) use std::sync::atomic::{AtomicU64, Ordering};
-pub(super) use std::thread_local;
 
 pub(super) use parking_lot::{Mutex, MutexGuard};
 

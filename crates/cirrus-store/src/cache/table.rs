@@ -3,7 +3,8 @@
 //! Owns the shards, each behind a lock of its own. Knows nothing of policies, bytes or flights.
 //! Invariant: a lock here is held for one entry, and no other lock is taken while it is.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use tokio::time::Instant;
@@ -18,9 +19,11 @@ const SHARDS_MIN: usize = 64;
 const SHARDS_PER_PROCESSOR: usize = 4;
 
 /// What is held, by key. An entry lies in the table itself: a read follows no link to it.
-#[derive(Debug)]
+///
+/// A clone is another handle of the same table: one step less to a shard than from a shared handle.
+#[derive(Debug, Clone)]
 pub(super) struct Table {
-    shards: Box<[Shard]>,
+    shards: Arc<[Shard]>,
     hasher: foldhash::fast::RandomState,
 }
 
@@ -51,14 +54,22 @@ impl Table {
 
     #[inline]
     pub(super) fn hash(&self, key: &Key) -> u64 {
-        self.hasher.hash_one(key.as_bytes())
+        let mut hasher = self.hasher.build_hasher();
+        // The bytes alone: their number, which slices hash too, tells no keys apart.
+        hasher.write(key.as_bytes());
+        hasher.finish()
     }
 
     /// What `look` makes of the entry with this key.
     #[inline]
-    pub(super) fn find<T>(&self, hash: u64, key: &Key, look: impl FnOnce(&Held) -> T) -> Option<T> {
+    pub(super) fn find<T>(
+        &self,
+        hash: u64,
+        key: &Key,
+        look: impl FnOnce(&Held) -> Option<T>,
+    ) -> Option<T> {
         let shard = self.shard(hash).lock();
-        shard.find(hash, |held| held.key == *key).map(look)
+        shard.find(hash, |held| held.key == *key).and_then(look)
     }
 
     /// What `act` makes of the entry at this place, whose key has this hash.
@@ -83,11 +94,12 @@ impl Table {
         Some(found.remove().0)
     }
 
-    #[cfg(test)]
+    /// Shows each entry, one shard after the other.
     pub(super) fn for_each(&self, mut act: impl FnMut(&Held)) {
         self.shards.iter().for_each(|shard| shard.0.lock().iter().for_each(&mut act));
     }
 
+    #[inline]
     fn shard(&self, hash: u64) -> &Mutex<HashTable<Held>> {
         // Neither the lowest bits nor the highest: by those a shard finds its entries.
         let number = (hash >> 32) as usize & (self.shards.len() - 1);

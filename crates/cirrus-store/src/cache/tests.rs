@@ -2,12 +2,15 @@
 //!
 //! Time is tokio's paused clock, so that a latency costs nothing and no test depends on speed.
 
+mod batches;
 mod reads;
+mod writes;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
@@ -16,6 +19,7 @@ use super::map_source::MapSource;
 use super::prefetch::Sequential;
 use super::shelf::ENTRY_OVERHEAD_BYTES;
 use super::*;
+use crate::key::Version;
 use crate::set::SetName;
 
 const ENTRY: u64 = ENTRY_OVERHEAD_BYTES;
@@ -311,7 +315,7 @@ async fn policies_are_user_code() {
             .into_iter()
             .filter(|name| {
                 let table = &cache.owner.shared.desk.table;
-                table.find(table.hash(&key(name)), &key(name), |_| ()).is_some()
+                table.find(table.hash(&key(name)), &key(name), |_| Some(())).is_some()
             })
             .collect();
         assert!(cache.counters().bytes <= capacity.bytes());

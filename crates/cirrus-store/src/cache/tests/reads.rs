@@ -213,7 +213,7 @@ fn reads_that_are_left_out_are_counted() {
 }
 
 #[test]
-fn threads_and_caches_that_end_leave_no_rings() {
+fn threads_that_end_leave_their_rings_to_others() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let keys = names(2);
     let (evict, log) = Scribe::new(Hits::Every);
@@ -223,15 +223,11 @@ fn threads_and_caches_that_end_leave_no_rings() {
         let key = keys[0].clone();
         thread::spawn(move || assert!(cache.try_get(&key).is_some())).join().unwrap();
     }
-    assert!(cache.owner.shared.desk.lock().shelf.rings() <= 2);
+    let numbers = threads::numbers();
+    assert!(numbers < 100, "{numbers}");
+    assert!(cache.owner.shared.desk.lock().shelf.rings() <= numbers);
     assert_eq!(cache.counters().hits, 100);
     assert_eq!(reads(&log)[&keys[0]], 100);
-    for _ in 0..100 {
-        let short_lived =
-            runtime.block_on(filled(ByteSize::mib(1), Scribe::new(Hits::Every).0, &keys));
-        assert!(short_lived.try_get(&keys[0]).is_some());
-    }
-    assert!(hits::rings_of_this_thread() <= 2);
 }
 
 /// Panics at the nth call.
