@@ -4,62 +4,63 @@
 //! [`Evict`]'s, what is fetched early a [`Prefetch`]'s.
 //! Invariant: what is held, overhead included, never exceeds the capacity.
 //!
-//! A hit hashes the key, takes one lock, probes the table once, calls the policy once and counts
-//! one reference: no allocation, no copy, no task, no await. (Time-to-live and objects that
-//! expire read the clock; a prefetch policy makes its keys.) A miss adds one task.
+//! A hit hashes the key, takes the lock of one of many shards, probes its table once, counts one
+//! reference and leaves a note of 8 bytes in a ring of its thread: no allocation, no copy, no
+//! task, no await, no lock that all share. Every 64th hit of a thread, and every miss, tells the
+//! policy what is noted. (Time-to-live and objects that expire read the clock. With a prefetch
+//! policy, or version checks, a hit takes the one lock of the desk, at once.) A miss adds one task.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use parking_lot::Mutex;
+use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ByteSize;
 use crate::error::{Error, Kind, Result};
-use crate::key::{Key, Version};
+use crate::key::Key;
 use crate::object::Object;
 
+mod batch;
 mod chain;
 mod counters;
+mod desk;
+mod dirty;
 pub mod evict;
 mod fetch;
 mod flight;
 mod foresight;
+mod freshness;
+mod hits;
 #[cfg(test)]
 pub(crate) mod map_source;
 pub mod prefetch;
+mod range;
 mod shadow;
 mod shelf;
 mod source;
+mod sync;
+mod table;
 #[cfg(test)]
 mod tests;
+mod threads;
+mod write;
 
-pub use counters::Counters;
+pub use counters::{Counters, PolicyCounters};
+pub use dirty::FlushError;
 pub use evict::{Entry, Evict, Hits, Place};
 pub use foresight::{Foresight, Trace};
+pub use freshness::Freshness;
 pub use prefetch::{Ahead, Prefetch};
 pub use shadow::{Shadow, ShadowLine};
 pub use source::{Sink, Source};
 
-use fetch::{Shared, State, Step, Visit};
-use flight::{Answer, Flights};
-use shelf::{Budget, Shelf};
-
-/// When an object that is held may be handed out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Freshness {
-    /// Always: keys are never written twice. Linearizable as long as that is true.
-    Immutable,
-    /// When the source confirms its version: a small round trip for a hit. Linearizable.
-    #[default]
-    VersionCheck,
-    /// For this long after it was current. A read may be that much too old, no more.
-    TimeToLive(Duration),
-}
+use desk::Desk;
+use dirty::Dirty;
+use fetch::{Shared, Step, Visit};
+use flight::Answer;
+use shelf::Budget;
 
 /// How a [`Cache`] behaves; start from the default.
 #[derive(Debug)]
@@ -76,6 +77,9 @@ pub struct CacheOptions {
     /// The part of the capacity for objects that were fetched early and that nobody has read yet,
     /// at most half; set aside only where there is a prefetch policy. Default: 64 MiB.
     pub prefetch_size: ByteSize,
+    /// The part of the capacity for values that [`Cache::put_back`] has accepted and that are not at
+    /// the source yet, at most half of it. Default: none, and `put_back` writes through.
+    pub dirty_size: ByteSize,
     /// Fetches in flight at most; further misses wait. Default: 1024.
     pub fetches_max: usize,
     /// Guesses in flight at most; no further ones are made. Default: 64.
@@ -90,6 +94,7 @@ impl Default for CacheOptions {
             shadow: None,
             prefetch: None,
             prefetch_size: ByteSize::mib(64),
+            dirty_size: ByteSize::new(0),
             fetches_max: 1024,
             prefetches_max: 64,
         }
@@ -98,8 +103,10 @@ impl Default for CacheOptions {
 
 /// Objects of `S`, held up to a capacity in bytes. Cloning makes another handle of the same cache.
 ///
-/// Each entry costs its value, its key and 352 bytes. An object is fetched once for however many
-/// callers. When the last handle is dropped, fetches stop; [`Cache::close`] waits for that.
+/// Each entry costs its value, its key and 480 bytes. An object is fetched once for however many
+/// callers. When the last handle is dropped, fetches stop, and what was accepted to be written later
+/// is written by tasks that go on; the source hears what could not be ([`Sink::adopt`]).
+/// [`Cache::close`] waits for both.
 #[derive(Debug)]
 pub struct Cache<S> {
     owner: Arc<Owner<S>>,
@@ -115,12 +122,19 @@ impl<S> Clone for Cache<S> {
 #[derive(Debug)]
 struct Owner<S> {
     shared: Arc<Shared<S>>,
-    watch: Option<Arc<Mutex<shadow::Watch>>>,
+    watch: Option<Arc<parking_lot::Mutex<shadow::Watch>>>,
 }
 
 impl<S> Drop for Owner<S> {
     fn drop(&mut self) {
-        self.shared.closing.cancel();
+        let Shared { closing, dirty, adopt, source, .. } = &*self.shared;
+        closing.cancel();
+        dirty.close();
+        if let Some(adopt) = adopt.get()
+            && !dirty.is_empty()
+        {
+            adopt(source, Box::pin(Arc::clone(dirty).left()));
+        }
     }
 }
 
@@ -135,17 +149,20 @@ impl<S: Source> Cache<S> {
             None => (0, 0),
         };
         let (evict, watch) = shadow::watch(options.evict, options.shadow);
-        let budget = Budget { main_max: capacity.bytes() - guessed_max, guessed_max };
+        let rest = capacity.bytes() - guessed_max;
+        let dirty_max = options.dirty_size.bytes().min(capacity.bytes() / 2).min(rest);
+        let budget = Budget { main_max: rest - dirty_max, guessed_max };
+        let is_checked = match options.freshness {
+            Freshness::VersionCheck => true,
+            Freshness::Immutable | Freshness::TimeToLive(_) => false,
+        };
         let shared = Shared {
             source,
-            state: Mutex::new(State {
-                shelf: Shelf::new(evict, budget),
-                flights: Flights::default(),
-                prefetch: options.prefetch,
-                ahead: Vec::new(),
-            }),
+            desk: Desk::new(evict, options.prefetch, budget, options.freshness),
+            dirty: Arc::new(Dirty::new(dirty_max)),
+            adopt: OnceLock::new(),
             freshness: options.freshness,
-            hasher: foldhash::fast::RandomState::default(),
+            is_quick: !is_checked && guesses_max == 0,
             fetches: Arc::new(Semaphore::new(options.fetches_max.clamp(1, Semaphore::MAX_PERMITS))),
             guesses: Arc::new(Semaphore::new(guesses_max)),
             guesses_max,
@@ -161,10 +178,20 @@ impl<S: Source> Cache<S> {
     /// When several callers share a fetch that fails, each gets an error of its kind. Dropping
     /// the future leaves the fetch going, for the other callers and for the cache.
     pub async fn get(&self, key: &Key) -> Result<Object> {
-        let shared = &self.owner.shared;
-        if let Some(object) = shared.hit(key) {
-            return Ok(object);
+        match self.try_get(key) {
+            Some(object) => Ok(object),
+            None => self.read_or_fetch(key).await,
         }
+    }
+
+    /// Apart and boxed, so that a hit carries nothing of what a miss needs.
+    #[cold]
+    fn read_or_fetch<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Object>> {
+        Box::pin(self.read_or_wait(key))
+    }
+
+    async fn read_or_wait(&self, key: &Key) -> Result<Object> {
+        let shared = &self.owner.shared;
         let mut visit = Visit::default();
         loop {
             let step = shared.step(key, &mut visit);
@@ -188,14 +215,42 @@ impl<S: Source> Cache<S> {
         }
     }
 
+    /// The object, if it is held and needs no version check: neither waits nor asks the source.
+    ///
+    /// `None` is no miss: nothing is fetched or counted, and a get goes on from there. With
+    /// [`Freshness::VersionCheck`] the answer is always `None`. Needs no runtime; outside of one
+    /// nothing is fetched early.
+    pub fn try_get(&self, key: &Key) -> Option<Object> {
+        let shared = &self.owner.shared;
+        match shared.guesses_max {
+            0 => shared.hit(key),
+            _ => shared.hit_and_guess(key),
+        }
+    }
+
     /// Lets go of the object: the next get fetches it, and what is in flight is not kept.
     pub fn invalidate(&self, key: &Key) {
         self.owner.shared.forget(key);
     }
 
+    /// The same for all objects whose keys begin with `prefix`; all objects for an empty one. Looks at
+    /// every entry.
+    ///
+    /// Neither touches what [`Cache::put_back`] has accepted: that is newer than the source.
+    pub fn invalidate_prefix(&self, prefix: &[u8]) {
+        self.owner.shared.forget_all(prefix);
+    }
+
     /// What the cache has done so far.
     pub fn counters(&self) -> Counters {
-        self.owner.shared.state.lock().shelf.counters
+        let shared = &self.owner.shared;
+        let counters = shared.desk.with(|state| state.shelf.counters());
+        Counters { bytes_dirty: shared.dirty.bytes(), ..counters }
+    }
+
+    /// What the eviction policy has counted so far.
+    pub fn policy(&self) -> PolicyCounters {
+        self.owner.shared.desk.with(|state| state.shelf.policy())
     }
 
     /// What the cache gets its objects from.
@@ -205,38 +260,17 @@ impl<S: Source> Cache<S> {
 
     /// Stops all fetches and waits until they have: their callers get [`Kind::Closed`], and so
     /// does everyone who needs a fetch from now on. What is held can still be read.
+    ///
+    /// Waits too until what [`Cache::put_back`] has accepted is at the source or has failed;
+    /// [`Cache::flush`] says what has.
     pub async fn close(&self) {
         let shared = &self.owner.shared;
         shared.closing.cancel();
+        shared.dirty.close();
         shared.fetches.close();
         shared.guesses.close();
         shared.tasks.close();
         shared.tasks.wait().await;
-    }
-}
-
-impl<S: Sink> Cache<S> {
-    /// Writes through: to the source first, then here.
-    ///
-    /// Dropping the future, or an error, leaves it open whether the source has the value, as it
-    /// does without a cache; nothing is held here then.
-    pub async fn put(&self, key: &Key, value: Bytes) -> Result<Version> {
-        let shared = &self.owner.shared;
-        shared.forget(key);
-        let sent_at = Instant::now();
-        let version = shared.source.put(key, value.clone()).await?;
-        shared.keep(key, Object { value, version, expires_at: None, modified_at: None }, sent_at);
-        Ok(version)
-    }
-
-    /// Deletes at the source, and lets go of the object here.
-    pub async fn delete(&self, key: &Key) -> Result<()> {
-        let shared = &self.owner.shared;
-        shared.forget(key);
-        let outcome = shared.source.delete(key).await;
-        // A get that was sent before the delete ended may have brought the object back.
-        shared.forget(key);
-        outcome
     }
 }
 
@@ -253,5 +287,7 @@ async fn await_answer(key: &Key, mut answer: watch::Receiver<Answer>) -> Result<
 }
 
 fn closed(key: &Key) -> Error {
-    Error::new(Kind::Closed, format!("the cache was closed while it fetched {key:?}"))
+    let text =
+        "nothing came of the fetch: the cache was closed, or its source or a policy panicked";
+    Error::new(Kind::Closed, format!("{key:?}: {text}"))
 }

@@ -7,10 +7,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 
 use super::Cache;
-use crate::client::Client;
+use super::range::part;
+use super::write::ACCEPTED;
+use crate::client::{Client, Unwritten};
 use crate::error::{Error, Result};
 use crate::key::{Key, Version};
 use crate::object::Object;
@@ -34,6 +36,16 @@ pub trait Source: Send + Sync + 'static {
         version: Version,
     ) -> impl Future<Output = Result<Option<Object>>> + Send;
 
+    /// Bytes `[offset, offset + len)` of the value, as far as it goes.
+    fn get_range(
+        &self,
+        key: &Key,
+        offset: u64,
+        len: u64,
+    ) -> impl Future<Output = Result<Object>> + Send {
+        async move { Ok(part(self.get(key).await?, offset, len)) }
+    }
+
     /// An answer for each key, in their order. Not atomic.
     fn get_many(&self, keys: &[Key]) -> impl Future<Output = Vec<Result<Object>>> + Send {
         async move {
@@ -53,6 +65,10 @@ pub trait Sink: Source {
 
     /// Deletes the object.
     fn delete(&self, key: &Key) -> impl Future<Output = Result<()>> + Send;
+
+    /// A cache was dropped whose accepted writes are under way, by tasks of their own. `writes` ends
+    /// when they do, and says which failed: the sink keeps it and reports that, since nobody else can.
+    fn adopt(&self, writes: BoxFuture<'static, Vec<Unwritten>>);
 }
 
 #[deny(clippy::missing_trait_methods, reason = "a wrapper forwards everything")]
@@ -69,6 +85,15 @@ impl Source for Client {
         Client::get_if_newer(self, key, version)
     }
 
+    fn get_range(
+        &self,
+        key: &Key,
+        offset: u64,
+        len: u64,
+    ) -> impl Future<Output = Result<Object>> + Send {
+        Client::get_range(self, key, offset, len)
+    }
+
     fn get_many(&self, keys: &[Key]) -> impl Future<Output = Vec<Result<Object>>> + Send {
         Client::get_many(self, keys)
     }
@@ -82,6 +107,10 @@ impl Sink for Client {
 
     fn delete(&self, key: &Key) -> impl Future<Output = Result<()>> + Send {
         Client::delete(self, key)
+    }
+
+    fn adopt(&self, writes: BoxFuture<'static, Vec<Unwritten>>) {
+        Client::adopt(self, writes);
     }
 }
 
@@ -99,6 +128,15 @@ impl<S: Source> Source for Arc<S> {
         (**self).get_if_newer(key, version)
     }
 
+    fn get_range(
+        &self,
+        key: &Key,
+        offset: u64,
+        len: u64,
+    ) -> impl Future<Output = Result<Object>> + Send {
+        (**self).get_range(key, offset, len)
+    }
+
     fn get_many(&self, keys: &[Key]) -> impl Future<Output = Vec<Result<Object>>> + Send {
         (**self).get_many(keys)
     }
@@ -113,17 +151,48 @@ impl<S: Sink> Sink for Arc<S> {
     fn delete(&self, key: &Key) -> impl Future<Output = Result<()>> + Send {
         (**self).delete(key)
     }
+
+    fn adopt(&self, writes: BoxFuture<'static, Vec<Unwritten>>) {
+        (**self).adopt(writes);
+    }
 }
 
-/// A cache over a cache. `get_many` is the default: each key joins or starts its own fetch.
+#[deny(clippy::missing_trait_methods, reason = "a wrapper forwards everything")]
 impl<S: Source> Source for Cache<S> {
-    fn get(&self, key: &Key) -> impl Future<Output = Result<Object>> + Send {
-        Cache::get(self, key)
+    async fn get(&self, key: &Key) -> Result<Object> {
+        loop {
+            let object = Cache::get(self, key).await?;
+            // A value that has no version yet could not be told from an older one.
+            if object.version != ACCEPTED {
+                return Ok(object);
+            }
+            self.settle(key).await?;
+        }
     }
 
     async fn get_if_newer(&self, key: &Key, version: Version) -> Result<Option<Object>> {
-        let object = Cache::get(self, key).await?;
+        let object = Source::get(self, key).await?;
         Ok((object.version > version).then_some(object))
+    }
+
+    async fn get_range(&self, key: &Key, offset: u64, len: u64) -> Result<Object> {
+        loop {
+            let object = Cache::get_range(self, key, offset, len).await?;
+            if object.version != ACCEPTED {
+                return Ok(object);
+            }
+            self.settle(key).await?;
+        }
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Object>> {
+        let mut answers = Cache::get_many(self, keys).await;
+        for (key, answer) in keys.iter().zip(&mut answers) {
+            if answer.as_ref().is_ok_and(|object| object.version == ACCEPTED) {
+                *answer = Source::get(self, key).await;
+            }
+        }
+        answers
     }
 }
 
@@ -135,6 +204,10 @@ impl<S: Sink> Sink for Cache<S> {
 
     fn delete(&self, key: &Key) -> impl Future<Output = Result<()>> + Send {
         Cache::delete(self, key)
+    }
+
+    fn adopt(&self, writes: BoxFuture<'static, Vec<Unwritten>>) {
+        self.source().adopt(writes);
     }
 }
 

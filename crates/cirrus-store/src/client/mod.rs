@@ -11,6 +11,7 @@ mod connection;
 mod download;
 mod greeting;
 mod incoming;
+mod left;
 mod many;
 mod near;
 mod nodes;
@@ -25,12 +26,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use crate::checksum::Sums;
 pub use crate::client::blocking::BlockingClient;
 use crate::client::call::Target;
 pub use crate::client::download::ValueStream;
+pub use crate::client::left::Unwritten;
+pub(crate) use crate::client::near::detached;
 pub use crate::client::nodes::NodeReport;
 use crate::client::pool::{Lane, Pool, SMALL_BYTES_MAX};
 use crate::client::views::FixedView;
@@ -322,8 +326,19 @@ impl Client {
     /// Closes the client and its clones, and returns when their connections have ended. Operations
     /// in flight and later ones fail with [`Kind::Closed`], or [`Kind::Unknown`] for a write that
     /// was sent.
-    pub async fn close(&self) {
+    ///
+    /// Waits before for what caches over this client had accepted to write when they were dropped
+    /// ([`Cache::put_back`](crate::cache::Cache::put_back)), and answers with what of it could not be
+    /// written. Without such caches the answer is empty.
+    pub async fn close(&self) -> Vec<Unwritten> {
+        let unwritten = self.pool.left.finish().await;
         self.pool.close().await;
+        unwritten
+    }
+
+    /// Keeps writes that go on until [`Client::close`], which reports those that fail.
+    pub(crate) fn adopt(&self, writes: BoxFuture<'static, Vec<Unwritten>>) {
+        self.pool.left.add(writes);
     }
 }
 

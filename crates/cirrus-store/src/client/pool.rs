@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::client::ClientOptions;
 use crate::client::connection::Connection;
+use crate::client::left::Left;
 use crate::client::near::Windows;
 use crate::client::session::Session;
 use crate::client::sizes::Sizes;
@@ -190,6 +191,7 @@ pub(super) struct Pool {
     pub(super) closed: CancellationToken,
     /// The tasks of the connections.
     pub(super) tasks: TaskTracker,
+    pub(super) left: Left,
 }
 
 impl Pool {
@@ -206,6 +208,7 @@ impl Pool {
             refresh: tokio::sync::Mutex::new(()),
             closed: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            left: Left::default(),
         }
     }
 

@@ -86,6 +86,8 @@ macro_rules! over_every_link {
     };
 }
 
+pub(crate) use over_every_link;
+
 over_every_link! {
     values_come_back_as_they_were_put,
     ranges_are_the_bytes_they_name,

@@ -1,0 +1,223 @@
+//! A cache over every kind of node: the same checks over TCP, over shared memory and over the simulated
+//! link, in memory and on a disk, with every policy and every freshness.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cirrus_store::cache::evict::{Clairvoyant, Fifo, Lfu, Lru, Random, S3Fifo, Sieve};
+use cirrus_store::cache::prefetch::Sequential as Ahead;
+use cirrus_store::cache::{Cache, CacheOptions, Evict, Freshness, Trace};
+use cirrus_store::iter::{
+    EpochSeed, Order, Records, RecordsOptions, Sequential, Shuffled, open_set,
+};
+use cirrus_store::set::{Manifest, SetName, pack};
+use cirrus_store::{ByteSize, Client, ClientOptions, Condition, Key, Kind, PutOptions, Version};
+
+use crate::rig::{Node, bytes, key, options, quiet, with_disk};
+use crate::store::over_every_link;
+
+over_every_link! {
+    every_policy_hands_out_what_the_node_has,
+    writes_arrive_whichever_way_they_go,
+    what_is_changed_behind_a_cache_is_seen,
+    a_dropped_cache_leaves_its_writes_to_the_client,
+    records_come_through_a_cache_in_every_order,
+}
+
+const FRESHNESS: [Freshness; 3] = [
+    Freshness::Immutable,
+    Freshness::VersionCheck,
+    Freshness::TimeToLive(Duration::from_secs(600)),
+];
+
+fn names() -> Vec<Key> {
+    (0..60).map(|n| key(format!("cached/{n}"))).collect()
+}
+
+fn policies(keys: &[Key]) -> Vec<Box<dyn Evict>> {
+    vec![
+        Box::new(Lru::new()),
+        Box::new(Fifo::new()),
+        Box::new(Random::new(1)),
+        Box::new(Sieve::new()),
+        Box::new(S3Fifo::new()),
+        Box::new(Lfu::new()),
+        Box::new(Clairvoyant::new(Arc::new(Trace::new(keys.iter().cloned())))),
+    ]
+}
+
+fn cached(client: &Client, evict: Box<dyn Evict>, freshness: Freshness) -> Cache<Client> {
+    let mut options = CacheOptions::default();
+    options.evict = evict;
+    options.freshness = freshness;
+    options.dirty_size = ByteSize::mib(2);
+    Cache::new(client.clone(), ByteSize::mib(6), options)
+}
+
+/// Small values and large ones: those of a node of the same host lie in its memory.
+fn value(n: usize) -> Bytes {
+    bytes(if n % 7 == 3 { 300_000 + n } else { n * 37 }, n as u64).into()
+}
+
+async fn every_policy_hands_out_what_the_node_has(client: Client) {
+    let keys = names();
+    for (n, key) in keys.iter().enumerate() {
+        client.put(key, value(n)).await.unwrap();
+    }
+    for freshness in FRESHNESS {
+        for evict in policies(&keys) {
+            let name = evict.name();
+            let cache = cached(&client, evict, freshness);
+            // Not all of them at once: what was read comes and goes.
+            for some in keys.chunks(20).chain(keys.chunks(12)) {
+                for (key, answer) in some.iter().zip(cache.get_many(some).await) {
+                    let n = keys.iter().position(|other| other == key).unwrap();
+                    assert!(answer.unwrap().value == value(n), "{name}, {freshness:?}: {key:?}");
+                }
+            }
+            for (n, key) in keys.iter().enumerate().step_by(3) {
+                assert!(cache.get(key).await.unwrap().value == value(n), "{name}");
+                let (from, to) = (value(n).len() / 3, value(n).len() / 2);
+                let range = cache.get_range(key, from as u64, (to - from) as u64).await.unwrap();
+                assert!(range.value == value(n).slice(from..to), "{name}: {key:?}");
+            }
+            let absent = cache.get_many(&[key("absent"), keys[1].clone()]).await;
+            assert_eq!(absent[0].as_ref().unwrap_err().kind(), Kind::NotFound);
+            assert!(absent[1].as_ref().unwrap().value == value(1));
+            let counters = cache.counters();
+            assert_eq!(counters.hits + counters.misses, 120 + 40 + 2, "{name}: {counters:?}");
+            assert!(counters.hits > 0 && counters.bytes <= 6 << 20, "{name}: {counters:?}");
+            cache.close().await;
+        }
+    }
+}
+
+async fn writes_arrive_whichever_way_they_go(client: Client) {
+    for freshness in FRESHNESS {
+        let cache = cached(&client, Box::new(Lru::new()), freshness);
+        for (n, key) in names().iter().enumerate() {
+            let version = cache.put(key, value(n)).await.unwrap();
+            assert_eq!(client.get(key).await.unwrap().version, version);
+            cache.put_back(key, value(n + 1)).await.unwrap();
+            assert!(cache.get(key).await.unwrap().value == value(n + 1));
+        }
+        cache.flush().await.unwrap();
+        for (n, key) in names().iter().enumerate() {
+            let stored = client.get(key).await.unwrap();
+            let held = cache.get(key).await.unwrap();
+            assert!(stored.value == value(n + 1) && held.value == value(n + 1), "{key:?}");
+            assert_eq!(stored.version, held.version);
+        }
+        let (counter, name) = (key("cached/sum"), &names()[5]);
+        cache.put_back(&counter, "40".into()).await.unwrap();
+        let add = cache.source().add(&counter, 2);
+        assert_eq!(cache.write_with(&counter, add).await.unwrap(), 42);
+        assert_eq!(cache.get(&counter).await.unwrap().value, "42");
+        let absent = PutOptions { condition: Condition::IfAbsent, ..PutOptions::default() };
+        let again = cache.source().put_with(name, "x", absent);
+        assert_eq!(cache.write_with(name, again).await.unwrap_err().kind(), Kind::WrongVersion);
+        for name in [name, &counter] {
+            cache.delete(name).await.unwrap();
+            for error in [cache.get(name).await.unwrap_err(), client.get(name).await.unwrap_err()] {
+                assert_eq!(error.kind(), Kind::NotFound);
+            }
+        }
+        cache.close().await;
+    }
+}
+
+async fn what_is_changed_behind_a_cache_is_seen(client: Client) {
+    let (a, ab, b) = (key("x/a"), key("x/ab"), key("y/b"));
+    for freshness in FRESHNESS {
+        let cache = cached(&client, Box::new(S3Fifo::new()), freshness);
+        let is_checked = freshness == Freshness::VersionCheck;
+        for round in ["first", "second", "third"] {
+            for key in [&a, &ab, &b] {
+                client.put(key, round).await.unwrap();
+            }
+            cache.invalidate_prefix(b"x/");
+            for key in [&a, &ab] {
+                assert_eq!(cache.get(key).await.unwrap().value, round);
+            }
+            let expected = if is_checked { round } else { "first" };
+            assert_eq!(cache.get(&b).await.unwrap().value, expected, "{freshness:?}");
+        }
+        cache.close().await;
+    }
+}
+
+async fn a_dropped_cache_leaves_its_writes_to_the_client(client: Client) {
+    let cache = cached(&client, Box::new(Lru::new()), Freshness::Immutable);
+    for (n, key) in names().iter().enumerate() {
+        cache.put_back(key, value(n)).await.unwrap();
+    }
+    drop(cache);
+    for (n, key) in names().iter().enumerate() {
+        client.wait(key, Version(0), Duration::from_secs(30)).await.unwrap();
+        assert!(client.get(key).await.unwrap().value == value(n), "{key:?}");
+    }
+    assert!(client.close().await.is_empty());
+}
+
+async fn records_come_through_a_cache_in_every_order(client: Client) {
+    const RECORDS: u64 = 500;
+    const PACKING: u32 = 16;
+    let set = SetName::new("s").unwrap();
+    let record = |index: u64| bytes(usize::try_from(index % 90).unwrap(), index);
+    let indexes: Vec<u64> = (0..RECORDS).collect();
+    let mut objects = 0;
+    for some in indexes.chunks(PACKING as usize) {
+        let records: Vec<_> = some.iter().map(|index| record(*index)).collect();
+        client.put(&set.object_key(objects), pack(&records).unwrap()).await.unwrap();
+        objects += 1;
+    }
+    let manifest = Manifest::empty().with_count(RECORDS).with_packing(PACKING).unwrap().sealed();
+    client.put(&set.manifest_key(), manifest.to_bytes()).await.unwrap();
+    let keys: Vec<Key> = (0..objects).map(|object| set.object_key(object)).collect();
+    let seed = EpochSeed { seed: 7, epoch: 1 };
+    let orders: [Arc<dyn Order>; 2] =
+        [Arc::new(Sequential::new(RECORDS)), Arc::new(Shuffled::new(seed, RECORDS))];
+    for (order, evict) in
+        orders.iter().flat_map(|order| policies(&keys).into_iter().map(move |evict| (order, evict)))
+    {
+        let name = evict.name();
+        let mut options = CacheOptions::default();
+        options.freshness = Freshness::Immutable;
+        options.evict = evict;
+        options.prefetch = Some(Box::new(Ahead::new(set.clone(), objects)));
+        let cache = Arc::new(Cache::new(client.clone(), ByteSize::kib(24), options));
+        let opened = open_set(&*cache, set.clone()).await.unwrap();
+        let (all, ahead) = (0..RECORDS, RecordsOptions::default());
+        let mut records = Records::new(Arc::clone(&cache), opened, Arc::clone(order), all, ahead);
+        for position in 0..RECORDS {
+            let got = records.next().await.unwrap().unwrap();
+            assert_eq!(
+                (got.position, got.index),
+                (position, order.record(position).unwrap()),
+                "{name}"
+            );
+            assert!(got.bytes == record(got.index), "{name}: record {}", got.index);
+        }
+        assert!(records.next().await.is_none());
+        cache.close().await;
+    }
+}
+
+/// A client that is closed says which of the values of caches that are gone have no home.
+#[tokio::test]
+async fn closing_a_client_reports_what_could_not_be_written() {
+    let node = Node::tcp(options(ByteSize::mib(16))).await;
+    let mut options: ClientOptions = node.client_options();
+    options.request_timeout = Duration::from_millis(300);
+    let client = Client::new(&node.address, options);
+    node.stop().await;
+    let cache = cached(&client, Box::new(Lru::new()), Freshness::Immutable);
+    cache.put_back(&key("a"), "1".into()).await.unwrap();
+    drop(cache);
+    let unwritten = client.close().await;
+    assert_eq!(unwritten.len(), 1);
+    assert_eq!((&unwritten[0].key, &unwritten[0].value[..]), (&key("a"), &b"1"[..]));
+    assert_eq!(unwritten[0].error.kind(), Kind::Timeout, "{}", unwritten[0].error);
+    assert!(client.close().await.is_empty());
+}
