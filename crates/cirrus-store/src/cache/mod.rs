@@ -31,6 +31,7 @@ mod flight;
 mod foresight;
 #[cfg(test)]
 pub(crate) mod map_source;
+pub(crate) mod pace;
 pub mod prefetch;
 mod shadow;
 mod shelf;
