@@ -145,6 +145,7 @@ fn run(cli: &Cli) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let mut bench = Bench {
         servers: Servers::new(processors, cli.out.join("stores")),
+        processors,
         runtime: Rc::new(runtime.context("no runtime")?),
         turns: turns(cli, false),
         counts_syscalls,

@@ -42,6 +42,8 @@ pub(crate) enum Number {
     /// `fdatasync`s for each acknowledged put.
     SyncsPerOperation,
     GigabytesPerSecond,
+    /// Of all threads together.
+    NanosecondsPerHit,
     /// Bytes of memory for each object, beside its key and value.
     OverheadBytes,
     /// Reads that found their object in a cache.
@@ -59,6 +61,7 @@ impl Number {
             Self::SyscallsPerOperation => "syscalls",
             Self::SyncsPerOperation => "syncs",
             Self::GigabytesPerSecond => "bandwidth",
+            Self::NanosecondsPerHit => "hit",
             Self::OverheadBytes => "overhead",
             Self::Hits => "hits",
         }
@@ -73,6 +76,7 @@ impl Number {
             Self::SyscallsPerOperation => "system calls per operation",
             Self::SyncsPerOperation => "fdatasyncs per put",
             Self::GigabytesPerSecond => "GB/s",
+            Self::NanosecondsPerHit => "ns per hit",
             Self::OverheadBytes => "bytes per object",
             Self::Hits => "hits",
         }
@@ -83,6 +87,7 @@ impl Number {
             Self::LatencyP99
             | Self::SyscallsPerOperation
             | Self::SyncsPerOperation
+            | Self::NanosecondsPerHit
             | Self::OverheadBytes => "lower",
             Self::OperationsPerServerSecond
             | Self::OperationsPerClientSecond
@@ -104,6 +109,7 @@ impl Number {
             Self::GigabytesPerSecond => {
                 operations * bytes as f64 / 1e9 / slice.work.elapsed.as_secs_f64()
             }
+            Self::NanosecondsPerHit => slice.work.elapsed.as_secs_f64() * 1e9 / operations,
             // These are not read off slices.
             Self::SyscallsPerOperation
             | Self::SyncsPerOperation

@@ -47,6 +47,14 @@ impl Key {
         Ok(Self(Repr::short(&bytes).unwrap_or(Repr::Shared(bytes))))
     }
 
+    /// The same of a copy of the bytes: no allocation for a few.
+    pub(crate) fn copied(bytes: &[u8]) -> Result<Self> {
+        match Repr::short(bytes) {
+            Some(short) if !bytes.is_empty() => Ok(Self(short)),
+            _ => Self::new(Bytes::copy_from_slice(bytes)),
+        }
+    }
+
     /// The key's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
@@ -157,7 +165,7 @@ impl TryFrom<&str> for Key {
     type Error = Error;
 
     fn try_from(text: &str) -> Result<Self> {
-        Self::new(Bytes::copy_from_slice(text.as_bytes()))
+        Self::copied(text.as_bytes())
     }
 }
 

@@ -21,6 +21,9 @@ pub const SET_NAME_BYTES_MAX: usize = 64;
 /// Digits of an object's index in its key; larger indexes have more.
 const INDEX_DIGITS: usize = 12;
 
+/// Digits of the largest index.
+const INDEX_DIGITS_MAX: usize = 20;
+
 /// The name of a set: 1 to [`SET_NAME_BYTES_MAX`] of `a`-`z`, `0`-`9`, `_` and `-`.
 ///
 /// Object `index` has the key `name/000000000042`; the manifest has `name/manifest`.
@@ -49,14 +52,19 @@ impl SetName {
         &self.0
     }
 
-    /// The key of object `index`. One allocation.
+    /// The key of object `index`. No allocation while it fits into the [`Key`] itself, else one.
     pub fn object_key(&self, index: u64) -> Key {
-        use fmt::Write;
-        let digits = index.checked_ilog10().map_or(1, |log| log as usize + 1);
-        // An exact capacity: the key's buffer then needs no second allocation to be shared.
-        let mut text = String::with_capacity(self.0.len() + 1 + digits.max(INDEX_DIGITS));
-        write!(text, "{}/{index:0INDEX_DIGITS$}", self.0).expect("writing to a String cannot fail");
-        Key::new(text.into_bytes()).expect("64 bytes of name and 21 of index are under 1024")
+        let mut text = [0; SET_NAME_BYTES_MAX + 1 + INDEX_DIGITS_MAX];
+        let digits = index.checked_ilog10().map_or(1, |log| log as usize + 1).max(INDEX_DIGITS);
+        let (name, len) = (self.0.len(), self.0.len() + 1 + digits);
+        text[..name].copy_from_slice(self.0.as_bytes());
+        text[name] = b'/';
+        let mut rest = index;
+        for digit in text[name + 1..len].iter_mut().rev() {
+            *digit = b"0123456789"[(rest % 10) as usize];
+            rest /= 10;
+        }
+        Key::copied(&text[..len]).expect("64 bytes of name and 21 of index are under 1024")
     }
 
     /// The index of the object with this key; `None` when it is no object of this set.

@@ -9,6 +9,7 @@ mod callers;
 mod clients;
 mod durable;
 mod generator;
+mod hits;
 mod mapped;
 mod memcached;
 mod memory;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 use anyhow::Result;
 use tokio::runtime::Runtime;
 
+use crate::processor::Processors;
 use crate::row::Row;
 use crate::servers::Servers;
 use crate::side::Turns;
@@ -33,8 +35,8 @@ pub(crate) struct Family {
     pub(crate) cells: fn() -> Vec<Cell>,
 }
 
-/// Every family. Places are kept for cache hits and iterators.
-pub(crate) const FAMILIES: [Family; 9] = [
+/// Every family. A place is kept for iterators.
+pub(crate) const FAMILIES: [Family; 10] = [
     generator::FAMILY,
     redis::FAMILY,
     memcached::FAMILY,
@@ -44,6 +46,7 @@ pub(crate) const FAMILIES: [Family; 9] = [
     durable::FAMILY,
     memory::FAMILY,
     ratios::FAMILY,
+    hits::FAMILY,
 ];
 
 /// One situation.
@@ -59,6 +62,7 @@ pub(crate) struct Cell {
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) servers: Servers,
+    pub(crate) processors: Processors,
     /// Of the clients, on this thread.
     pub(crate) runtime: Rc<Runtime>,
     pub(crate) turns: Turns,

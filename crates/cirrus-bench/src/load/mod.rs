@@ -11,6 +11,6 @@ mod latency;
 mod script;
 
 pub(crate) use engine::{Engine, Pace, Schedule, Shape};
-pub(crate) use keys::{KeySpace, Keys, write_digits};
+pub(crate) use keys::{KeySpace, Keys, random, write_digits};
 pub(crate) use latency::Latency;
 pub(crate) use script::{Operation, Protocol, Script, value_of};

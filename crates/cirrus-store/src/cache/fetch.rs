@@ -1,25 +1,25 @@
 //! How an absent object is fetched: once, for all who wait, whoever of them gives up.
 //!
-//! Owns the lock over shelf, flights and policies, and the tasks that fetch. A fetch is a task of
-//! the cache, not of a caller, so a caller that is dropped takes nothing from the others.
-//! Invariant: the lock is never held over an await, nor while values are dropped.
+//! Owns the tasks that fetch. A fetch is a task of the cache, not of a caller, so a caller that is
+//! dropped takes nothing from the others.
+//! Invariant: the desk's lock is never held over an await, nor while values are dropped.
 
-use std::hash::BuildHasher;
 use std::mem;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Freshness;
-use super::flight::{Answer, FlightId, Flights, Moment, Share};
-use super::prefetch::{Ahead, Prefetch};
-use super::shelf::{Arrival, Shelf};
+use super::desk::{Desk, State};
+use super::flight::{Answer, FlightId, Share, Since};
+use super::freshness::{Freshness, has_expired};
+use super::prefetch::Ahead;
+use super::shelf::{Arrival, Seen};
 use super::source::Source;
+use crate::client::detached;
 use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::object::Object;
@@ -28,9 +28,10 @@ use crate::object::Object;
 #[derive(Debug)]
 pub(super) struct Shared<S> {
     pub(super) source: S,
-    pub(super) state: Mutex<State>,
+    pub(super) desk: Desk,
     pub(super) freshness: Freshness,
-    pub(super) hasher: foldhash::fast::RandomState,
+    /// Whether a hit has nothing to do at the desk.
+    pub(super) is_quick: bool,
     /// A permit for each fetch that somebody waits for.
     pub(super) fetches: Arc<Semaphore>,
     /// A permit for each guess.
@@ -41,20 +42,10 @@ pub(super) struct Shared<S> {
     pub(super) closing: CancellationToken,
 }
 
-/// What the lock protects.
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) shelf: Shelf,
-    pub(super) flights: Flights,
-    pub(super) prefetch: Option<Box<dyn Prefetch>>,
-    /// Memory of the last [`Ahead`].
-    pub(super) ahead: Vec<Key>,
-}
-
 /// One call of get, over all its steps.
 #[derive(Debug)]
 pub(super) struct Visit<S: Source> {
-    since: Option<Moment>,
+    since: Option<Since>,
     pub(super) permit: Option<OwnedSemaphorePermit>,
     /// Flights that the last step started, to be launched without the lock.
     pub(super) launches: Vec<Ticket<S>>,
@@ -95,7 +86,8 @@ impl<S: Source> Drop for Ticket<S> {
     /// A flight that was cut short (the cache closed, the source panicked) leaves no trace; its
     /// callers see that nobody will answer.
     fn drop(&mut self) {
-        self.shared.with(|state| state.flights.land(&self.key, self.id));
+        // No policy is called here, since it may be one that has just panicked.
+        self.shared.desk.lock().flights.land(&self.key, self.id);
     }
 }
 
@@ -107,70 +99,47 @@ struct Landing {
 }
 
 impl<S: Source> Shared<S> {
-    /// Acts under the lock, and drops what left the cache after it.
-    pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.lock();
-        let result = act(&mut state);
-        let leaving = mem::take(&mut state.shelf.leaving);
-        drop(state);
-        drop(leaving);
-        result
-    }
-
-    pub(super) fn hash(&self, key: &Key) -> u64 {
-        self.hasher.hash_one(key.as_bytes())
-    }
-
     /// The object, where it is held and a get has nothing else to do: no check, no guess.
     ///
     /// It does what [`Shared::step`] does, without what only a get that waits needs.
+    #[inline]
     pub(super) fn hit(&self, key: &Key) -> Option<Object> {
-        let is_checked = match self.freshness {
-            Freshness::VersionCheck => true,
-            Freshness::Immutable | Freshness::TimeToLive(_) => false,
-        };
-        if is_checked || self.guesses_max > 0 {
-            return None;
-        }
-        let hash = self.hash(key);
-        let mut state = self.state.lock();
-        let shelf = &mut state.shelf;
-        let place = shelf.find(hash, key)?;
-        let held = shelf.held(place)?;
-        if !self.is_fresh(held.checked_at) || has_expired(&held.object) {
-            return None;
-        }
-        let object = held.object.clone();
-        shelf.counters.hits += 1;
-        // Without guesses a read makes nothing leave.
-        shelf.access(place);
-        Some(object)
+        if self.is_quick { self.desk.hit(key) } else { None }
+    }
+
+    /// The object, where it is held and may be handed out as it is. Guesses are launched only
+    /// where there is a runtime.
+    pub(super) fn hit_and_guess(self: &Arc<Self>, key: &Key) -> Option<Object> {
+        let hash = self.desk.table.hash(key);
+        let mut launches = Vec::new();
+        let object = self.desk.with(|state| {
+            let seen = state.shelf.find(hash, key);
+            let object = self.read(state, seen)?;
+            if self.guesses_max > 0 && Handle::try_current().is_ok() {
+                state.shelf.count_access();
+                self.guess(state, key, true, &mut launches);
+            }
+            Some(object)
+        });
+        self.launch(&mut launches);
+        object
     }
 
     /// What a get of `key` does next.
     pub(super) fn step(self: &Arc<Self>, key: &Key, visit: &mut Visit<S>) -> Step {
-        let hash = self.hash(key);
-        self.with(|state| {
+        let hash = self.desk.table.hash(key);
+        self.desk.with(|state| {
             let is_first = visit.since.is_none();
-            let since = *visit.since.get_or_insert(state.flights.now());
-            let place = state.shelf.find(hash, key);
-            let held = place.and_then(|place| state.shelf.held(place));
-            let fresh = held
-                .filter(|held| self.is_fresh(held.checked_at) && !has_expired(&held.object))
-                .map(|held| held.object.clone());
-            let step = match (place, fresh) {
-                (Some(place), Some(object)) => {
-                    state.shelf.counters.hits += 1;
-                    state.shelf.access(place);
-                    Step::Held(object)
-                }
-                (Some(_) | None, None) | (None, Some(_)) => {
-                    self.join_or_lead(state, key, since, visit)
-                }
+            let since = *visit.since.get_or_insert_with(|| self.since(state));
+            let seen = state.shelf.find(hash, key);
+            let was_held = seen.is_some();
+            let step = match self.read(state, seen) {
+                Some(object) => Step::Held(object),
+                None => self.join_or_lead(state, key, since, visit),
             };
             if is_first {
                 state.shelf.count_access();
-                self.guess(state, key, place.is_some(), visit);
+                self.guess(state, key, was_held, &mut visit.launches);
             }
             step
         })
@@ -185,8 +154,9 @@ impl<S: Source> Shared<S> {
 
     /// Keeps what a put has written.
     pub(super) fn keep(&self, key: &Key, object: Object, checked_at: Instant) {
-        let hash = self.hash(key);
-        self.with(|state| {
+        let hash = self.desk.table.hash(key);
+        let object = self.detached(key, object);
+        self.desk.with(|state| {
             // A flight that was sent before the put ended may bring what was there before.
             state.flights.overtake(key);
             let key = key.clone();
@@ -194,20 +164,42 @@ impl<S: Source> Shared<S> {
         });
     }
 
+    /// The object in memory of our own, if it can be kept: a value that lies in a node's memory
+    /// would stay there for as long as we hold it.
+    fn detached(&self, key: &Key, object: Object) -> Object {
+        if self.desk.is_too_large(key, &object) {
+            return object;
+        }
+        Object { value: detached(object.value), ..object }
+    }
+
     /// Lets go of the object, and of what flights that are under way will bring.
     pub(super) fn forget(&self, key: &Key) {
-        let hash = self.hash(key);
-        self.with(|state| {
+        let hash = self.desk.table.hash(key);
+        self.desk.with(|state| {
             state.flights.overtake(key);
             state.shelf.forget(hash, key);
         });
     }
 
-    fn is_fresh(&self, checked_at: Instant) -> bool {
+    /// Reads what was found, if it may be handed out as it is.
+    fn read(&self, state: &mut State, seen: Option<Seen>) -> Option<Object> {
+        let seen = seen.filter(|seen| self.freshness.admits(seen.checked_at, &seen.object))?;
+        state.shelf.counters.hits += 1;
+        state.shelf.access(seen.place);
+        Some(seen.object)
+    }
+
+    /// Whose answer is current enough for a get that begins now.
+    fn since(&self, state: &State) -> Since {
         match self.freshness {
-            Freshness::Immutable => true,
-            Freshness::VersionCheck => false,
-            Freshness::TimeToLive(limit) => checked_at.elapsed() < limit,
+            Freshness::Immutable => Since::Ever,
+            // It sees every write that ended before now, which the answer to an earlier request
+            // may not.
+            Freshness::VersionCheck => Since::Moment(state.flights.now()),
+            Freshness::TimeToLive(limit) => {
+                Instant::now().checked_sub(limit).map_or(Since::Ever, Since::Time)
+            }
         }
     }
 
@@ -215,18 +207,13 @@ impl<S: Source> Shared<S> {
         self: &Arc<Self>,
         state: &mut State,
         key: &Key,
-        since: Moment,
+        since: Since,
         visit: &mut Visit<S>,
     ) -> Step {
-        // With version checks a get sees every write that ended before it began, so the answer to
-        // a request that was sent before it began may be too old.
-        let since = match self.freshness {
-            Freshness::VersionCheck => Some(since),
-            Freshness::Immutable | Freshness::TimeToLive(_) => None,
-        };
         match state.flights.share(key, since) {
             Some(Share::Join { answer, guessed }) => {
                 state.shelf.counters.prefetched_used += u64::from(guessed);
+                state.shelf.counters.prefetched_late += u64::from(guessed);
                 Step::Join(answer)
             }
             Some(Share::Wait(answer)) => Step::Wait(answer),
@@ -246,7 +233,13 @@ impl<S: Source> Shared<S> {
     }
 
     /// Asks the prefetch policy, and starts a flight for each key it names that is not here.
-    fn guess(self: &Arc<Self>, state: &mut State, key: &Key, hit: bool, visit: &mut Visit<S>) {
+    fn guess(
+        self: &Arc<Self>,
+        state: &mut State,
+        key: &Key,
+        hit: bool,
+        launches: &mut Vec<Ticket<S>>,
+    ) {
         let Some(prefetch) = &mut state.prefetch else { return };
         let free = self.guesses.available_permits();
         let room = state.shelf.guess_room(self.guesses_max - free).min(free);
@@ -254,12 +247,13 @@ impl<S: Source> Shared<S> {
         prefetch.on_access(key, hit, &mut ahead);
         let mut keys = ahead.into_keys();
         for key in keys.drain(..) {
-            if state.flights.contains(&key) || state.shelf.find(self.hash(&key), &key).is_some() {
+            let hash = self.desk.table.hash(&key);
+            if state.flights.contains(&key) || state.shelf.find(hash, &key).is_some() {
                 continue;
             }
             let Ok(permit) = Arc::clone(&self.guesses).try_acquire_owned() else { break };
             state.shelf.counters.prefetched += 1;
-            visit.launches.push(self.ticket(state, &key, permit, true));
+            launches.push(self.ticket(state, &key, permit, true));
         }
         state.ahead = keys;
     }
@@ -272,18 +266,17 @@ impl<S: Source> Shared<S> {
         guess: bool,
     ) -> Ticket<S> {
         let (id, answer) = state.flights.start(key, guess);
-        let hash = self.hash(key);
+        let hash = self.desk.table.hash(key);
         Ticket { shared: Arc::clone(self), key: key.clone(), hash, id, answer, _permit: permit }
     }
 
     /// Marks the flight as sent; answers with what is held and need only be confirmed.
-    fn depart(&self, ticket: &Ticket<S>) -> Option<Object> {
-        self.with(|state| {
+    fn depart(&self, ticket: &Ticket<S>, sent_at: Instant) -> Option<Object> {
+        self.desk.with(|state| {
             state.shelf.counters.fetches += 1;
-            state.flights.send(&ticket.key, ticket.id);
-            let place = state.shelf.find(ticket.hash, &ticket.key)?;
-            let object = &state.shelf.held(place)?.object;
-            (!has_expired(object)).then(|| object.clone())
+            state.flights.send(&ticket.key, ticket.id, sent_at);
+            let seen = state.shelf.find(ticket.hash, &ticket.key)?;
+            (!has_expired(&seen.object)).then_some(seen.object)
         })
     }
 
@@ -299,7 +292,7 @@ impl<S: Source> Shared<S> {
 
     /// Keeps what came, and answers those who wait.
     fn land(&self, ticket: &Ticket<S>, sent_at: Instant, outcome: Result<Landing>) {
-        let answer = self.with(|state| {
+        let answer = self.desk.with(|state| {
             let guess = state.flights.land(&ticket.key, ticket.id);
             // The table's own receiver is gone, and nobody joins any more.
             let callers = ticket.answer.receiver_count() as u64;
@@ -336,17 +329,14 @@ async fn fly<S: Source>(ticket: Ticket<S>) {
     let shared = Arc::clone(&ticket.shared);
     // What the answer says was true no earlier than this.
     let sent_at = Instant::now();
-    let held = shared.depart(&ticket);
+    let held = shared.depart(&ticket, sent_at);
     let outcome = tokio::select! {
         () = shared.closing.cancelled() => return,
         outcome = shared.ask(&ticket.key, held) => outcome,
     };
+    let outcome = outcome.map(|Landing { object, unchanged }| Landing {
+        object: shared.detached(&ticket.key, object),
+        unchanged,
+    });
     shared.land(&ticket, sent_at, outcome);
-}
-
-fn has_expired(object: &Object) -> bool {
-    object.expires_at.is_some_and(|at| {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        now.unwrap_or(Duration::ZERO) >= Duration::from_millis(at)
-    })
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::key::Key;
@@ -28,8 +29,8 @@ pub(super) struct Flights {
 #[derive(Debug)]
 pub(super) struct Flight {
     id: FlightId,
-    /// The how-manieth request this was to be sent; `None` before.
-    sent: Option<u64>,
+    /// When its request was sent; `None` before.
+    sent: Option<Sent>,
     /// Nobody has asked for the object.
     guess: bool,
     answer: watch::Receiver<Answer>,
@@ -43,12 +44,40 @@ pub(super) struct FlightId(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(u64);
 
+/// When a request was sent.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    moment: Moment,
+    at: Instant,
+}
+
+/// Which flights are current enough for a caller: those that are not sent yet, and of others
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Since {
+    /// all;
+    Ever,
+    /// those that were sent after this;
+    Moment(Moment),
+    /// those that were sent after this, by the clock.
+    Time(Instant),
+}
+
+impl Since {
+    fn admits(self, sent: Sent) -> bool {
+        match self {
+            Self::Ever => true,
+            Self::Moment(moment) => sent.moment > moment,
+            Self::Time(time) => sent.at > time,
+        }
+    }
+}
+
 /// What a caller does about a key that is in flight.
 #[derive(Debug)]
 pub(super) enum Share {
     /// Takes the flight's answer; `guessed` when it is the first to ask for the object.
     Join { answer: watch::Receiver<Answer>, guessed: bool },
-    /// Waits until the flight is over, and looks again: it was sent before the caller came.
+    /// Waits until the flight is over, and looks again: it was sent too early.
     Wait(watch::Receiver<Answer>),
 }
 
@@ -71,14 +100,11 @@ impl Flights {
         self.table.contains_key(key)
     }
 
-    /// How a caller that came at `since` shares the flight of `key`, if there is one: any flight
-    /// will do where `since` is `None`, else only one that is sent after that moment.
-    pub(super) fn share(&mut self, key: &Key, since: Option<Moment>) -> Option<Share> {
+    /// How a caller shares the flight of `key`, if there is one.
+    pub(super) fn share(&mut self, key: &Key, since: Since) -> Option<Share> {
         let flight = self.table.get_mut(key)?;
         let answer = flight.answer.clone();
-        let too_early =
-            matches!((flight.sent, since), (Some(sent), Some(since)) if sent <= since.0);
-        if too_early {
+        if flight.sent.is_some_and(|sent| !since.admits(sent)) {
             return Some(Share::Wait(answer));
         }
         let guessed = std::mem::take(&mut flight.guess);
@@ -86,10 +112,10 @@ impl Flights {
     }
 
     /// The flight's request is about to be sent.
-    pub(super) fn send(&mut self, key: &Key, id: FlightId) {
+    pub(super) fn send(&mut self, key: &Key, id: FlightId, at: Instant) {
         self.sent += 1;
         if let Some(flight) = self.table.get_mut(key).filter(|flight| flight.id == id) {
-            flight.sent = Some(self.sent);
+            flight.sent = Some(Sent { moment: Moment(self.sent), at });
         }
     }
 

@@ -1,20 +1,26 @@
-//! What is held: the slab of entries, the table that finds them, and the bytes they take.
+//! What the desk knows of what is held: the slab of places, and the bytes that their entries take.
 //!
-//! Owns every held entry and asks the policy what leaves. No lock, no await, no source: plain calls.
-//! Invariant: read entries take at most `main_max` bytes, guesses that nobody read `guessed_max`.
+//! Owns every place and asks the policy what leaves. No await, no source: plain calls under the
+//! desk's lock. Invariants: read entries take at most `main_max` bytes, guesses that nobody read
+//! `guessed_max`; the books are whole whenever the policy is called, so that one that panics leaves
+//! them so.
 
-use hashbrown::HashTable;
+use std::mem;
+
 use tokio::time::Instant;
 
 use super::chain::{Chain, PLACES_MAX};
-use super::counters::Counters;
+use super::counters::{Counters, PolicyCounters};
 use super::evict::{Entry, Evict, Place};
+use super::hits::Rings;
+use super::sync::Arc;
+use super::table::{Held, Table};
 use crate::key::Key;
 use crate::object::Object;
 
-/// What an entry costs beside its value and key, in bytes: its slot, its share of a table that is
-/// half full, a policy's links, and 96 for the headers of two reference counts and the allocator.
-pub(super) const ENTRY_OVERHEAD_BYTES: u64 = 352;
+/// What an entry costs beside its value and key, in bytes: its share of a table that is half full,
+/// its slot, a policy's links, and 96 for the headers of two reference counts and the allocator.
+pub(super) const ENTRY_OVERHEAD_BYTES: u64 = 480;
 
 /// A guess that nobody read within this many gets was wrong, and makes room for other guesses.
 const GUESS_ACCESSES_MAX: u64 = 1024;
@@ -28,8 +34,9 @@ pub(super) fn cost(key: &Key, object: &Object) -> u64 {
 /// budget of their own, so that a wrong guess never evicts what is being read.
 #[derive(Debug)]
 pub(super) struct Shelf {
-    table: HashTable<Place>,
-    slots: Vec<Option<Held>>,
+    table: Arc<Table>,
+    rings: Rings,
+    slots: Vec<Option<Slot>>,
     free: Vec<Place>,
     evict: Box<dyn Evict>,
     guesses: Chain,
@@ -38,8 +45,8 @@ pub(super) struct Shelf {
     accesses: u64,
     /// A running mean of what an entry takes; 0 until there was one.
     typical_bytes: u64,
-    /// Entries that left, for the caller to drop when it no longer holds the lock.
-    pub(super) leaving: Vec<Held>,
+    /// Values that left, for the caller to drop when it no longer holds the lock.
+    pub(super) leaving: Vec<Object>,
     pub(super) counters: Counters,
 }
 
@@ -50,17 +57,21 @@ pub(super) struct Budget {
     pub(super) guessed_max: u64,
 }
 
-/// One entry.
-#[derive(Debug)]
-pub(super) struct Held {
-    key: Key,
+/// What is known of the entry at a place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slot {
     hash: u64,
     bytes: u64,
-    pub(super) object: Object,
-    /// The object was current at this moment or later.
-    pub(super) checked_at: Instant,
     /// At which access a guess came in; `None` once it was read.
     guessed_at: Option<u64>,
+}
+
+/// An entry as it was found.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) place: Place,
+    pub(super) object: Object,
+    pub(super) checked_at: Instant,
 }
 
 /// An object on its way in.
@@ -74,18 +85,17 @@ pub(super) struct Arrival {
     pub(super) guess: bool,
 }
 
-#[cfg(test)]
-impl Held {
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
 impl Shelf {
-    pub(super) fn new(mut evict: Box<dyn Evict>, budget: Budget) -> Self {
+    pub(super) fn new(
+        mut evict: Box<dyn Evict>,
+        budget: Budget,
+        table: Arc<Table>,
+        rings: Rings,
+    ) -> Self {
         evict.on_capacity(budget.main_max);
         Self {
-            table: HashTable::new(),
+            table,
+            rings,
             slots: Vec::new(),
             free: Vec::new(),
             evict,
@@ -98,17 +108,41 @@ impl Shelf {
         }
     }
 
-    #[inline]
-    pub(super) fn find(&self, hash: u64, key: &Key) -> Option<Place> {
-        let is_key = |place: &Place| {
-            self.held(*place).is_some_and(|held| held.hash == hash && held.key == *key)
-        };
-        self.table.find(hash, is_key).copied()
+    pub(super) fn find(&self, hash: u64, key: &Key) -> Option<Seen> {
+        self.table.find(hash, key, |held| {
+            let Held { object, checked_at, place, .. } = held;
+            Seen { place: *place, object: object.clone(), checked_at: *checked_at }
+        })
     }
 
-    #[inline]
-    pub(super) fn held(&self, place: Place) -> Option<&Held> {
-        self.slots.get(place.index())?.as_ref()
+    /// Tells the policy what was read without coming here.
+    pub(super) fn tell(&mut self) {
+        self.rings.collect();
+        while let Some(place) = self.rings.next() {
+            self.counters.hits += 1;
+            self.evict.on_access(place);
+        }
+    }
+
+    /// Makes a ring for the calling thread.
+    pub(super) fn add_ring(&mut self) {
+        self.rings.add();
+    }
+
+    #[cfg(test)]
+    pub(super) fn rings(&self) -> usize {
+        self.rings.len()
+    }
+
+    /// What was counted, reads included that the policy was not told of.
+    pub(super) fn counters(&self) -> Counters {
+        let hits_left_out = self.rings.left_out();
+        Counters { hits: self.counters.hits + hits_left_out, hits_left_out, ..self.counters }
+    }
+
+    /// The policy's name, and what it counts.
+    pub(super) fn policy(&self) -> PolicyCounters {
+        PolicyCounters { name: self.evict.name(), counters: self.evict.counters() }
     }
 
     /// Counts a get, which makes guesses older.
@@ -118,7 +152,7 @@ impl Shelf {
 
     /// The entry at `place` is read.
     pub(super) fn access(&mut self, place: Place) {
-        match self.held(place).map(|held| held.guessed_at) {
+        match self.slot(place).map(|slot| slot.guessed_at) {
             None => {}
             Some(None) => self.evict.on_access(place),
             Some(Some(_)) => self.promote(place),
@@ -132,33 +166,27 @@ impl Shelf {
             0 => bytes,
             typical => (typical * 7 + bytes).div_ceil(8),
         };
-        let Some(place) = self.find(arrival.hash, &arrival.key) else {
+        let Some(seen) = self.find(arrival.hash, &arrival.key) else {
             return self.insert_new(arrival, bytes);
         };
-        let Some(held) = self.slots[place.index()].as_mut() else { return };
-        if held.object.version > arrival.object.version {
+        let Some(slot) = self.slot(seen.place) else { return };
+        if seen.object.version > arrival.object.version {
             return;
         }
-        let same_version = held.object.version == arrival.object.version;
-        if same_version || (held.bytes == bytes && held.guessed_at.is_none()) {
-            held.checked_at = held.checked_at.max(arrival.checked_at);
-            let old = std::mem::replace(&mut held.object, arrival.object);
-            let (key, hash, checked_at) = (arrival.key, arrival.hash, arrival.checked_at);
-            self.leaving.push(Held { key, hash, bytes, object: old, checked_at, guessed_at: None });
-            if !arrival.guess {
-                self.access(place);
-            }
+        let same_version = seen.object.version == arrival.object.version;
+        if same_version || (slot.bytes == bytes && slot.guessed_at.is_none()) {
+            self.replace(seen.place, arrival);
         } else {
             // Another size is another entry to the policy.
-            self.remove(place);
+            self.remove(seen.place);
             self.insert_new(arrival, bytes);
         }
     }
 
     /// Lets go of the entry with this key.
     pub(super) fn forget(&mut self, hash: u64, key: &Key) {
-        if let Some(place) = self.find(hash, key) {
-            self.remove(place);
+        if let Some(seen) = self.find(hash, key) {
+            self.remove(seen.place);
         }
     }
 
@@ -175,50 +203,61 @@ impl Shelf {
         usize::try_from(room).unwrap_or(usize::MAX)
     }
 
+    /// Puts an object in the place of one that takes as much, and that is read by that.
+    fn replace(&mut self, place: Place, arrival: Arrival) {
+        let Arrival { hash, object, checked_at, guess, .. } = arrival;
+        let old = self.table.with(hash, place, |held| {
+            held.checked_at = held.checked_at.max(checked_at);
+            mem::replace(&mut held.object, object)
+        });
+        self.leaving.extend(old);
+        if !guess {
+            self.access(place);
+        }
+    }
+
     fn insert_new(&mut self, arrival: Arrival, bytes: u64) {
         let Arrival { key, hash, object, checked_at, guess } = arrival;
+        let policy_key = key.clone();
+        let entry = Entry { key: &policy_key, key_hash: hash, bytes };
         let fits = if guess {
             self.drop_old_guesses(bytes);
             self.counters.bytes_prefetched + bytes <= self.budget.guessed_max
         } else {
-            self.make_room(Entry { key: &key, key_hash: hash, bytes })
+            self.make_room(entry)
         };
         let Some(place) = fits.then(|| self.free_place()).flatten() else {
             self.counters.not_kept += 1;
+            self.leaving.push(object);
             return;
         };
         let guessed_at = guess.then_some(self.accesses);
+        self.slots[place.index()] = Some(Slot { hash, bytes, guessed_at });
+        self.table.insert(hash, Held { key, object, checked_at, place });
+        self.counters.bytes += bytes;
+        self.counters.entries += 1;
         if guess {
             self.guesses.push_back(place);
             self.counters.bytes_prefetched += bytes;
         } else {
-            self.evict.on_insert(place, Entry { key: &key, key_hash: hash, bytes });
+            self.evict.on_insert(place, entry);
         }
-        self.counters.bytes += bytes;
-        self.counters.entries += 1;
-        let held = Held { key, hash, bytes, object, checked_at, guessed_at };
-        self.slots[place.index()] = Some(held);
-        let slots = &self.slots;
-        let hash_of = |place: &Place| slots[place.index()].as_ref().map_or(0, |held| held.hash);
-        self.table.insert_unique(hash, place, hash_of);
     }
 
     /// A guess was right: it becomes an entry like any other, where it lies.
     fn promote(&mut self, place: Place) {
-        let Some(held) = self.slots[place.index()].as_ref() else { return };
-        let (key, key_hash, bytes) = (held.key.clone(), held.hash, held.bytes);
+        let Some(Slot { hash, bytes, .. }) = self.slot(place) else { return };
+        let Some(key) = self.table.with(hash, place, |held| held.key.clone()) else { return };
         self.counters.prefetched_used += 1;
-        let entry = Entry { key: &key, key_hash, bytes };
+        let entry = Entry { key: &key, key_hash: hash, bytes };
         if !self.make_room(entry) {
             self.counters.not_kept += 1;
             return self.remove(place);
         }
         self.guesses.remove(place);
         self.counters.bytes_prefetched -= bytes;
+        self.slots[place.index()] = Some(Slot { hash, bytes, guessed_at: None });
         self.evict.on_insert(place, entry);
-        if let Some(held) = self.slots[place.index()].as_mut() {
-            held.guessed_at = None;
-        }
     }
 
     /// Evicts until `entry` fits; `false` when it cannot, or when the policy does not want it.
@@ -230,12 +269,12 @@ impl Shelf {
             // A policy that names a free place or a guess is wrong; it costs a miss, no more.
             let place = self.evict.victim();
             let Some(place) = place
-                .filter(|place| self.held(*place).is_some_and(|held| held.guessed_at.is_none()))
+                .filter(|place| self.slot(*place).is_some_and(|slot| slot.guessed_at.is_none()))
             else {
                 return false;
             };
-            self.remove(place);
             self.counters.evictions += 1;
+            self.remove(place);
         }
         true
     }
@@ -243,7 +282,7 @@ impl Shelf {
     /// Drops guesses that grew old, until `bytes` more fit; all of them for 0.
     fn drop_old_guesses(&mut self, bytes: u64) {
         while let Some(place) = self.guesses.front() {
-            let guessed_at = self.held(place).and_then(|held| held.guessed_at);
+            let guessed_at = self.slot(place).and_then(|slot| slot.guessed_at);
             let age = guessed_at.map_or(u64::MAX, |at| self.accesses - at);
             let fits = self.counters.bytes_prefetched + bytes <= self.budget.guessed_max;
             if age <= GUESS_ACCESSES_MAX || (bytes > 0 && fits) {
@@ -251,25 +290,29 @@ impl Shelf {
             }
             self.remove(place);
             self.counters.evictions += 1;
+            self.counters.prefetched_unused += 1;
         }
     }
 
     fn remove(&mut self, place: Place) {
-        let Some(held) = self.slots[place.index()].as_ref() else { return };
-        let (hash, bytes) = (held.hash, held.bytes);
-        if held.guessed_at.is_some() {
-            self.guesses.remove(place);
-            self.counters.bytes_prefetched -= bytes;
-        } else {
-            self.evict.on_remove(place);
-        }
-        if let Ok(found) = self.table.find_entry(hash, |other| *other == place) {
-            found.remove();
-        }
-        self.counters.bytes -= bytes;
+        let Some(slot) = self.slots.get_mut(place.index()).and_then(Option::take) else { return };
+        self.counters.bytes -= slot.bytes;
         self.counters.entries -= 1;
-        self.leaving.extend(self.slots[place.index()].take());
+        self.leaving.extend(self.table.remove(slot.hash, place).map(|held| held.object));
+        if slot.guessed_at.is_some() {
+            self.guesses.remove(place);
+            self.counters.bytes_prefetched -= slot.bytes;
+            self.free.push(place);
+            return;
+        }
+        // Reads that found the entry are told before it goes and its place is used again.
+        self.tell();
         self.free.push(place);
+        self.evict.on_remove(place);
+    }
+
+    fn slot(&self, place: Place) -> Option<Slot> {
+        self.slots.get(place.index()).copied().flatten()
     }
 
     fn main_bytes(&self) -> u64 {
@@ -287,22 +330,5 @@ impl Shelf {
         }
         self.slots.push(None);
         Some(Place::new(index))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_overhead_covers_what_an_entry_takes() {
-        let slot = size_of::<Option<Held>>() * 5 / 4;
-        let table = (size_of::<Place>() + 1) * 16 / 7;
-        // The guesses' chain, a policy's, and the free list; their vectors double.
-        let links = 2 * (8 + 8 + size_of::<Place>());
-        let headers = 2 * (32 + 16);
-        let taken = (slot + table + links + headers) as u64;
-        assert!(taken <= ENTRY_OVERHEAD_BYTES, "{taken}");
-        assert!(taken > ENTRY_OVERHEAD_BYTES * 3 / 4, "{taken}");
     }
 }

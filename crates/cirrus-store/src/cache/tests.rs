@@ -2,6 +2,8 @@
 //!
 //! Time is tokio's paused clock, so that a latency costs nothing and no test depends on speed.
 
+mod reads;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,6 +145,32 @@ async fn time_to_live_is_at_most_that_stale() {
     assert!(counters.hits > 5 * counters.misses, "{counters:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slow_flight_is_joined_only_as_long_as_its_answer_is_young_enough() {
+    let ms = Duration::from_millis;
+    let options =
+        CacheOptions { freshness: Freshness::TimeToLive(ms(100)), ..CacheOptions::default() };
+    let cache = cache_of(MapSource::with_latency(|_| Duration::from_millis(300)), options);
+    let a = key("a");
+    cache.source().write(&a, "old");
+    let get_after = |delay| {
+        let (cache, a) = (cache.clone(), a.clone());
+        tokio::spawn(async move {
+            sleep(delay).await;
+            cache.get(&a).await.unwrap().value
+        })
+    };
+    let gets = [ms(0), ms(90), ms(150), ms(250)].map(get_after);
+    sleep(ms(10)).await;
+    cache.source().write(&a, "new");
+    let mut values = Vec::new();
+    for get in gets {
+        values.push(get.await.unwrap());
+    }
+    assert_eq!(values, ["old", "old", "new", "new"]);
+    assert_eq!((cache.source().gets(), cache.source().checks()), (1, 1));
+}
+
 #[tokio::test]
 async fn an_expired_object_is_fetched_again() {
     let cache = cache_of(MapSource::default(), immutable());
@@ -282,14 +310,8 @@ async fn policies_are_user_code() {
         let held: String = ["a", "b", "c", "d"]
             .into_iter()
             .filter(|name| {
-                cache
-                    .owner
-                    .shared
-                    .state
-                    .lock()
-                    .shelf
-                    .find(cache.owner.shared.hash(&key(name)), &key(name))
-                    .is_some()
+                let table = &cache.owner.shared.desk.table;
+                table.find(table.hash(&key(name)), &key(name), |_| ()).is_some()
             })
             .collect();
         assert!(cache.counters().bytes <= capacity.bytes());
@@ -478,14 +500,12 @@ async fn run(calls: Vec<Call>, evict: Box<dyn Evict>) {
 
 /// The counters against the entries themselves.
 fn check_books(cache: &Cache<Arc<MapSource>>) {
-    let state = cache.owner.shared.state.lock();
-    let held = (0..100).filter_map(|index| state.shelf.held(Place::new(index)));
     let (mut entries, mut bytes) = (0, 0);
-    for held in held {
+    cache.owner.shared.desk.table.for_each(|held| {
         entries += 1;
-        bytes += held.bytes();
-    }
-    let counters = state.shelf.counters;
+        bytes += shelf::cost(&held.key, &held.object);
+    });
+    let counters = cache.counters();
     assert_eq!((counters.entries, counters.bytes), (entries, bytes));
 }
 
@@ -498,4 +518,16 @@ proptest! {
             if fifo { Box::new(Fifo::default()) } else { Box::new(evict::Lru::new()) };
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run(calls, evict));
     }
+}
+
+#[test]
+fn the_overhead_covers_what_an_entry_takes() {
+    let table = (size_of::<table::Held>() + 1) * 16 / 7;
+    let slot = size_of::<Option<shelf::Slot>>() * 5 / 4;
+    // The guesses' chain, a policy's, and the free list; their vectors double.
+    let links = 2 * (8 + 8 + size_of::<Place>());
+    let headers = 2 * (32 + 16);
+    let taken = (table + slot + links + headers) as u64;
+    assert!(taken <= ENTRY_OVERHEAD_BYTES, "{taken}");
+    assert!(taken > ENTRY_OVERHEAD_BYTES * 3 / 4, "{taken}");
 }

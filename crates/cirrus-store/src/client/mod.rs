@@ -31,6 +31,7 @@ use crate::checksum::Sums;
 pub use crate::client::blocking::BlockingClient;
 use crate::client::call::Target;
 pub use crate::client::download::ValueStream;
+pub(crate) use crate::client::near::detached;
 pub use crate::client::nodes::NodeReport;
 use crate::client::pool::{Lane, Pool, SMALL_BYTES_MAX};
 use crate::client::views::FixedView;

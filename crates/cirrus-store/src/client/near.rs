@@ -7,6 +7,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use tracing::debug;
@@ -14,7 +15,7 @@ use tracing::debug;
 use crate::client::greeting::Greeted;
 use crate::client::pool::Pool;
 use crate::error::{Error, Kind, Result};
-use crate::transport::{Endpoint, Mapper, Window};
+use crate::transport::{Endpoint, Mapper, Window, is_mapped};
 
 /// Of the time for a connection, what the socket beside may take: a node that answers over TCP
 /// answers there at once.
@@ -34,6 +35,15 @@ impl Windows {
         let window = Arc::new(Window::map(file)?);
         *kept = Arc::downgrade(&window);
         Ok(window)
+    }
+}
+
+/// The value in memory of this process: a copy, if it lies in a node's. For who holds values for
+/// long: the node cannot use the memory of one until it is let go.
+pub(crate) fn detached(value: Bytes) -> Bytes {
+    match is_mapped(&value) {
+        true => Bytes::copy_from_slice(&value),
+        false => value,
     }
 }
 

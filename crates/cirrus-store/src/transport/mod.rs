@@ -23,7 +23,7 @@ pub(crate) use reader::{FrameReader, read_at_most, read_more};
 pub use shm::{ShmReader, ShmWriter};
 pub(crate) use shm::{listen, neighbour};
 pub use sim::{SimFaults, SimListener, SimNetwork, SimReader, SimWriter};
-pub(crate) use window::{Mapper, Returns, Window};
+pub(crate) use window::{Mapper, Returns, Window, is_mapped};
 pub(crate) use writer::FrameWriter;
 
 /// Payloads up to this size are copied through a connection's own buffers: one read or write for

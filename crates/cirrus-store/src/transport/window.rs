@@ -25,6 +25,15 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::transport::shm::ShmStream;
 
+/// Where the windows of this process lie.
+static WINDOWS: Mutex<Vec<Range<usize>>> = Mutex::new(Vec::new());
+
+/// Whether the bytes lie in some node's memory.
+pub(crate) fn is_mapped(bytes: &[u8]) -> bool {
+    let start = bytes.as_ptr().addr();
+    WINDOWS.lock().iter().any(|window| window.contains(&start))
+}
+
 /// The memory that a node shares, mapped to be read.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -57,7 +66,14 @@ impl Window {
         let base =
             unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, flags, file.as_fd(), 0) }?;
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, len, file: identity })
+        let window = Self { base, len, file: identity };
+        WINDOWS.lock().push(window.addresses());
+        Ok(window)
+    }
+
+    fn addresses(&self) -> Range<usize> {
+        let start = self.base.addr().get();
+        start..start + self.len
     }
 
     /// Whether this is a window of that file.
@@ -75,6 +91,9 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
+        // Before another mapping may come to lie there.
+        let addresses = self.addresses();
+        WINDOWS.lock().retain(|window| *window != addresses);
         // SAFETY: the mapping is ours, and every value in it holds a reference to this window.
         let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
         debug_assert!(unmapped.is_ok(), "{unmapped:?}");

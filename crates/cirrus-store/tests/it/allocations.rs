@@ -1,10 +1,11 @@
 //! What a request costs the node in allocations: none, for the small and the frequent. And a call
-//! its client.
+//! its client; and a cache's hit: none.
 //!
 //! Owns the allocator that counts. Invariant: only threads that asked for it are watched.
 
 #![expect(unsafe_code, reason = "an allocator that counts")]
 
+mod cache;
 mod client;
 
 use std::alloc::{GlobalAlloc, Layout, System};

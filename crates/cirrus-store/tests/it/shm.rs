@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use cirrus_store::cache::{Cache, CacheOptions};
 use cirrus_store::transport::Endpoint;
 use cirrus_store::wire::{
     ClientHello, Condition, Delivery, Head, HeadLimits, Limits, Part, Reply, Request,
@@ -78,6 +79,28 @@ async fn large_values_are_pinned_while_they_are_held_and_small_ones_are_not() {
     drop((held, range));
     until("a part still holds it", || pinned(&node) == 5 * MIB as u64).await;
     drop(part);
+    nothing_is_pinned(&node).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_cache_holds_copies() {
+    let node = Node::shm(options(ByteSize::mib(256))).await;
+    let value = Bytes::from(bytes(5 * MIB, 1));
+    node.client().put(&key("k"), value.clone()).await.unwrap();
+    let cache = Cache::new(node.client(), ByteSize::mib(16), CacheOptions::default());
+    for _ in 0..2 {
+        assert!(cache.get(&key("k")).await.unwrap().value == value);
+    }
+    assert_eq!((cache.counters().hits, cache.counters().entries), (1, 1));
+    nothing_is_pinned(&node).await;
+    // What it does not keep it need not copy.
+    let small = Cache::new(node.client(), ByteSize::mib(1), CacheOptions::default());
+    let passed_on = small.get(&key("k")).await.unwrap().value;
+    assert_eq!((pinned(&node), small.counters().not_kept), (5 * MIB as u64, 1));
+    // Of what comes from another client it holds a copy, too.
+    cache.put(&key("copy"), passed_on).await.unwrap();
+    assert_eq!(cache.counters().entries, 2);
     nothing_is_pinned(&node).await;
     node.stop().await;
 }

@@ -132,15 +132,17 @@ pub trait Evict: fmt::Debug + Send {
     /// `entry` now lies at `place`, which was free.
     fn on_insert(&mut self, place: Place, entry: Entry<'_>);
 
-    /// The entry at `place` was read, or replaced by one of the same size.
+    /// The entry at `place` was read, or replaced by one of the same size. Reads are told late, but
+    /// before whatever comes after them: an insertion, a removal, a question for a victim.
     fn on_access(&mut self, place: Place);
 
     /// The entry at `place` leaves, for whatever reason; the place is free after this.
     fn on_remove(&mut self, place: Place);
 
     /// The entry to remove next; `None` only when nothing is removable. The cache answers with
-    /// `on_remove` for that place. After `None`, or a place that holds nothing, the cache stops
-    /// making room and does not keep the new entry: it never exceeds its capacity.
+    /// `on_remove` for that place; reads that came meanwhile are told in between. After `None`, or a
+    /// place that holds nothing, the cache stops making room and does not keep the new entry: it
+    /// never exceeds its capacity.
     fn victim(&mut self) -> Option<Place>;
 
     /// What the policy counts for itself, by name.
@@ -152,9 +154,11 @@ pub trait Evict: fmt::Debug + Send {
 /// How much of what is read a policy has to hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hits {
-    /// In order; under contention some are left out, so that no reader waits for another.
+    /// Those of a thread in their order; under contention some are left out, so that no reader
+    /// waits for another.
     Sampled,
-    /// Every one, in order.
+    /// Every one, and in order where one ended before another began, whatever threads they are of.
+    /// Costs a read one more step on a number that all readers share.
     Every,
 }
 

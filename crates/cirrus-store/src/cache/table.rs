@@ -1,0 +1,96 @@
+//! Where held objects are found by key.
+//!
+//! Owns the shards, each behind a lock of its own. Knows nothing of policies, bytes or flights.
+//! Invariant: a lock here is held for one entry, and no other lock is taken while it is.
+
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use tokio::time::Instant;
+
+use super::Place;
+use super::sync::Mutex;
+use crate::key::Key;
+use crate::object::Object;
+
+/// Shards: so many that readers on different processors rarely meet.
+const SHARDS_MIN: usize = 64;
+const SHARDS_PER_PROCESSOR: usize = 4;
+
+/// What is held, by key. An entry lies in the table itself: a read follows no link to it.
+#[derive(Debug)]
+pub(super) struct Table {
+    shards: Box<[Shard]>,
+    hasher: foldhash::fast::RandomState,
+}
+
+/// On cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard(Mutex<HashTable<Held>>);
+
+/// One entry.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) key: Key,
+    pub(super) object: Object,
+    /// The object was current at this moment or later.
+    pub(super) checked_at: Instant,
+    pub(super) place: Place,
+}
+
+impl Table {
+    pub(super) fn new() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = (processors * SHARDS_PER_PROCESSOR).next_power_of_two().max(SHARDS_MIN);
+        Self {
+            shards: std::iter::repeat_with(Shard::default).take(shards).collect(),
+            hasher: foldhash::fast::RandomState::default(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn hash(&self, key: &Key) -> u64 {
+        self.hasher.hash_one(key.as_bytes())
+    }
+
+    /// What `look` makes of the entry with this key.
+    #[inline]
+    pub(super) fn find<T>(&self, hash: u64, key: &Key, look: impl FnOnce(&Held) -> T) -> Option<T> {
+        let shard = self.shard(hash).lock();
+        shard.find(hash, |held| held.key == *key).map(look)
+    }
+
+    /// What `act` makes of the entry at this place, whose key has this hash.
+    pub(super) fn with<T>(
+        &self,
+        hash: u64,
+        place: Place,
+        act: impl FnOnce(&mut Held) -> T,
+    ) -> Option<T> {
+        self.shard(hash).lock().find_mut(hash, |held| held.place == place).map(act)
+    }
+
+    /// Adds an entry whose key is not there.
+    pub(super) fn insert(&self, hash: u64, held: Held) {
+        let mut shard = self.shard(hash).lock();
+        shard.insert_unique(hash, held, |held| self.hash(&held.key));
+    }
+
+    pub(super) fn remove(&self, hash: u64, place: Place) -> Option<Held> {
+        let mut shard = self.shard(hash).lock();
+        let found = shard.find_entry(hash, |held| held.place == place).ok()?;
+        Some(found.remove().0)
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_each(&self, mut act: impl FnMut(&Held)) {
+        self.shards.iter().for_each(|shard| shard.0.lock().iter().for_each(&mut act));
+    }
+
+    fn shard(&self, hash: u64) -> &Mutex<HashTable<Held>> {
+        // Neither the lowest bits nor the highest: by those a shard finds its entries.
+        let number = (hash >> 32) as usize & (self.shards.len() - 1);
+        &self.shards[number].0
+    }
+}
