@@ -11,7 +11,8 @@ use super::evict::{Evict, Hits};
 use super::flight::Flights;
 use super::freshness::Freshness;
 use super::hits::{CacheId, Ring, Rings, Tickets, with_ring};
-use super::prefetch::Prefetch;
+use super::pace::Pace;
+use super::prefetch::{Ahead, Prefetch};
 use super::shelf::{Budget, Shelf, cost};
 use super::sync::{Arc, Mutex, MutexGuard};
 use super::table::{Held, Table};
@@ -37,8 +38,10 @@ pub(super) struct State {
     pub(super) shelf: Shelf,
     pub(super) flights: Flights,
     pub(super) prefetch: Option<Box<dyn Prefetch>>,
-    /// Memory of the last [`Ahead`](super::prefetch::Ahead).
-    pub(super) ahead: Vec<Key>,
+    /// Memory of the last list of guesses.
+    pub(super) ahead: Ahead,
+    /// How far ahead of its readers the cache should be.
+    pub(super) pace: Pace,
 }
 
 impl Desk {
@@ -56,7 +59,8 @@ impl Desk {
         let rings = Rings::new(cache, tickets.clone());
         let shelf = Shelf::new(evict, budget, Arc::clone(&table), rings);
         let flights = Flights::default();
-        let state = Mutex::new(State { shelf, flights, prefetch, ahead: Vec::new() });
+        let (ahead, pace) = (Ahead::default(), Pace::new(budget.guessed_max));
+        let state = Mutex::new(State { shelf, flights, prefetch, ahead, pace });
         Self { table, cache, tickets, freshness, entry_max: budget.main_max, state }
     }
 

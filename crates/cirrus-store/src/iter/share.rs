@@ -67,6 +67,12 @@ impl Share {
         start + (part.start + within).min(part.end)..start + part.end
     }
 
+    /// Which step of this reader the position is, if it is one of its own.
+    pub(super) fn step_of(&self, position: u64, len: u64) -> Option<u64> {
+        let step = self.step_at(position, len)?;
+        (self.run(step, len).next() == Some(position)).then_some(step)
+    }
+
     /// Which step of this reader the position is, if it is one of its own, or, at the beginning of a
     /// batch, its first step in that batch.
     fn step_at(&self, position: u64, len: u64) -> Option<u64> {
@@ -185,8 +191,7 @@ mod tests {
             while let Some(position) = share.run(step, order.len()).next().filter(|at| *at < end) {
                 positions.push(position);
                 step += 1;
-                let mut run = share.run(step - 1, order.len());
-                prop_run(&mut run, position);
+                assert_eq!(share.step_of(position, order.len()), Some(step - 1));
             }
             states.push(State::new(order, share, step));
             parts.push(positions.into_iter().map(move |at| (at / u64::from(batch), rank, at)));
@@ -194,10 +199,6 @@ mod tests {
         let mut all: Vec<_> = parts.into_iter().flatten().collect();
         all.sort_unstable();
         (all.into_iter().map(|(_, _, at)| order.record(at).unwrap()).collect(), states)
-    }
-
-    fn prop_run(run: &mut Range<u64>, position: u64) {
-        assert_eq!(run.next(), Some(position));
     }
 
     fn order(seed: u64, records: u64) -> Epochs {

@@ -28,10 +28,7 @@ pub struct Epochs {
 
 impl Epochs {
     /// `epochs` epochs; `make` gives the order of each, the same whenever it is asked.
-    pub fn new(
-        epochs: u64,
-        make: impl Fn(u64) -> Arc<dyn Order> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(epochs: u64, make: impl Fn(u64) -> Arc<dyn Order> + Send + Sync + 'static) -> Self {
         let first = make(0);
         let made = Mutex::new(VecDeque::with_capacity(MADE_MAX));
         Self { epochs, epoch_len: first.len(), make: Box::new(make), first, made }

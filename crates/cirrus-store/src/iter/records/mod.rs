@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::announced::Announced;
 use super::order::Order;
 use super::share::{Share, State};
 use crate::ByteSize;
@@ -117,6 +118,8 @@ pub struct Records<S> {
     group_bytes: u64,
     /// Something was sent for, and has not had a chance to leave.
     has_sent: bool,
+    /// Where it is said how far the reader is.
+    announced: Option<Arc<Announced>>,
 }
 
 /// What a task brings.
@@ -182,7 +185,14 @@ impl<S: Source> Records<S> {
             waited: Duration::ZERO,
             group_bytes: 0,
             has_sent: false,
+            announced: None,
         }
+    }
+
+    /// The same, saying in `announced`, which is of the same set, order and share, how far it is.
+    #[must_use]
+    pub fn announced(self, announced: Arc<Announced>) -> Self {
+        Self { announced: Some(announced), ..self }
     }
 
     /// The next record, or `None` after the last. Needs a tokio runtime.
@@ -274,6 +284,9 @@ impl<S: Source> Records<S> {
         let (bytes, waited) = (self.done_bytes, std::mem::take(&mut self.waited));
         self.done_bytes = 0;
         self.pace.read(bytes, waited, Instant::now());
+        if let Some(announced) = &self.announced {
+            announced.pass(self.steps());
+        }
         self.look_ahead()
     }
 
@@ -340,7 +353,8 @@ impl<S: Source> Records<S> {
         let expected = self.window.object_bytes_max.unwrap_or(u64::MAX).max(1);
         let bytes = GROUP_BYTES.min(self.pace.wanted() / GROUPS_MIN);
         let gets_max = GROUP_GETS_MAX.min(self.options.gets_max as u64 / GROUPS_MIN).max(1);
-        let len = if expected < SINGLE_BYTES_MIN { (bytes / expected).clamp(1, gets_max) } else { 1 };
+        let len =
+            if expected < SINGLE_BYTES_MIN { (bytes / expected).clamp(1, gets_max) } else { 1 };
         self.group_bytes = if expected == u64::MAX { 0 } else { len.saturating_mul(expected) };
         len
     }

@@ -267,9 +267,7 @@ async fn readers_go_on_in_another_number_and_read_the_one_order() {
             let (source, set, order) = (source.clone(), set.clone(), order.clone());
             ranks.push(match &state {
                 None => Records::of_share(source, set, order, share, options),
-                Some(state) => {
-                    Records::resume(source, set, order, share, state, options).unwrap()
-                }
+                Some(state) => Records::resume(source, set, order, share, state, options).unwrap(),
             });
         }
         let first = read.len() / 64;
