@@ -48,6 +48,10 @@ pub(crate) enum Number {
     OverheadBytes,
     /// Reads that found their object in a cache.
     Hits,
+    /// The part of its time that a reader waits.
+    WaitedShare,
+    /// Bytes that were asked for and not handed out.
+    BytesAhead,
 }
 
 impl Number {
@@ -64,6 +68,8 @@ impl Number {
             Self::NanosecondsPerHit => "hit",
             Self::OverheadBytes => "overhead",
             Self::Hits => "hits",
+            Self::WaitedShare => "waited",
+            Self::BytesAhead => "ahead",
         }
     }
 
@@ -79,6 +85,8 @@ impl Number {
             Self::NanosecondsPerHit => "ns per hit",
             Self::OverheadBytes => "bytes per object",
             Self::Hits => "hits",
+            Self::WaitedShare => "of the time",
+            Self::BytesAhead => "bytes",
         }
     }
 
@@ -88,7 +96,9 @@ impl Number {
             | Self::SyscallsPerOperation
             | Self::SyncsPerOperation
             | Self::NanosecondsPerHit
-            | Self::OverheadBytes => "lower",
+            | Self::OverheadBytes
+            | Self::WaitedShare
+            | Self::BytesAhead => "lower",
             Self::OperationsPerServerSecond
             | Self::OperationsPerClientSecond
             | Self::OperationsPerSecond
@@ -114,7 +124,9 @@ impl Number {
             Self::SyscallsPerOperation
             | Self::SyncsPerOperation
             | Self::OverheadBytes
-            | Self::Hits => f64::NAN,
+            | Self::Hits
+            | Self::WaitedShare
+            | Self::BytesAhead => f64::NAN,
         }
     }
 }

@@ -10,12 +10,14 @@ mod clients;
 mod durable;
 mod generator;
 mod hits;
+mod iterators;
 mod mapped;
 mod memcached;
 mod memory;
 mod ratios;
 mod redis;
 mod requests;
+mod stalls;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -35,8 +37,8 @@ pub(crate) struct Family {
     pub(crate) cells: fn() -> Vec<Cell>,
 }
 
-/// Every family. A place is kept for iterators.
-pub(crate) const FAMILIES: [Family; 10] = [
+/// Every family.
+pub(crate) const FAMILIES: [Family; 12] = [
     generator::FAMILY,
     redis::FAMILY,
     memcached::FAMILY,
@@ -46,6 +48,8 @@ pub(crate) const FAMILIES: [Family; 10] = [
     durable::FAMILY,
     memory::FAMILY,
     ratios::FAMILY,
+    iterators::FAMILY,
+    stalls::FAMILY,
     hits::FAMILY,
 ];
 

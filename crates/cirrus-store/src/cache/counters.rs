@@ -29,6 +29,8 @@ pub struct Counters {
     pub prefetched_late: u64,
     /// Guesses that made room for others because nobody had read them for long.
     pub prefetched_unused: u64,
+    /// Guesses that the prefetch policy cancelled before anybody had read them.
+    pub prefetched_cancelled: u64,
     /// Entries held now.
     pub entries: u64,
     /// Bytes held now: values, keys and overhead. Never more than the capacity.

@@ -11,7 +11,8 @@ use super::evict::{Evict, Hits};
 use super::flight::Flights;
 use super::freshness::Freshness;
 use super::hits::{Reads, Ring, Rings, Tickets};
-use super::prefetch::Prefetch;
+use super::pace::Pace;
+use super::prefetch::{Ahead, Prefetch};
 use super::shelf::{Budget, Shelf, cost};
 use super::sync::{Arc, Mutex, MutexGuard};
 use super::table::{Held, Table};
@@ -39,8 +40,10 @@ pub(super) struct State {
     pub(super) flights: Flights,
     pub(super) writes: Writes,
     pub(super) prefetch: Option<Box<dyn Prefetch>>,
-    /// Memory of the last [`Ahead`](super::prefetch::Ahead).
-    pub(super) ahead: Vec<Key>,
+    /// Memory of the last list of guesses.
+    pub(super) ahead: Ahead,
+    /// How far ahead of its readers the cache should be.
+    pub(super) pace: Pace,
 }
 
 impl Desk {
@@ -62,7 +65,8 @@ impl Desk {
             flights,
             writes: Writes::default(),
             prefetch,
-            ahead: Vec::new(),
+            ahead: Ahead::default(),
+            pace: Pace::new(budget.guessed_max),
         });
         Self { table, rings, tickets, freshness, entry_max: budget.main_max, state }
     }

@@ -6,6 +6,7 @@
 
 use std::mem;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
@@ -18,8 +19,7 @@ use super::desk::{Desk, State};
 use super::dirty::Dirty;
 use super::flight::{Answer, FlightId, Share, Since};
 use super::freshness::{Freshness, has_expired};
-use super::prefetch::Ahead;
-use super::shelf::{Arrival, Seen};
+use super::shelf::{Arrival, Seen, cost};
 use super::source::Source;
 use crate::client::{Unwritten, detached};
 use crate::error::{Kind, Result};
@@ -261,22 +261,29 @@ impl<S: Source> Shared<S> {
         let Some(prefetch) = &mut state.prefetch else { return };
         let free = self.guesses.available_permits();
         let room = state.shelf.guess_room(self.guesses_max - free).min(free);
-        let mut ahead = Ahead::reuse(mem::take(&mut state.ahead), room);
+        state.pace.read(state.shelf.typical_bytes(), Duration::ZERO, Instant::now());
+        let wanted = state.shelf.in_objects(state.pace.wanted());
+        let mut ahead = mem::take(&mut state.ahead);
+        ahead.begin(room, wanted);
         prefetch.on_access(key, hit, &mut ahead);
-        let mut keys = ahead.into_keys();
-        for key in keys.drain(..) {
-            let hash = self.desk.table.hash(&key);
-            let is_here = state.flights.contains(&key)
-                || state.shelf.find(hash, &key).is_some()
-                || self.dirty.contains(&key);
+        for key in ahead.cancelled() {
+            let was_cancelled = state.flights.cancel(key)
+                || state.shelf.forget_guess(self.desk.table.hash(key), key);
+            state.shelf.counters.prefetched_cancelled += u64::from(was_cancelled);
+        }
+        for key in ahead.keys() {
+            let hash = self.desk.table.hash(key);
+            let is_here = state.flights.contains(key)
+                || state.shelf.find(hash, key).is_some()
+                || self.dirty.contains(key);
             if is_here {
                 continue;
             }
             let Ok(permit) = Arc::clone(&self.guesses).try_acquire_owned() else { break };
             state.shelf.counters.prefetched += 1;
-            launches.push(self.ticket(state, &key, Some(permit), true).0);
+            launches.push(self.ticket(state, key, Some(permit), true).0);
         }
-        state.ahead = keys;
+        state.ahead = ahead;
     }
 
     /// Starts a flight for `key`, which has none: the right to fly, and what its callers wait for.
@@ -319,6 +326,12 @@ impl<S: Source> Shared<S> {
             let guess = state.flights.land(&ticket.key, ticket.id);
             // The table's own receiver is gone, and nobody joins any more.
             let callers = ticket.answer.receiver_count() as u64;
+            if let (true, Ok(Landing { object, .. })) = (self.guesses_max > 0, &outcome) {
+                let took = sent_at.elapsed();
+                state.pace.landed(took, cost(&ticket.key, object));
+                let waited = if callers > 0 { took } else { Duration::ZERO };
+                state.pace.read(0, waited, Instant::now());
+            }
             let counters = &mut state.shelf.counters;
             match &outcome {
                 Ok(Landing { unchanged: true, .. }) => counters.hits += callers,
@@ -354,8 +367,9 @@ async fn fly<S: Source>(ticket: Ticket<S>) {
     let sent_at = Instant::now();
     let held = shared.depart(&ticket, sent_at);
     let outcome = tokio::select! {
+        biased;
         () = shared.closing.cancelled() => return,
-        // It was overtaken, or was a guess that was called off: nobody will see what it brings.
+        // Nobody waits, nobody can join: a guess that was cancelled, or overtaken by a write.
         () = ticket.answer.closed() => return,
         outcome = shared.ask(&ticket.key, held) => outcome,
     };

@@ -127,6 +127,16 @@ impl Flights {
         self.table.remove(key).map(|flight| flight.guess)
     }
 
+    /// Nobody wants the guess any more: gives the flight up, if nobody has joined it. Says whether
+    /// there was one.
+    pub(super) fn cancel(&mut self, key: &Key) -> bool {
+        let is_guess = self.table.get(key).is_some_and(|flight| flight.guess);
+        if is_guess {
+            self.table.remove(key);
+        }
+        is_guess
+    }
+
     /// A write overtakes the flight of `key`, if there is one.
     pub(super) fn overtake(&mut self, key: &Key) {
         self.table.remove(key);

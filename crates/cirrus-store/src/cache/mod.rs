@@ -35,6 +35,7 @@ mod freshness;
 mod hits;
 #[cfg(test)]
 pub(crate) mod map_source;
+pub(crate) mod pace;
 pub mod prefetch;
 mod range;
 mod shadow;

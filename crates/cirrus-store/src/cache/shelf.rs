@@ -206,6 +206,26 @@ impl Shelf {
         places.into_iter().for_each(|place| self.remove(place));
     }
 
+    /// Lets go of the entry with this key if it is a guess that nobody has read; whether it was.
+    pub(super) fn forget_guess(&mut self, hash: u64, key: &Key) -> bool {
+        let Some(seen) = self.find(hash, key) else { return false };
+        let is_guess = self.slot(seen.place).is_some_and(|slot| slot.guessed_at.is_some());
+        if is_guess {
+            self.remove(seen.place);
+        }
+        is_guess
+    }
+
+    /// What an entry usually takes; 0 until there was one.
+    pub(super) fn typical_bytes(&self) -> u64 {
+        self.typical_bytes
+    }
+
+    /// How many entries `bytes` are, one at least.
+    pub(super) fn in_objects(&self, bytes: u64) -> usize {
+        usize::try_from(bytes / self.typical_bytes.max(1)).unwrap_or(usize::MAX).max(1)
+    }
+
     /// How many more guesses may be fetched while `in_flight` are on their way: as many as fit
     /// into the budget if they are as large as entries usually are, one until that is known.
     pub(super) fn guess_room(&mut self, in_flight: usize) -> usize {

@@ -30,6 +30,16 @@ impl EpochSeed {
     pub(super) fn round_key(self, round: u64) -> u64 {
         fold(Purpose::Round, [self.seed, self.epoch, round, 0])
     }
+
+    /// The key of one of the rounds of a shuffle within a window.
+    pub(super) fn window_key(self, window: u64, round: u64) -> u64 {
+        fold(Purpose::Window, [self.seed, self.epoch, window, round])
+    }
+
+    /// A random number for a position, the `which`th of it.
+    pub(super) fn draw(self, position: u64, which: u64) -> u64 {
+        fold(Purpose::Draw, [self.seed, self.epoch, position, which])
+    }
 }
 
 /// Keeps numbers that are drawn for different purposes apart.
@@ -37,6 +47,9 @@ impl EpochSeed {
 enum Purpose {
     Round = 1,
     Record = 2,
+    Window = 3,
+    Draw = 4,
+    Fingerprint = 5,
 }
 
 /// SplitMix64's increment, 2⁶⁴ over the golden ratio.
@@ -49,6 +62,11 @@ pub(super) const fn mix(word: u64) -> u64 {
     let word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     word ^ (word >> 31)
+}
+
+/// One number of many, for telling orders apart.
+pub(super) fn fingerprint(sum: u64, word: u64, next: u64) -> u64 {
+    fold(Purpose::Fingerprint, [sum, word, next, 0])
 }
 
 fn fold(purpose: Purpose, words: [u64; 4]) -> u64 {

@@ -7,6 +7,7 @@
 
 mod cache;
 mod client;
+mod records;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -22,7 +22,7 @@ const MODULES: [(&str, &[&str]); 16] = [
     ("client", &["checksum", "error", "key", "object", "token", "transport", "view", "wire"]),
     ("cache", &["client", "error", "key", "object", "set"]),
     ("set", &["error", "key"]),
-    ("iter", &["cache", "error", "object", "set"]),
+    ("iter", &["cache", "error", "key", "object", "set"]),
     ("objects", &["client", "error", "key", "object"]),
     ("lib", &["checksum", "client", "error", "key", "object", "token"]),
 ];

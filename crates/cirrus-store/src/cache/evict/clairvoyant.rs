@@ -17,7 +17,7 @@ const NEVER: u64 = u64::MAX;
 /// Not announced.
 const UNKNOWN: u64 = u64::MAX;
 /// How late a read may be heard of: gets overtake each other, and hits wait in buffers.
-const LATE_READS_MAX: u64 = 1 << 14;
+const LATE_READS_MAX: u64 = 1 << 10;
 
 /// Evicts what is needed last, and first what is not needed any more or was not announced.
 /// Logarithmic time; about 45 bytes an entry, and 25 for each object that was read and that the

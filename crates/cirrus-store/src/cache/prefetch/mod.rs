@@ -7,9 +7,13 @@ use std::fmt;
 
 use crate::key::Key;
 
+mod ordered;
 mod sequential;
+mod strided;
 
+pub use ordered::Ordered;
 pub use sequential::Sequential;
+pub use strided::Strided;
 
 /// Chooses what to fetch next. Decides only; the cache fetches within its byte budget.
 ///
@@ -19,17 +23,19 @@ pub trait Prefetch: fmt::Debug + Send {
     fn on_access(&mut self, key: &Key, hit: bool, ahead: &mut Ahead);
 }
 
-/// The keys to fetch, in the order of need.
+/// The keys to fetch, in the order of need, and those that are wanted no more.
 #[derive(Debug, Default)]
 pub struct Ahead {
     keys: Vec<Key>,
+    cancelled: Vec<Key>,
     room: usize,
+    wanted: usize,
 }
 
 impl Ahead {
-    /// Room for `room` keys.
+    /// Room for `room` keys, all of which are wanted.
     pub fn new(room: usize) -> Self {
-        Self { keys: Vec::new(), room }
+        Self { room, wanted: room, ..Self::default() }
     }
 
     /// Adds a key, and says whether it was taken. From the first `false` on nothing more is: the
@@ -44,9 +50,21 @@ impl Ahead {
         taken
     }
 
+    /// The key was a wrong guess: if nobody has asked for it, what is on its way is given up, what
+    /// is here is dropped, and its part of the budget is free for the next access.
+    pub fn cancel(&mut self, key: Key) {
+        self.cancelled.push(key);
+    }
+
     /// How many more keys will be taken: ask before making keys.
     pub fn room(&self) -> usize {
         self.room - self.keys.len()
+    }
+
+    /// How many objects should be ahead of the reader, at least one, so that it does not wait: by
+    /// the latency that the cache measures and by how fast it is read.
+    pub fn wanted(&self) -> usize {
+        self.wanted
     }
 
     /// The keys so far.
@@ -54,13 +72,15 @@ impl Ahead {
         &self.keys
     }
 
-    /// An empty list on the memory of an old one, so that an access allocates nothing.
-    pub(super) fn reuse(mut keys: Vec<Key>, room: usize) -> Self {
-        keys.clear();
-        Self { keys, room }
+    /// The keys that were cancelled so far.
+    pub fn cancelled(&self) -> &[Key] {
+        &self.cancelled
     }
 
-    pub(super) fn into_keys(self) -> Vec<Key> {
-        self.keys
+    /// Empties the list, and keeps its memory, so that an access allocates nothing.
+    pub(super) fn begin(&mut self, room: usize, wanted: usize) {
+        self.keys.clear();
+        self.cancelled.clear();
+        (self.room, self.wanted) = (room, wanted);
     }
 }

@@ -3,6 +3,8 @@
 //! Owns the frontier: the first index that was not named yet. Knows nothing of what the cache
 //! holds. Invariant: a reader that goes forward has each key named once.
 
+use std::mem;
+
 use super::{Ahead, Prefetch};
 use crate::key::Key;
 use crate::set::SetName;
@@ -10,12 +12,22 @@ use crate::set::SetName;
 /// Objects that are named ahead of a read, unless [`Sequential::with_objects_ahead`] says otherwise.
 const OBJECTS_AHEAD: u64 = 16;
 
-/// Names the objects that follow the one just read.
+/// Names the objects that follow the one just read. Follows two places in turn; one that is left
+/// for good has its guesses cancelled.
 #[derive(Debug)]
 pub struct Sequential {
     set: SetName,
     objects: u64,
     objects_ahead: u64,
+    here: Run,
+    /// Where the reader was before, or where another one is.
+    there: Run,
+}
+
+/// A place in the set: what was named there and not read.
+#[derive(Debug, Default, Clone, Copy)]
+struct Run {
+    next: u64,
     frontier: u64,
 }
 
@@ -23,13 +35,24 @@ impl Sequential {
     /// For the set `set` of `objects` objects ([`Manifest::objects`](crate::set::Manifest::objects)),
     /// 16 ahead.
     pub fn new(set: SetName, objects: u64) -> Self {
-        Self { set, objects, objects_ahead: OBJECTS_AHEAD, frontier: 0 }
+        let (here, there) = (Run::default(), Run::default());
+        Self { set, objects, objects_ahead: OBJECTS_AHEAD, here, there }
     }
 
     /// The same with `objects_ahead` objects ahead.
     #[must_use]
     pub fn with_objects_ahead(self, objects_ahead: u64) -> Self {
         Self { objects_ahead, ..self }
+    }
+
+    /// The reader does not go on there.
+    fn leave(&self, run: Run, ahead: &mut Ahead) {
+        let unread = run.next..run.frontier;
+        // What lies ahead of the reader here is wanted all the same.
+        let wanted = self.here.next..self.here.frontier;
+        for index in unread.filter(|index| !wanted.contains(index)) {
+            ahead.cancel(self.set.object_key(index));
+        }
     }
 }
 
@@ -40,13 +63,22 @@ impl Prefetch for Sequential {
         };
         let next = index + 1;
         let end = next.saturating_add(self.objects_ahead).min(self.objects);
-        // A frontier out of reach of this read is that of another place in the set: start anew.
-        if !(next..=end).contains(&self.frontier) {
-            self.frontier = next;
+        // A frontier out of reach of this read is that of another place in the set.
+        let reach = next..=end;
+        if reach.contains(&self.here.frontier) {
+            let left = mem::take(&mut self.there);
+            self.leave(left, ahead);
+        } else if reach.contains(&self.there.frontier) {
+            mem::swap(&mut self.here, &mut self.there);
+        } else {
+            let here = Run { next, frontier: next };
+            let left = mem::replace(&mut self.there, mem::replace(&mut self.here, here));
+            self.leave(left, ahead);
         }
-        while self.frontier < end && ahead.room() > 0 {
-            ahead.push(self.set.object_key(self.frontier));
-            self.frontier += 1;
+        self.here.next = next;
+        while self.here.frontier < end && ahead.room() > 0 {
+            ahead.push(self.set.object_key(self.here.frontier));
+            self.here.frontier += 1;
         }
     }
 }
@@ -75,6 +107,24 @@ mod tests {
         assert_eq!(named(&mut policy, 8, 9), [9]);
         assert_eq!(named(&mut policy, 9, 9), [0; 0]);
         assert_eq!(named(&mut policy, 0, 9), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_a_jump_leaves_behind_is_cancelled() {
+        let mut policy = Sequential::new(SetName::new("s").unwrap(), 1000).with_objects_ahead(3);
+        let mut read = |index| {
+            let set = SetName::new("s").unwrap();
+            let mut ahead = Ahead::new(9);
+            policy.on_access(&set.object_key(index), true, &mut ahead);
+            let indexes = ahead.cancelled().iter().map(|key| set.index_of(key).unwrap());
+            indexes.collect::<Vec<u64>>()
+        };
+        assert_eq!((read(0), read(1), read(500)), (vec![], vec![], vec![]));
+        // Two that take turns keep what is theirs.
+        assert_eq!((read(2), read(501), read(3), read(502)), (vec![], vec![], vec![], vec![]));
+        // The one that goes on alone does not, nor do those that were left before.
+        assert_eq!(read(503), [4, 5, 6]);
+        assert_eq!((read(700), read(800)), (vec![], vec![504, 505, 506]));
     }
 
     #[test]

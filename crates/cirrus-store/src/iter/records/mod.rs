@@ -1,31 +1,57 @@
 //! The records of a set, one after the other, fetched ahead of the reader.
 //!
-//! Owns the window between the next position to hand out and the last one planned. Knows the set's
-//! layout and an order; whether a cache or a client answers is not its business.
+//! Owns when something is fetched and when a record is handed out. Knows the set's layout and an
+//! order; whether a cache or a client answers is not its business.
 //! Invariant: records come in the order's positions, each once, whatever the gets' order.
 //!
 //! A record costs a get only where its object is not in the window yet; its bytes are those that
-//! arrived, not copied. A get is one task, so that gets move on while the reader is busy.
+//! arrived, not copied. Small objects are fetched in groups by one `get_many`, large ones by a get
+//! each; each of these is a task, so that they move on while the reader is busy. A record whose
+//! object is here costs a step of two vectors and a count of references: what has arrived is looked
+//! at, and what comes next is sent for, once for as many bytes as a group has.
 
-use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
+use super::announced::Announced;
 use super::order::Order;
+use super::share::{Share, State};
 use crate::ByteSize;
 use crate::cache::Source;
+use crate::cache::pace::Pace;
 use crate::error::{Error, Kind, Result};
 use crate::object::Object;
-use crate::set::{Location, Manifest, Packed, Set, SetName, unpack};
+use crate::set::{Manifest, Set, SetName};
 
 #[cfg(test)]
+mod far;
+mod plan;
+#[cfg(test)]
 mod tests;
+mod window;
 
-/// Positions that are planned ahead of the reader at most, however small the records are.
-const WINDOW_POSITIONS_MAX: usize = 65_536;
+use plan::Plan;
+use window::{First, Place, Planned, Stage, Window};
+
+/// Positions that are planned ahead of the reader at most, unless the order's span is larger.
+const WINDOW_POSITIONS_MAX: u64 = 65_536;
+
+/// Bytes that a group of gets should bring: as many as a batch of the client carries.
+const GROUP_BYTES: u64 = 1 << 20;
+
+/// Gets of a group at most.
+const GROUP_GETS_MAX: u64 = 512;
+
+/// Objects from this size on are fetched one by one: a round trip is little beside them.
+const SINGLE_BYTES_MIN: u64 = 64 << 10;
+
+/// Parts that what is on its way comes in, at least: while one is read, the others move.
+const GROUPS_MIN: u64 = 4;
 
 /// Reads a set's manifest.
 pub async fn open_set<S: Source>(source: &S, name: SetName) -> Result<Set> {
@@ -35,11 +61,12 @@ pub async fn open_set<S: Source>(source: &S, name: SetName) -> Result<Set> {
     Ok(Set::new(name, Manifest::from_bytes(&object.value)?))
 }
 
-/// How far [`Records`] reads ahead; start from the default.
+/// How far [`Records`] reads ahead at most; start from the default. How far it does within that
+/// follows from the latency that is measured and from how fast the reader is.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct RecordsOptions {
-    /// Gets in flight at most, at least 1. Default: 64.
+    /// Objects on their way at most, at least 1. Default: 4096.
     pub gets_max: usize,
     /// Bytes of objects that are fetched or being fetched, and not handed out, at most; one object
     /// is fetched even if it is larger. What is being fetched counts as the largest object so far,
@@ -52,7 +79,11 @@ pub struct RecordsOptions {
 
 impl Default for RecordsOptions {
     fn default() -> Self {
-        Self { gets_max: 64, ahead_size: ByteSize::mib(64), object_size_expected: ByteSize::new(0) }
+        Self {
+            gets_max: 4096,
+            ahead_size: ByteSize::mib(64),
+            object_size_expected: ByteSize::new(0),
+        }
     }
 }
 
@@ -69,56 +100,34 @@ pub struct Record {
 
 /// Reads records in an order, ahead of its reader.
 ///
-/// Dropping it stops its gets. To go on later, keep [`Records::state`] and start from there.
+/// Dropping it stops its gets. To go on later, keep [`Records::state`] and [`Records::resume`].
 #[derive(Debug)]
 pub struct Records<S> {
     source: Arc<S>,
     set: Set,
-    order: Arc<dyn Order>,
     options: RecordsOptions,
-    /// Positions to hand out, the next one first; the object of each is in `objects`.
-    window: VecDeque<Planned>,
-    /// The first position that is not planned.
-    frontier: u64,
-    end: u64,
-    objects: HashMap<u64, Wanted, foldhash::fast::RandomState>,
-    gets: JoinSet<(u64, Result<Object>)>,
-    held_bytes: u64,
-    /// What a get that is in flight will bring at most, as far as is known.
-    object_bytes_max: Option<u64>,
+    plan: Plan,
+    window: Window,
+    gets: JoinSet<Landed>,
+    pace: Pace,
+    /// Bytes of objects that the reader is done with, since they were last looked at.
+    done_bytes: u64,
+    /// How long the reader has waited, since it was last looked at.
+    waited: Duration,
+    /// Bytes of a group: that much room is worth sending something.
+    group_bytes: u64,
+    /// Something was sent for, and has not had a chance to leave.
+    has_sent: bool,
+    /// Where it is said how far the reader is.
+    announced: Option<Arc<Announced>>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Planned {
-    position: u64,
-    record: u64,
-    location: Location,
-}
-
-/// An object of the window.
+/// What a task brings.
 #[derive(Debug)]
-struct Wanted {
-    /// Positions of the window that need it.
-    users: usize,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// To be fetched when its turn comes: it failed before.
-    Absent,
-    Fetching,
-    Here {
-        content: Content,
-        bytes: u64,
-    },
-    Failed(Error),
-}
-
-#[derive(Debug)]
-enum Content {
-    One(Bytes),
-    Many(Packed),
+struct Landed {
+    places: Vec<Place>,
+    answers: Vec<Result<Object>>,
+    took: Duration,
 }
 
 impl<S: Source> Records<S> {
@@ -132,20 +141,58 @@ impl<S: Source> Records<S> {
         positions: Range<u64>,
         options: RecordsOptions,
     ) -> Self {
+        Self::of_plan(source, set, Plan::new(order, Share::WHOLE, positions), options)
+    }
+
+    /// The part of all records in `order` that falls to one of several readers.
+    pub fn of_share(
+        source: Arc<S>,
+        set: Set,
+        order: Arc<dyn Order>,
+        share: Share,
+        options: RecordsOptions,
+    ) -> Self {
+        Self::of_plan(source, set, Plan::new(order, share, 0..u64::MAX), options)
+    }
+
+    /// As [`Records::of_share`], from where the reader was, or one of another number of readers, to
+    /// the end of the order. [`Kind::Invalid`] for a state of another order, or one in the midst of
+    /// a batch of other readers.
+    pub fn resume(
+        source: Arc<S>,
+        set: Set,
+        order: Arc<dyn Order>,
+        share: Share,
+        state: &State,
+        options: RecordsOptions,
+    ) -> Result<Self> {
+        let steps = state.steps(&*order, share)?;
+        Ok(Self::of_plan(source, set, Plan::new(order, share, steps..u64::MAX), options))
+    }
+
+    fn of_plan(source: Arc<S>, set: Set, plan: Plan, options: RecordsOptions) -> Self {
         let expected = options.object_size_expected.bytes();
+        let object_bytes_max = (expected > 0).then_some(expected);
         Self {
-            end: positions.end.min(order.len()),
             source,
             set,
-            order,
             options,
-            window: VecDeque::new(),
-            frontier: positions.start,
-            objects: HashMap::default(),
+            plan,
+            window: Window::new(object_bytes_max),
             gets: JoinSet::new(),
-            held_bytes: 0,
-            object_bytes_max: (expected > 0).then_some(expected),
+            pace: Pace::new(options.ahead_size.bytes()),
+            done_bytes: 0,
+            waited: Duration::ZERO,
+            group_bytes: 0,
+            has_sent: false,
+            announced: None,
         }
+    }
+
+    /// The same, saying in `announced`, which is of the same set, order and share, how far it is.
+    #[must_use]
+    pub fn announced(self, announced: Arc<Announced>) -> Self {
+        Self { announced: Some(announced), ..self }
     }
 
     /// The next record, or `None` after the last. Needs a tokio runtime.
@@ -154,118 +201,181 @@ impl<S: Source> Records<S> {
     /// again. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Record>> {
         loop {
-            while let Some(landed) = self.gets.try_join_next() {
-                self.land(landed);
-            }
-            if let Err(error) = self.look_ahead() {
-                return Some(Err(error));
-            }
-            let planned = *self.window.front()?;
-            if let Some(answer) = self.take(planned) {
+            if let Some(answer) = self.try_next() {
+                if std::mem::take(&mut self.has_sent) {
+                    // A reader that never waits would keep it from leaving.
+                    tokio::task::yield_now().await;
+                }
                 return Some(answer);
             }
-            match self.gets.join_next().await {
-                Some(landed) => self.land(landed),
-                // Its get was dropped without an answer.
-                None => return Some(Err(self.failure(planned, Stage::Absent))),
-            }
-        }
-    }
-
-    /// The position of the next record: where to start to go on from here.
-    pub fn state(&self) -> u64 {
-        self.window.front().map_or(self.frontier, |planned| planned.position)
-    }
-
-    /// Hands out the record that was planned first, if its object is here.
-    fn take(&mut self, planned: Planned) -> Option<Result<Record>> {
-        let Planned { position, record, location } = planned;
-        let wanted = self.objects.get_mut(&location.object)?;
-        let bytes = match &wanted.stage {
-            Stage::Fetching => return None,
-            Stage::Absent => {
-                wanted.stage = Stage::Fetching;
-                self.fetch(location.object);
+            let first = self.window.first().copied();
+            if first.is_none() && self.gets.is_empty() {
                 return None;
             }
-            Stage::Here { content, .. } => content.record(location.slot),
-            Stage::Failed(_) => None,
-        };
-        let Some(bytes) = bytes else {
-            let stage = std::mem::replace(&mut wanted.stage, Stage::Absent);
-            return Some(Err(self.failure(planned, stage)));
-        };
-        wanted.users -= 1;
-        if wanted.users == 0 {
-            self.let_go(location.object);
-        }
-        self.window.pop_front();
-        // What this made room for is on its way while the reader is busy; an error waits for it.
-        drop(self.look_ahead());
-        Some(Ok(Record { position, index: record, bytes }))
-    }
-
-    /// Plans and fetches as far as the budget goes.
-    fn look_ahead(&mut self) -> Result<()> {
-        while self.frontier < self.end && self.window.len() < WINDOW_POSITIONS_MAX {
-            let position = self.frontier;
-            let planned = match self.plan(position) {
-                Ok(planned) => planned,
-                // What comes before a wrong position is handed out first.
-                Err(_) if !self.window.is_empty() => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            let object = planned.location.object;
-            if let Some(wanted) = self.objects.get_mut(&object) {
-                wanted.users += 1;
-            } else if self.has_room() {
-                self.objects.insert(object, Wanted { users: 1, stage: Stage::Fetching });
-                self.fetch(object);
-            } else {
-                break;
+            let began = Instant::now();
+            let landed = self.gets.join_next().await;
+            self.waited += began.elapsed();
+            match (landed, first) {
+                (Some(landed), _) => self.land(landed),
+                // Its get was dropped without an answer.
+                (None, Some(first)) => return Some(Err(self.failure(first, Stage::Absent))),
+                (None, None) => {}
             }
-            self.window.push_back(planned);
-            self.frontier += 1;
-        }
-        Ok(())
-    }
-
-    fn plan(&self, position: u64) -> Result<Planned> {
-        let record = self.order.record(position);
-        let location = record.and_then(|record| self.set.manifest().locate(record));
-        match (record, location) {
-            (Some(record), Some(location)) => Ok(Planned { position, record, location }),
-            (record, _) => Err(Error::new(
-                Kind::Invalid,
-                format!(
-                    "the order has record {record:?} at position {position}; set `{}` has {} records",
-                    self.set.name(),
-                    self.set.manifest().count()
-                ),
-            )),
         }
     }
 
-    /// Whether one more object may be fetched. The first one always may.
-    fn has_room(&self) -> bool {
-        if self.objects.is_empty() {
+    /// The next record if it is here already; `None` when it is not, or after the last. What comes
+    /// next is sent for all the same, so this needs a tokio runtime too.
+    pub fn try_next(&mut self) -> Option<Result<Record>> {
+        let is_due = self.done_bytes >= self.group_bytes || !self.window.is_ready();
+        if is_due && let Err(error) = self.turn() {
+            return Some(Err(error));
+        }
+        let held_bytes = self.window.held_bytes;
+        match self.window.take()? {
+            First::Record(Planned { position, record, .. }, bytes) => {
+                self.done_bytes += held_bytes - self.window.held_bytes;
+                Some(Ok(Record { position, index: record, bytes }))
+            }
+            First::Coming => None,
+            First::Needed(place) => {
+                self.send(vec![place]);
+                None
+            }
+            First::Missing(planned, stage) => Some(Err(self.failure(planned, stage))),
+        }
+    }
+
+    /// Leaves out the next `records` records. Those that are planned already are forgotten.
+    pub fn skip(&mut self, records: u64) {
+        let planned = records.min(self.window.len() as u64);
+        for _ in 0..planned {
+            self.window.drop_first();
+        }
+        self.group_bytes = 0;
+        if records > planned {
+            self.plan.skip(records - planned);
+            // Nothing of what is on its way is needed.
+            self.gets = JoinSet::new();
+            self.window = Window::new(self.window.object_bytes_max);
+        }
+    }
+
+    /// The position of the next record in the order; the order's length after the last.
+    pub fn position(&self) -> u64 {
+        self.plan.position_of(self.steps())
+    }
+
+    /// Where the reader is, to go on from there.
+    pub fn state(&self) -> State {
+        State::new(&*self.plan.order, self.plan.share, self.steps())
+    }
+
+    /// Records handed out, and left out, since the beginning of the order.
+    fn steps(&self) -> u64 {
+        self.plan.steps() - self.window.len() as u64
+    }
+
+    /// Takes what has arrived, and sends for what comes next.
+    fn turn(&mut self) -> Result<()> {
+        while let Some(landed) = self.gets.try_join_next() {
+            self.land(landed);
+        }
+        let (bytes, waited) = (self.done_bytes, std::mem::take(&mut self.waited));
+        self.done_bytes = 0;
+        self.pace.read(bytes, waited, Instant::now());
+        if let Some(announced) = &self.announced {
+            announced.pass(self.steps());
+        }
+        self.look_ahead()
+    }
+
+    /// Plans and fetches as far as the pace wants and the budget goes. It stops at objects that are
+    /// not here only, so that one that is here is kept for all who need it soon.
+    fn look_ahead(&mut self) -> Result<()> {
+        let group_len = self.group_len();
+        let span = self.plan.order.span();
+        let positions_max = WINDOW_POSITIONS_MAX.max(span.saturating_mul(2));
+        let mut group = Vec::new();
+        let mut outcome = Ok(());
+        while (self.window.len() as u64) < positions_max
+            && let Some((position, record)) = self.plan.peek()
+        {
+            let location = record.and_then(|record| self.set.manifest().locate(record));
+            let (Some(record), Some(location)) = (record, location) else {
+                // What comes before a wrong position is handed out first.
+                if self.window.len() == 0 {
+                    outcome = Err(self.no_such_record(position, record));
+                }
+                break;
+            };
+            let place = match self.window.find(location.object) {
+                Some(place) => place,
+                None if self.has_room(position, span, group_len - group.len() as u64) => {
+                    let place = self.window.add(location.object);
+                    group.push(place);
+                    if group.len() as u64 >= group_len {
+                        self.send(std::mem::take(&mut group));
+                    }
+                    place
+                }
+                None => break,
+            };
+            self.window.plan(Planned { position, record, place, slot: location.slot });
+            self.plan.advance();
+        }
+        if !group.is_empty() {
+            self.send(group);
+        }
+        outcome
+    }
+
+    /// Whether `gets` more objects may be fetched, the first for `position`: the rest of a group, or
+    /// a single one while nothing is on its way. The first one always may.
+    fn has_room(&self, position: u64, span: u64, gets: u64) -> bool {
+        if self.window.is_bare() {
             return true;
         }
-        let Some(expected) = self.object_bytes_max else { return false };
-        let in_flight = self.gets.len();
-        let reserved = expected.saturating_mul(in_flight as u64 + 1);
-        in_flight < self.options.gets_max
-            && self.held_bytes.saturating_add(reserved) <= self.options.ahead_size.bytes()
+        let Some(expected) = self.window.object_bytes_max else { return false };
+        let fetching = self.window.fetching as u64;
+        let gets = fetching + if fetching == 0 { 1 } else { gets };
+        let first = self.window.first().map_or(position, |first| first.position);
+        let wanted = match position.saturating_sub(first) < span {
+            true => self.options.ahead_size.bytes(),
+            false => self.pace.wanted(),
+        };
+        gets <= self.options.gets_max as u64
+            && self.window.held_bytes.saturating_add(expected.saturating_mul(gets)) <= wanted
     }
 
-    fn fetch(&mut self, object: u64) {
+    /// How many objects are sent for together.
+    fn group_len(&mut self) -> u64 {
+        let expected = self.window.object_bytes_max.unwrap_or(u64::MAX).max(1);
+        let bytes = GROUP_BYTES.min(self.pace.wanted() / GROUPS_MIN);
+        let gets_max = GROUP_GETS_MAX.min(self.options.gets_max as u64 / GROUPS_MIN).max(1);
+        let len =
+            if expected < SINGLE_BYTES_MIN { (bytes / expected).clamp(1, gets_max) } else { 1 };
+        self.group_bytes = if expected == u64::MAX { 0 } else { len.saturating_mul(expected) };
+        len
+    }
+
+    fn send(&mut self, places: Vec<Place>) {
         let source = Arc::clone(&self.source);
-        let key = self.set.name().object_key(object);
-        self.gets.spawn(async move { (object, source.get(&key).await) });
+        let key = |place: &Place| self.set.name().object_key(self.window.number(*place));
+        let keys: Vec<_> = places.iter().map(key).collect();
+        let sent_at = Instant::now();
+        self.has_sent = true;
+        self.gets.spawn(async move {
+            let answers = match &keys[..] {
+                [key] => vec![source.get(key).await],
+                keys => source.get_many(keys).await,
+            };
+            Landed { places, answers, took: sent_at.elapsed() }
+        });
     }
 
-    fn land(&mut self, landed: std::result::Result<(u64, Result<Object>), JoinError>) {
-        let (object, answer) = match landed {
+    fn land(&mut self, landed: std::result::Result<Landed, JoinError>) {
+        let Landed { places, answers, took } = match landed {
             Ok(landed) => landed,
             // A get that panicked does so in its caller; else the runtime is shutting down.
             Err(error) => match error.try_into_panic() {
@@ -273,59 +383,41 @@ impl<S: Source> Records<S> {
                 Err(_) => return,
             },
         };
-        let Some(wanted) = self.objects.get_mut(&object) else { return };
-        wanted.stage =
-            match answer.and_then(|object| Content::new(object.value, self.set.manifest())) {
-                Ok((content, bytes)) => {
-                    self.held_bytes += bytes;
-                    self.object_bytes_max = self.object_bytes_max.max(Some(bytes));
-                    Stage::Here { content, bytes }
-                }
-                Err(error) => Stage::Failed(error),
-            };
-    }
-
-    fn let_go(&mut self, object: u64) {
-        if let Some(Wanted { stage: Stage::Here { bytes, .. }, .. }) = self.objects.remove(&object)
-        {
-            self.held_bytes -= bytes;
+        let (mut answers, mut bytes_max) = (answers.into_iter(), None);
+        for place in places {
+            let missing = || Error::new(Kind::Protocol, "a batch without an answer for each key");
+            let answer = answers.next().unwrap_or_else(|| Err(missing()));
+            bytes_max = bytes_max.max(self.window.land(place, answer, self.set.manifest()));
+        }
+        if let Some(bytes) = bytes_max {
+            self.pace.landed(took, bytes);
         }
     }
 
+    fn no_such_record(&self, position: u64, record: Option<u64>) -> Error {
+        let (name, count) = (self.set.name(), self.set.manifest().count());
+        Error::new(
+            Kind::Invalid,
+            format!(
+                "the order has record {record:?} at position {position}; set `{name}` has {count} \
+                 records"
+            ),
+        )
+    }
+
     /// Why the record of `planned` cannot be had from an object that got as far as `stage`.
-    fn failure(&mut self, planned: Planned, stage: Stage) -> Error {
-        let Planned { position, record, location } = planned;
-        let key = self.set.name().object_key(location.object);
-        let at =
-            format!("record {record} at position {position} (slot {} of {key:?})", location.slot);
+    fn failure(&self, planned: Planned, stage: Stage) -> Error {
+        let Planned { position, record, place, slot } = planned;
+        let key = self.set.name().object_key(self.window.number(place));
+        let at = format!("record {record} at position {position} (slot {slot} of {key:?})");
         match stage {
             Stage::Failed(error) => wrapped(error, |_| format!("{at} cannot be read")),
             Stage::Here { bytes, .. } => {
-                self.held_bytes -= bytes;
                 Error::new(Kind::Corrupt, format!("{at} is not in its object of {bytes} bytes"))
             }
             Stage::Absent | Stage::Fetching => {
                 Error::new(Kind::Closed, format!("{at} was being read when the runtime ended"))
             }
-        }
-    }
-}
-
-impl Content {
-    /// The records in an object's value, and how many bytes they take.
-    fn new(value: Bytes, manifest: &Manifest) -> Result<(Self, u64)> {
-        let bytes = value.len() as u64;
-        let content = match manifest.packing() {
-            1 => Self::One(value),
-            _ => Self::Many(unpack(value)?),
-        };
-        Ok((content, bytes))
-    }
-
-    fn record(&self, slot: u32) -> Option<Bytes> {
-        match self {
-            Self::One(value) => (slot == 0).then(|| value.clone()),
-            Self::Many(packed) => packed.record(slot as usize),
         }
     }
 }

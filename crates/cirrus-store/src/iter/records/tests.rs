@@ -3,7 +3,7 @@
 use super::*;
 use crate::cache::map_source::MapSource;
 use crate::cache::{Cache, CacheOptions, Freshness};
-use crate::iter::{EpochSeed, Sequential, Shuffled};
+use crate::iter::{EpochSeed, Epochs, Sequential, Shuffled};
 use crate::key::{Key, Version};
 use crate::set::pack;
 use proptest::prelude::*;
@@ -45,10 +45,10 @@ async fn read_all<S: Source>(records: &mut Records<S>) -> Vec<(u64, u64)> {
         let Record { position, index, bytes } = record.unwrap();
         assert_eq!(bytes, bytes_of(index));
         read.push((position, index));
-        assert_eq!(records.state(), position + 1);
+        assert_eq!(records.position(), position + 1);
     }
     assert!(records.next().await.is_none());
-    assert_eq!((records.held_bytes, records.objects.len()), (0, 0));
+    assert_eq!((records.window.held_bytes, records.window.is_bare()), (0, true));
     read
 }
 
@@ -77,7 +77,7 @@ async fn the_order_holds_whatever_the_delays() {
 async fn k_gets_in_flight_hide_the_latency_k_times() {
     let one_ms: fn(&Key) -> Duration = |_| Duration::from_millis(1);
     let (source, set) = filled(MapSource::with_latency(one_ms), 6400, 1);
-    let options = RecordsOptions::default();
+    let options = RecordsOptions { gets_max: 64, ..RecordsOptions::default() };
     let mut records = Records::new(source.clone(), set, shuffled(6400), 0..6400, options);
     let began = Instant::now();
     assert_eq!(read_all(&mut records).await.len(), 6400);
@@ -176,7 +176,7 @@ async fn an_error_names_the_object_and_the_next_call_tries_again() {
         let error = records.next().await.unwrap().unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.to_string().contains("s/000000000001"), "{error}");
-        assert_eq!(records.state(), 4);
+        assert_eq!(records.position(), 4);
     }
     for (garbage, text) in [(vec![1, 2, 3], "header"), (pack(&["a"]).unwrap().into(), "slot 1")] {
         source.write(&key, garbage);
@@ -220,7 +220,78 @@ async fn orders_are_user_code_and_may_be_wrong() {
     assert!(records.next().await.unwrap().is_ok());
     assert!(records.next().await.unwrap().is_ok());
     let error = records.next().await.unwrap().unwrap_err();
-    assert_eq!((error.kind(), records.state()), (Kind::Invalid, 10));
+    assert_eq!((error.kind(), records.position()), (Kind::Invalid, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_out_is_not_read() {
+    for (packing, count) in [(1, 500), (7, 500)] {
+        let (source, set) = filled(MapSource::with_latency(random_ms), count, packing);
+        let order = shuffled(count);
+        let expected: Vec<u64> = (0..count).map(|at| order.record(at).unwrap()).collect();
+        let options = RecordsOptions { ahead_size: ByteSize::kib(8), ..RecordsOptions::default() };
+        let mut records = Records::new(source, set, order, 0..count, options);
+        let mut read = Vec::new();
+        // Within what is planned, beyond it, and before anything is.
+        for skip in [5, 1, 0, 3, 200, 17, 0, 100] {
+            records.skip(skip);
+            read.extend((0..skip).map(|_| None));
+            let position = records.position();
+            let record = records.next().await.unwrap().unwrap();
+            assert_eq!((record.position, records.position()), (position, position + 1));
+            assert_eq!(record.bytes, bytes_of(record.index));
+            read.push(Some(record.index));
+        }
+        for (at, index) in read.iter().enumerate() {
+            assert!(index.is_none_or(|index| index == expected[at]), "{at}");
+        }
+        records.skip(u64::MAX);
+        assert!(records.next().await.is_none());
+        assert_eq!((records.position(), records.window.is_bare()), (count, true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_go_on_in_another_number_and_read_the_one_order() {
+    let (source, set) = filled(MapSource::with_latency(random_ms), 150, 4);
+    let make = |epoch| Arc::new(Shuffled::new(EpochSeed { seed: 9, epoch }, 150)) as Arc<dyn Order>;
+    let order: Arc<dyn Order> = Arc::new(Epochs::new(4, make));
+    let expected: Vec<u64> = (0..600).map(|at| order.record(at).unwrap()).collect();
+    let mut read = Vec::new();
+    let mut state: Option<State> = None;
+    // 600 positions are nine batches of 64 and a shorter one.
+    for (of, batches) in [(7, 3), (2, 4), (64, 2), (1, 1)] {
+        let mut ranks = Vec::new();
+        for rank in 0..of {
+            let (share, options) = (Share::new(rank, of, 64).unwrap(), RecordsOptions::default());
+            let (source, set, order) = (source.clone(), set.clone(), order.clone());
+            ranks.push(match &state {
+                None => Records::of_share(source, set, order, share, options),
+                Some(state) => Records::resume(source, set, order, share, state, options).unwrap(),
+            });
+        }
+        let first = read.len() / 64;
+        for batch in first..first + batches {
+            for reader in &mut ranks {
+                while reader.position() < (64 * (batch + 1)).min(600) as u64 {
+                    read.push(reader.next().await.unwrap().unwrap().index);
+                }
+            }
+        }
+        let states: Vec<State> = ranks.iter().map(Records::state).collect();
+        assert!(states.iter().all(|other| *other == states[0]), "{states:?}");
+        state = Some(states[0]);
+    }
+    assert_eq!(read, expected);
+    let other = Records::resume(
+        source,
+        set,
+        shuffled(150),
+        Share::WHOLE,
+        &state.unwrap(),
+        RecordsOptions::default(),
+    );
+    assert_eq!(other.unwrap_err().kind(), Kind::Invalid);
 }
 
 #[tokio::test]
@@ -268,7 +339,7 @@ proptest! {
                     Err(_) => {}
                 }
             }
-            let mut second = reader(first.state());
+            let mut second = reader(first.position());
             drop(first);
             read.extend(read_all(&mut second).await.into_iter().map(|(position, _)| position));
             assert_eq!(read, (0..count).collect::<Vec<_>>());
