@@ -6,6 +6,7 @@
 //! which has been told the order. The ranks are compared with those computed in memory.
 
 #![expect(clippy::print_stdout, reason = "it prints figures")]
+#![expect(clippy::cast_possible_truncation, reason = "numbers of nodes, all under 2^32")]
 
 use std::error::Error;
 use std::sync::Arc;

@@ -143,69 +143,87 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::cast_possible_truncation, reason = "numbers of bytes")]
+
     use super::*;
 
     const KIB: u64 = 1024;
 
-    /// A reader of `rate` bytes a second, waiting where less than a latency's worth is ahead.
-    fn run(pace: &mut Pace, rounds: u32, latency: Duration, rate: u64, source: u64) -> u64 {
-        let mut now = Instant::now();
-        let mut waits = 0;
-        for _ in 0..rounds {
-            pace.landed(latency, 64 * KIB);
-            let limit = (pace.wanted() as f64 / latency.as_secs_f64()) as u64;
-            let got = rate.min(limit).min(source);
-            let elapsed = 4 * latency;
-            now += elapsed;
-            let busy = elapsed.mul_f64(got as f64 / rate as f64);
-            waits += u64::from(got < rate);
-            pace.read((got as f64 * elapsed.as_secs_f64()) as u64, elapsed - busy, now);
+    /// A pace, and what time it is for it.
+    struct Run {
+        pace: Pace,
+        now: Instant,
+    }
+
+    impl Run {
+        fn new(budget: u64) -> Self {
+            Self { pace: Pace::new(budget), now: Instant::now() }
         }
-        waits
+
+        fn wanted(&self) -> u64 {
+            self.pace.wanted()
+        }
+
+        /// A reader of `rate` bytes a second that waits where less than a latency's worth is ahead;
+        /// the source has `source` bytes a second. In how many rounds it waited.
+        fn read(&mut self, rounds: u32, latency: Duration, rate: u64, source: u64) -> u64 {
+            let mut waits = 0;
+            for _ in 0..rounds {
+                self.pace.landed(latency, 64 * KIB);
+                let limit = (self.wanted() as f64 / latency.as_secs_f64()) as u64;
+                let got = rate.min(limit).min(source);
+                let elapsed = 4 * latency;
+                self.now += elapsed;
+                let waited = elapsed - elapsed.mul_f64(got as f64 / rate as f64);
+                waits += u64::from(got < rate);
+                self.pace.read((got as f64 * elapsed.as_secs_f64()) as u64, waited, self.now);
+            }
+            waits
+        }
     }
 
     #[test]
     fn it_settles_at_twice_what_is_on_its_way() {
         for (latency, rate) in [(1, 400_000_000u64), (20, 400_000_000), (20, 10_000_000)] {
             let latency = Duration::from_millis(latency);
-            let mut pace = Pace::new(64 << 20);
-            run(&mut pace, 60, latency, rate, u64::MAX);
-            let waits = run(&mut pace, 100, latency, rate, u64::MAX);
+            let mut run = Run::new(64 << 20);
+            run.read(60, latency, rate, u64::MAX);
+            let waits = run.read(100, latency, rate, u64::MAX);
             let product = rate as f64 * latency.as_secs_f64();
-            let wanted = (pace.wanted() - 128 * KIB) as f64 / product;
+            let wanted = (run.wanted() - 128 * KIB) as f64 / product;
             assert!(waits == 0 && (1.9..2.2).contains(&wanted), "{waits} waits, {wanted}");
         }
     }
 
     #[test]
     fn a_slow_source_is_not_asked_for_ever_more() {
-        let mut pace = Pace::new(1 << 30);
+        let mut run = Run::new(1 << 30);
         let latency = Duration::from_millis(1);
-        run(&mut pace, 1000, latency, 1_000_000_000, 50_000_000);
-        assert!(pace.wanted() <= (4 << 20) + 128 * KIB, "{}", pace.wanted());
+        run.read(1000, latency, 1_000_000_000, 50_000_000);
+        assert!(run.wanted() <= (4 << 20) + 128 * KIB, "{}", run.wanted());
     }
 
     #[test]
     fn it_follows_a_latency_that_rises_and_falls() {
-        let mut pace = Pace::new(64 << 20);
+        let mut run = Run::new(64 << 20);
         let (near, far) = (Duration::from_millis(1), Duration::from_millis(20));
-        run(&mut pace, 100, near, 100_000_000, u64::MAX);
-        assert!(pace.wanted() < KIB * KIB / 2, "{}", pace.wanted());
-        run(&mut pace, 100, far, 100_000_000, u64::MAX);
-        assert_eq!(run(&mut pace, 100, far, 100_000_000, u64::MAX), 0);
-        assert!(pace.wanted() > 4_000_000, "{}", pace.wanted());
-        run(&mut pace, 200, near, 100_000_000, u64::MAX);
-        assert!(pace.wanted() < KIB * KIB / 2, "{}", pace.wanted());
+        run.read(100, near, 100_000_000, u64::MAX);
+        assert!(run.wanted() < KIB * KIB / 2, "{}", run.wanted());
+        run.read(100, far, 100_000_000, u64::MAX);
+        assert_eq!(run.read(100, far, 100_000_000, u64::MAX), 0);
+        assert!(run.wanted() > 4_000_000, "{}", run.wanted());
+        run.read(200, near, 100_000_000, u64::MAX);
+        assert!(run.wanted() < KIB * KIB / 2, "{}", run.wanted());
     }
 
     #[test]
     fn the_budget_is_the_most_and_two_objects_the_least() {
-        let mut pace = Pace::new(300 * KIB);
+        let mut run = Run::new(300 * KIB);
         let latency = Duration::from_millis(20);
-        run(&mut pace, 100, latency, 1_000_000_000, u64::MAX);
-        assert_eq!(pace.wanted(), 300 * KIB);
-        run(&mut pace, 300, latency, 1000, u64::MAX);
-        assert!((128 * KIB..132 * KIB).contains(&pace.wanted()), "{}", pace.wanted());
+        run.read(100, latency, 1_000_000_000, u64::MAX);
+        assert_eq!(run.wanted(), 300 * KIB);
+        run.read(300, latency, 1000, u64::MAX);
+        assert!((128 * KIB..132 * KIB).contains(&run.wanted()), "{}", run.wanted());
         assert_eq!(Pace::new(0).wanted(), 0);
     }
 }

@@ -199,9 +199,8 @@ mod tests {
             source.write(&set.name().object_key(object), value.clone());
         }
         let announced = Announced::new(set.clone(), order.clone(), Share::WHOLE);
-        let mut options = CacheOptions::default();
-        options.freshness = Freshness::Immutable;
-        options.evict = evict(announced.clone());
+        let (freshness, evict) = (Freshness::Immutable, evict(announced.clone()));
+        let options = CacheOptions { freshness, evict, ..CacheOptions::default() };
         let entry = value.len() as u64 + 500;
         let capacity = ByteSize::new(entry * set.manifest().objects() / 4);
         let cache = Arc::new(Cache::new(source, capacity, options));

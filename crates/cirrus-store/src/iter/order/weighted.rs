@@ -96,9 +96,9 @@ impl Order for Weighted {
             return None;
         }
         let columns = u128::from(self.seed.draw(position, 0)) * self.table.len() as u128;
-        let column = (columns >> 64) as usize;
-        let Cell { threshold, other } = self.table[column];
+        let column = u64::try_from(columns >> 64).ok()?;
+        let Cell { threshold, other } = *self.table.get(usize::try_from(column).ok()?)?;
         let is_own = self.seed.draw(position, 1) < threshold;
-        Some(if is_own { column as u64 } else { u64::from(other) })
+        Some(if is_own { column } else { u64::from(other) })
     }
 }
