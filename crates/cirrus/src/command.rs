@@ -6,6 +6,7 @@
 
 mod logs;
 mod progress;
+mod resume;
 mod status;
 
 use std::ffi::OsString;
@@ -39,7 +40,15 @@ pub(crate) fn main<A: TaskArgs + clap::Args>(app: App<A>, args: Vec<OsString>) -
         return process::main(app, part);
     }
     let name = app.name;
-    let matches = match command(&app).try_get_matches_from(&args) {
+    let (command, args) = match resume::words(name, args) {
+        Ok(resume::Words::Given(args)) => (command(&app), args),
+        Ok(resume::Words::Resumed(args)) => (overriding(command(&app)), args),
+        Err(error) => {
+            say(&format!("{name}: {error}"));
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    let matches = match command.try_get_matches_from(&args) {
         Ok(matches) => matches,
         Err(error) => return usage(name, &error),
     };
@@ -58,7 +67,7 @@ pub(crate) fn main<A: TaskArgs + clap::Args>(app: App<A>, args: Vec<OsString>) -
 
 /// The arguments of `run`, read again in a process that a run started.
 pub(crate) fn parse_args<A: TaskArgs + clap::Args>(app: &App<A>, args: &[String]) -> Result<A> {
-    let matches = command(app)
+    let matches = overriding(command(app))
         .try_get_matches_from(args)
         .map_err(|error| Error::internal("the run's arguments").with_source(error))?;
     match matches.subcommand() {
@@ -67,12 +76,27 @@ pub(crate) fn parse_args<A: TaskArgs + clap::Args>(app: &App<A>, args: &[String]
     }
 }
 
+/// Takes an argument that is given twice as it is given last.
+fn overriding(command: Command) -> Command {
+    command.mut_subcommand("run", |run| run.args_override_self(true))
+}
+
 fn command<A: clap::Args + TaskArgs>(app: &App<A>) -> Command {
     let json_file = Arg::new("json")
         .long("json")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .help("Write the figures of the run to FILE, as JSON");
+    let resume = Arg::new("resume")
+        .long("resume")
+        .value_name("RUN")
+        .num_args(0..=1)
+        .default_missing_value("")
+        .help(
+            "Go on with a run that ended before it was done, by default the latest, as it was \
+             told; of its arguments those may change that say how many processes and how much \
+             memory there are",
+        );
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON");
     Command::new(app.name)
         .about(app.about)
@@ -81,7 +105,8 @@ fn command<A: clap::Args + TaskArgs>(app: &App<A>) -> Command {
         .subcommand(
             A::augment_args(Command::new("run"))
                 .about("Run the application on this machine")
-                .arg(json_file),
+                .arg(json_file)
+                .arg(resume),
         )
         .subcommand(
             A::augment_args(Command::new("plan"))
@@ -145,18 +170,26 @@ fn run<A: TaskArgs + clap::Args>(
         Err(error) if error.kind() == Kind::Cancelled => return Ok(Outcome::Interrupted),
         prepared => prepared?,
     }
-    let (run, dir, _lock) = RunDir::create(app.name)?;
+    let resumed = matches.get_one::<String>("resume");
+    let (run, dir, _lock) = match resumed {
+        None => RunDir::create(app.name)?,
+        Some(run) => RunDir::resume(app.name, Some(run.as_str()).filter(|run| !run.is_empty()))?,
+    };
     let spec = app.spec(&own, &run)?;
+    if resumed.is_some() {
+        resume::check_unchanged(&dir, &spec)?;
+    }
     let started = Instant::now();
     let mut progress = progress::Progress::new(&spec);
-    let engine = Local::new(dir.clone(), spec.clone(), texts)?;
+    let engine = Local::new(dir.clone(), spec.clone(), texts, resumed.is_some())?;
     let finish = |control: &crate::control::Control| {
         Summary::collect(control, &spec, &dir, started.elapsed().as_secs_f64())
     };
     let summary = engine.run(&mut progress, finish);
     progress.finish();
     let Some(summary) = summary? else { return Ok(Outcome::Interrupted) };
-    write_json(&dir.path().join("summary.json"), &summary)?;
+    write_json(&dir.summary(), &summary)?;
+    dir.clean();
     if let Some(path) = json {
         write_json(path, &summary)?;
     }

@@ -7,6 +7,7 @@
 //! with what was committed, and decodes them, up to a bound in bytes ahead of the body.
 
 mod ahead;
+mod files;
 mod reader;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use cirrus_store::{Client, Key};
 use serde::de::DeserializeOwned;
 
 use self::ahead::{Ahead, Taken};
+use self::files::CheckpointFiles;
 use self::reader::ChannelReader;
 use crate::api::{CheckpointRecord, Generation};
 use crate::context::Context;
@@ -56,6 +58,9 @@ pub struct Batches<T> {
     channel: String,
     generation: Generation,
     restored: Option<Bytes>,
+    files: CheckpointFiles,
+    /// The last checkpoint that the coordinator knows of.
+    recorded: Option<CheckpointRecord>,
     plan: SplitPlan,
     /// Splits that workers may be ahead of the cursor.
     window: u64,
@@ -82,7 +87,9 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
         let control = context.control();
         let opened = control.open_consumer(context.member(), channel, control.request())?;
         let cursor = opened.checkpoint.as_ref().map_or(0, |record| record.cursor);
-        let restored = opened.checkpoint.map(|record| restore(&context, &client, &record));
+        let files = CheckpointFiles::open(context.dir(), channel)?;
+        let restored = opened.checkpoint.as_ref();
+        let restored = restored.map(|record| restore(&context, &client, &files, record));
         let ahead = Arc::new(Ahead::default());
         let reader = ChannelReader {
             context: context.clone(),
@@ -101,6 +108,8 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
             channel: channel.to_owned(),
             generation: opened.generation,
             restored: restored.transpose()?,
+            files,
+            recorded: opened.checkpoint,
             plan,
             window: u64::from(feed.window),
             ahead,
@@ -184,9 +193,9 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
         if self.is_due() { self.checkpoint(state()?) } else { Ok(()) }
     }
 
-    /// Stores the consumer's state, which covers every batch that was handed out. From then on
-    /// they are never handed out again, and [`Batches::restored`] returns this state after a
-    /// restart. The state is at most 1 GiB. Does nothing when the last checkpoint covers every
+    /// Stores the consumer's state, which covers every batch that was handed out, in memory and in
+    /// the run's folder. From then on they are never handed out again, and [`Batches::restored`]
+    /// returns this state after a restart, or when the run is resumed. The state is at most 1 GiB. Does nothing when the last checkpoint covers every
     /// batch already.
     pub fn checkpoint(&mut self, state: impl Into<Bytes>) -> Result<()> {
         let state: Bytes = state.into();
@@ -197,10 +206,13 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
         let key = checkpoint_key(&self.channel, self.generation, cursor);
         let checksum = cirrus_store::checksum_of(0, &state);
         let bytes = state.len() as u64;
+        self.files.save(&key, &state, self.recorded.as_ref())?;
         let (client, object) = (self.client.clone(), Key::try_from(key.as_str())?);
         let version = self.context.wait(async move { client.put(&object, state).await })?.0;
         let record = CheckpointRecord { cursor, key, version, bytes, checksum };
-        self.context.control().checkpoint(&self.channel, self.generation, record)?;
+        let control = self.context.control();
+        control.checkpoint(&self.channel, self.generation, record.clone())?;
+        self.recorded = Some(record);
         self.cursor = cursor;
         self.due = false;
         self.last_checkpoint = Instant::now();
@@ -246,9 +258,18 @@ impl<T> Drop for Batches<T> {
     }
 }
 
-fn restore(context: &Context, client: &Client, record: &CheckpointRecord) -> Result<Bytes> {
+/// From the run's folder where memory has been lost.
+fn restore(
+    context: &Context,
+    client: &Client,
+    files: &CheckpointFiles,
+    record: &CheckpointRecord,
+) -> Result<Bytes> {
     let (client, key) = (client.clone(), Key::try_from(record.key.as_str())?);
-    let object = context.wait(async move { client.get(&key).await })?;
+    let object = match context.wait(async move { client.get(&key).await }) {
+        Err(error) if error.kind() == Kind::NotFound => return files.load(record),
+        object => object?,
+    };
     let checksum = cirrus_store::checksum_of(0, &object.value);
     if (object.version.0, checksum) != (record.version, record.checksum) {
         return Err(Error::corrupt(format!("checkpoint `{}` is not what was saved", record.key)));

@@ -173,6 +173,10 @@ impl Context {
         self.0.identity.member
     }
 
+    pub(crate) fn dir(&self) -> &RunDir {
+        &self.0.dir
+    }
+
     pub(crate) fn spec(&self) -> &AppSpec {
         &self.0.spec
     }

@@ -47,7 +47,7 @@ pub(crate) struct Part {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Role {
-    Coordinator { listen: SocketAddr },
+    Coordinator { listen: SocketAddr, resumes: bool },
     Memory { pool: String, replica: u32, capacity: ByteSize, coordinator: SocketAddr },
     Task { task: String, replica: u32, coordinator: SocketAddr, args: Vec<String> },
 }
@@ -125,7 +125,9 @@ fn start<A: TaskArgs + clap::Args>(app: App<A>, part: &Part) -> Result<Exit> {
     let dir = RunDir::at(part.dir.clone());
     let spec: AppSpec = read_json(&dir.spec())?;
     match &part.role {
-        Role::Coordinator { listen } => run_coordinator(*listen, &dir, spec, cancel),
+        Role::Coordinator { listen, resumes } => {
+            run_coordinator(*listen, *resumes, &dir, spec, cancel)
+        }
         Role::Memory { pool, replica, capacity, coordinator } => {
             let control = Arc::new(Control::new(*coordinator));
             run_memory(&control, pool, *replica, *capacity, cancel)
@@ -140,6 +142,7 @@ fn start<A: TaskArgs + clap::Args>(app: App<A>, part: &Part) -> Result<Exit> {
 
 fn run_coordinator(
     listen: SocketAddr,
+    resumes: bool,
     dir: &RunDir,
     spec: AppSpec,
     cancel: CancellationToken,
@@ -149,6 +152,7 @@ fn run_coordinator(
         dir: dir.coordinator(),
         spec: spec.clone(),
         timeouts: Timeouts::default(),
+        resumes,
     };
     let ready = |address: SocketAddr| {
         sweeper::start(address, &spec, cancel.clone());

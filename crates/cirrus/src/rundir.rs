@@ -53,6 +53,52 @@ impl RunDir {
         Ok((run, dir, RunLock(lock)))
     }
 
+    /// The folder of a run of `app` that ended before it was done, and its lock; of the latest run
+    /// if none is named.
+    pub(crate) fn resume(app: &str, run: Option<&str>) -> Result<(String, Self, RunLock)> {
+        let (run, dir) = Self::find(app, run)?;
+        let lock = File::open(dir.lock()).map_err(|error| unreadable(&dir.lock(), error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::input(format!(
+                    "run {run} of `{app}` goes on; end it with `down` before it is resumed"
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(unreadable(&dir.lock(), error)),
+        }
+        if dir.summary().exists() {
+            return Err(Error::input(format!(
+                "run {run} of `{app}` is done: there is nothing to resume"
+            )));
+        }
+        Ok((run, dir, RunLock(lock)))
+    }
+
+    /// What the run was told, with what it was told when it was resumed.
+    pub(crate) fn args_of(app: &str, run: Option<&str>) -> Result<Vec<String>> {
+        let (run, dir) = Self::find(app, run)?;
+        if !dir.args().exists() {
+            return Err(Error::input(format!(
+                "run {run} of `{app}` is done, or had not begun: there is nothing to resume"
+            )));
+        }
+        read_json(&dir.args())
+    }
+
+    fn find(app: &str, run: Option<&str>) -> Result<(String, Self)> {
+        let Some(run) = run else {
+            let (dir, _) = Self::latest(app)?;
+            let name = dir.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Ok((name, dir));
+        };
+        let found = runs(&root(app)?)?.into_iter().find(|path| path.ends_with(run));
+        match found.filter(|_| !run.contains('/')) {
+            Some(path) => Ok((run.to_owned(), Self { path })),
+            None => Err(Error::not_found(format!("`{app}` has no run {run} here"))),
+        }
+    }
+
     /// The folder of a run that this process is part of.
     pub(crate) fn at(path: PathBuf) -> Self {
         Self { path }
@@ -88,6 +134,16 @@ impl RunDir {
         self.path.join("app.json")
     }
 
+    /// The arguments of `run`.
+    pub(crate) fn args(&self) -> PathBuf {
+        self.path.join("args.json")
+    }
+
+    /// The figures of a run that is done.
+    pub(crate) fn summary(&self) -> PathBuf {
+        self.path.join("summary.json")
+    }
+
     fn lock(&self) -> PathBuf {
         self.path.join("lock")
     }
@@ -108,10 +164,17 @@ impl RunDir {
         lock.lock().map_err(|error| unreadable(&self.lock(), error))
     }
 
-    /// Removes what only a running application needs.
+    /// Where checkpoints outlive the run's memory.
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Removes what only a run needs that is not done.
     pub(crate) fn clean(&self) {
         // What is left is removed with the whole run later.
         let _ = fs::remove_dir_all(self.coordinator());
+        let _ = fs::remove_dir_all(self.checkpoints());
+        let _ = fs::remove_file(self.args());
     }
 }
 
@@ -138,6 +201,13 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     file.as_file().sync_all().map_err(|error| unwritable(path, error))?;
     file.persist(path).map_err(|error| unwritable(path, error.error))?;
     Ok(())
+}
+
+/// Makes the names in a folder outlive a power cut.
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| Error::io(format!("cannot sync {}", dir.display()), error))
 }
 
 /// Reads what [`write_json`] wrote.

@@ -73,6 +73,22 @@ impl AppSpec {
         self.validate_capacity()
     }
 
+    /// What differs of what decides the bytes of batches: all but how many processes there are and how
+    /// much memory.
+    pub(crate) fn changed_part(&self, other: &Self) -> Option<&'static str> {
+        let names = |spec: &Self| spec.pools.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+        let tasks = |spec: &Self| {
+            spec.tasks.iter().map(|t| TaskSpec { replicas: 1, ..t.clone() }).collect::<Vec<_>>()
+        };
+        let differs = [
+            ("pools", names(self) != names(other)),
+            ("channels", self.channels != other.channels),
+            ("tasks", tasks(self) != tasks(other)),
+            ("splits", self.feeds != other.feeds),
+        ];
+        differs.iter().find(|(_, differs)| *differs).map(|(part, _)| *part)
+    }
+
     fn channel_names(&self) -> BTreeSet<&str> {
         self.channels.iter().map(|channel| channel.name.as_str()).collect()
     }

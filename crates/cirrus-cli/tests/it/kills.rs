@@ -55,6 +55,13 @@ impl Job {
         job
     }
 
+    /// Goes on with the run that was killed, with so many decoders.
+    fn resume(&self, decoders: u32) -> Running {
+        let decoders = decoders.to_string();
+        let args = ["run", "images", "--resume", "--cpu-tasks", &decoders];
+        self.sandbox.start(self.sandbox.cirrus(args))
+    }
+
     fn start(&self) -> Running {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         self.sandbox.start_images(&args)
@@ -253,8 +260,99 @@ fn a_killed_memory_task_ends_the_run_with_one_line() {
     signal(memory, Signal::KILL);
     let ended = run.wait();
     let line = ended.line(2);
-    assert!(line.contains("memory node 0 of `data` ended") && line.contains("run again"), "{line}");
+    assert!(
+        line.contains("memory node 0 of `data` ended") && line.contains("`run --resume`"),
+        "{line}"
+    );
     sandbox.assert_clean(&ports);
+}
+
+/// Kills whole runs at random moments, and resumes them with three decoders, then with two.
+fn kill_and_resume(rounds: u64, seed: u64) {
+    println!("CIRRUS_KILLS_SEED={seed}");
+    let mut random = Random(seed);
+    let job = Job::small(8);
+    for round in 0..rounds {
+        let mut run = job.start();
+        for decoders in [3, 2] {
+            job.sandbox.process("coordinator");
+            // Anything from the start to about the end of the epochs.
+            let due = random.below(6000);
+            println!("round {round}: killed after {due} ms");
+            std::thread::sleep(Duration::from_millis(due));
+            run = match job.sandbox.kill_everybody(run) {
+                Some(done) => done,
+                None => job.resume(decoders),
+            };
+        }
+        let figures = job.assert_undisturbed(run);
+        assert_eq!(job.sandbox.run_dirs().len() as u64, round + 2, "{figures}");
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_and_resumed_with_other_workers_is_as_an_undisturbed_one() {
+    kill_and_resume(2, 20);
+}
+
+#[test]
+#[ignore = "long: make accept"]
+fn so_are_many() {
+    kill_and_resume(15, seed_of_today());
+}
+
+#[test]
+fn a_run_is_resumed_after_its_memory_died_after_ctrl_c_and_after_its_last_checkpoint() {
+    let job = Job::small(4);
+    let mut run = job.start();
+    let memory = job.sandbox.process("memory-data-0");
+    job.sandbox.wait_for_status(&mut run, "a checkpoint", |s| (cursor(s) > 0).then_some(()));
+    signal(memory, Signal::KILL);
+    assert_eq!(run.wait().code, Some(2));
+    let mut run = job.resume(1);
+    let at = job.sandbox.wait_for_status(&mut run, "its status", |status| Some(cursor(status)));
+    assert!(at > 0, "it begins at its last checkpoint");
+    job.sandbox.wait_for_status(&mut run, "another one", |s| (cursor(s) > at).then_some(()));
+    run.interrupt();
+    assert_eq!(run.wait().code, Some(130));
+    let mut run = job.resume(2);
+    job.sandbox.wait_for_status(&mut run, "the last checkpoint", |status| {
+        let batches = status["channels"]["batches"]["batches"].as_u64().unwrap_or(0);
+        (batches > 0 && cursor(status) == batches).then_some(())
+    });
+    let run = job.sandbox.kill_everybody(run).unwrap_or_else(|| job.resume(1));
+    job.assert_undisturbed(run);
+}
+
+#[test]
+fn what_cannot_be_resumed_is_refused_with_one_line() {
+    let sandbox = Sandbox::new();
+    pictures::tiny(&sandbox.path("data"), 400);
+    let line = |args: &[&str]| {
+        let ended = sandbox.run(["run", "images"].iter().chain(args));
+        ended.line(1).to_owned()
+    };
+    insta::assert_snapshot!(line(&["--resume"]), @"images: `images` has not run here; start it with its command `run`");
+    let args = ["--data", "data", "--size", "8", "--epochs", "60", "--batch", "8"];
+    let mut run = sandbox.start_images(&args);
+    sandbox.wait_for_status(&mut run, "a checkpoint", |status| (cursor(status) > 0).then_some(()));
+    let name = sandbox.run_dirs().pop().expect("a run");
+    let name = name.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+    let plain = |line: String| line.replace(name, "[RUN]");
+    insta::assert_snapshot!(plain(line(&["--resume"])), @"images: run [RUN] of `images` goes on; end it with `down` before it is resumed");
+    assert!(sandbox.kill_everybody(run).is_none(), "it goes on");
+    insta::assert_snapshot!(plain(line(&["--resume", "--seed", "9"])), @"images: run [RUN] of `images` had other splits: resume it without the argument that changes them, or start anew");
+    insta::assert_snapshot!(line(&["--resume", "yesterday"]), @"images: `images` has no run yesterday here");
+    let resumed = ["run", "images", "--resume", name, "--memory", "1GiB"];
+    let figures = sandbox.start(sandbox.cirrus(resumed)).figures();
+    assert_eq!(figures["channels"]["batches"]["exactly_once"], true);
+    insta::assert_snapshot!(plain(line(&["--resume"])), @"images: run [RUN] of `images` is done, or had not begun: there is nothing to resume");
+    sandbox.assert_clean(&[]);
+}
+
+fn seed_of_today() -> u64 {
+    let time = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
+    std::env::var("CIRRUS_KILLS_SEED").map_or(time, |seed| seed.parse().expect("a u64"))
 }
 
 /// Kills this many processes of one run at random.
@@ -265,8 +363,7 @@ const KILLS_A_MINUTE: usize = 4;
 #[test]
 #[ignore = "long: make accept"]
 fn twenty_random_kills_change_nothing() {
-    let time = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
-    let seed = std::env::var("CIRRUS_KILLS_SEED").map_or(time, |seed| seed.parse().expect("a u64"));
+    let seed = seed_of_today();
     println!("CIRRUS_KILLS_SEED={seed}");
     let mut random = Random(seed);
     let job = Job::small(120);

@@ -179,6 +179,29 @@ impl Sandbox {
         })
     }
 
+    /// Kills every process of a run, the one that leads it first, and waits until they are gone;
+    /// gives the run back if it is done already.
+    pub(crate) fn kill_everybody(&self, mut run: Running) -> Option<Running> {
+        if run.has_ended() {
+            return Some(run);
+        }
+        // So that it does not end between a look and the kill.
+        signal(run.pid(), Signal::STOP);
+        if self.run_dirs().last().is_some_and(|run| run.join("summary.json").exists()) {
+            signal(run.pid(), Signal::CONT);
+            return Some(run);
+        }
+        signal(run.pid(), Signal::KILL);
+        for Process { pid, .. } in self.processes() {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+            // The kernel may have done so already, for want of the leader.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        drop(run);
+        self.wait_until_empty();
+        None
+    }
+
     /// Waits until no process of this sandbox is left.
     pub(crate) fn wait_until_empty(&self) {
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -195,10 +218,14 @@ impl Sandbox {
         let left: Vec<_> = fs::read_dir(self.path("tmp")).expect("a folder").flatten().collect();
         assert!(left.is_empty(), "temporary files: {left:?}");
         for run in self.run_dirs() {
+            let done = run.join("summary.json").exists();
             for entry in fs::read_dir(&run).expect("a run's folder").flatten() {
                 let name = entry.file_name().into_string().expect("UTF-8");
                 let kept = ["app.json", "images.model", "lock", "logs", "run.json", "summary.json"];
+                // What a run is resumed from that ended before it was done.
+                let needed = ["args.json", "checkpoints", "coordinator"].contains(&name.as_str());
                 let known = kept.contains(&name.as_str()) || name.starts_with("ledger-");
+                let known = known || (needed && !done);
                 assert!(known, "{} was left in {}", name, run.display());
             }
         }
@@ -233,6 +260,10 @@ impl Drop for Sandbox {
 impl Running {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
     }
 
     /// As a terminal does on Ctrl-C: a signal to the whole process group in the foreground.

@@ -24,7 +24,7 @@ enum Shown {
 pub(super) fn print_status(app: &str, json: bool) -> Result<()> {
     let (dir, over) = RunDir::latest(app)?;
     if over {
-        let summary = read_json(&dir.path().join("summary.json")).ok();
+        let summary = read_json(&dir.summary()).ok();
         let run_dir = dir.path().display().to_string();
         if json {
             return print_json(&Shown::Over { run_dir, summary });

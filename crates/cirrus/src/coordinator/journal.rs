@@ -11,7 +11,7 @@
 //! the next transaction. The queue is bounded by the callers: each waits for its own events, and
 //! the server bounds its connections.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -22,10 +22,11 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Ta
 use super::gate::{Gate, GateKeeper, Log, Recovered};
 use super::state::{Durable, Event};
 use crate::error::{Error, Result};
+use crate::rundir::sync_dir;
 use crate::spec::AppSpec;
 
 const FILE: &str = "journal.redb";
-const FORMAT: &[u8] = b"cirrus coordinator journal 1";
+const FORMAT: &[u8] = b"cirrus coordinator journal 2";
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Events between snapshots: replaying so many takes well under a second.
@@ -64,6 +65,7 @@ impl Journal {
         fs::create_dir_all(dir)
             .map_err(|error| Error::io(format!("cannot create {}", dir.display()), error))?;
         let database = open_database(&path)?;
+        // A new file's name must survive a power cut as well as its content.
         sync_dir(dir)?;
         Self::start(database, spec).map_err(|fault| fault.of(&path))
     }
@@ -201,13 +203,6 @@ fn open_database(path: &Path) -> Result<Database> {
     })
 }
 
-/// A new file's name must survive a power cut as well as its content.
-fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|error| Error::io(format!("cannot sync {}", dir.display()), error))
-}
-
 fn load(database: &Database, spec: &AppSpec) -> Result<Option<Stored>, Fault> {
     let transaction = database.begin_read()?;
     let meta = match transaction.open_table(META) {
@@ -252,27 +247,15 @@ fn decode<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T,
 fn check_spec(json: Option<Vec<u8>>, spec: &AppSpec) -> Result<(), Fault> {
     let stored: AppSpec = serde_json::from_slice(&json.unwrap_or_default())
         .map_err(|error| Fault::Damaged(format!("the application's description: {error}")))?;
-    if stored == *spec {
-        return Ok(());
-    }
     let whose = format!("application `{}`, run `{}`", stored.name, stored.run);
-    let same_run = stored.name == spec.name && stored.run == spec.run;
-    Err(Fault::OtherSpec(if same_run {
-        format!("{whose}, which has changed since in its {}", changed_part(&stored, spec))
-    } else {
-        whose
-    }))
-}
-
-fn changed_part(stored: &AppSpec, spec: &AppSpec) -> &'static str {
-    if stored.pools != spec.pools {
-        "pools"
-    } else if stored.channels != spec.channels {
-        "channels"
-    } else if stored.tasks != spec.tasks {
-        "tasks"
-    } else {
-        "splits"
+    if stored.name != spec.name || stored.run != spec.run {
+        return Err(Fault::OtherSpec(whose));
+    }
+    match stored.changed_part(spec) {
+        None => Ok(()),
+        Some(part) => {
+            Err(Fault::OtherSpec(format!("{whose}, which has changed since in its {part}")))
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct CoordinatorOptions {
     pub(crate) dir: PathBuf,
     pub(crate) spec: AppSpec,
     pub(crate) timeouts: Timeouts,
+    /// The run's former processes are all gone, and their memory with them.
+    pub(crate) resumes: bool,
 }
 
 /// Serves until `cancel`, then answers what is in flight and closes the journal. Calls `ready`
@@ -79,7 +81,14 @@ async fn run(
         .map_err(|error| Error::io("cannot tell the coordinator's address", error))?;
     let (journal, recovered) = Journal::open(&options.dir, &options.spec)?;
     // A child, so that the end of serving for any reason releases whoever waits here.
-    let core = Core::new(graph, options.timeouts, journal, recovered, cancel.child_token());
+    let core = Core::new(
+        graph,
+        options.timeouts,
+        journal,
+        recovered,
+        options.resumes,
+        cancel.child_token(),
+    );
     let core = Arc::new(core);
     core.log.gate().passed(core.durable_through).await?;
     ready(address);
@@ -150,12 +159,13 @@ impl<L: Log> Core<L> {
         timeouts: Timeouts,
         log: L,
         recovered: Recovered,
+        resumes: bool,
         cancel: CancellationToken,
     ) -> Self {
         let mut state = State::recover(graph, timeouts, recovered.snapshot, &recovered.events);
         Self {
             started: Instant::now(),
-            durable_through: log.append(state.boot(Duration::ZERO)),
+            durable_through: log.append(state.boot(Duration::ZERO, resumes)),
             state: Mutex::new(state),
             log,
             changed: watch::Sender::new(()),

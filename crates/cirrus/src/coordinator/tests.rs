@@ -30,7 +30,8 @@ fn splits() -> SplitSpec {
 fn options(dir: &std::path::Path, listen: &str) -> CoordinatorOptions {
     let listen = listen.parse().unwrap();
     let timeouts = Timeouts::default();
-    CoordinatorOptions { listen, dir: dir.into(), spec: example(1000, splits()), timeouts }
+    let (dir, spec) = (dir.into(), example(1000, splits()));
+    CoordinatorOptions { listen, dir, spec, timeouts, resumes: false }
 }
 
 /// A coordinator in a thread of this process.

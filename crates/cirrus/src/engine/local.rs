@@ -88,6 +88,8 @@ pub(crate) struct Local {
     spec: AppSpec,
     args: Vec<String>,
     coordinator: SocketAddr,
+    /// The coordinator is to start a run again whose processes are gone.
+    resumes: bool,
     running: BTreeMap<Name, u32>,
     restarts: Vec<(Instant, Name)>,
     history: BTreeMap<Name, VecDeque<Instant>>,
@@ -98,8 +100,14 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Prepares a run; nothing is started yet.
-    pub(crate) fn new(dir: RunDir, spec: AppSpec, args: Vec<String>) -> Result<Self> {
+    /// Prepares a run, or the next life of one that it `resumes`; nothing is started yet.
+    pub(crate) fn new(
+        dir: RunDir,
+        spec: AppSpec,
+        args: Vec<String>,
+        resumes: bool,
+    ) -> Result<Self> {
+        write_json(&dir.args(), &args)?;
         write_json(&dir.spec(), &spec)?;
         let (sender, events) = channel();
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
@@ -116,6 +124,7 @@ impl Local {
             spec,
             args,
             coordinator: SocketAddr::from(([127, 0, 0, 1], 0)),
+            resumes,
             running: BTreeMap::new(),
             restarts: Vec::new(),
             history: BTreeMap::new(),
@@ -143,7 +152,6 @@ impl Local {
             Err(error) => Err(error),
         };
         self.stop();
-        self.dir.clean();
         result
     }
 
@@ -151,7 +159,10 @@ impl Local {
     fn start(&mut self) -> Result<Option<()>> {
         self.spawn(Name::Coordinator)?;
         match self.events.recv_timeout(START_TIMEOUT) {
-            Ok(Event::Ready(Some(address))) => self.coordinator = address,
+            Ok(Event::Ready(Some(address))) => {
+                self.coordinator = address;
+                self.resumes = false;
+            }
             Ok(Event::Interrupt) => return Ok(None),
             Ok(Event::Ready(None) | Event::Exited { .. })
             | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -217,7 +228,7 @@ impl Local {
             Name::Memory(pool, replica) => {
                 return Err(Error::unavailable(format!(
                     "memory node {replica} of `{pool}` ended ({status}) and its objects with it; \
-                     run again; {}",
+                     go on with `run --resume`; {}",
                     self.log_hint(name)
                 )));
             }
@@ -327,7 +338,7 @@ impl Local {
     fn part(&self, name: &Name) -> Part {
         let coordinator = self.coordinator;
         let role = match name {
-            Name::Coordinator => Role::Coordinator { listen: coordinator },
+            Name::Coordinator => Role::Coordinator { listen: coordinator, resumes: self.resumes },
             Name::Memory(pool, replica) => {
                 let declared = self.spec.pools.iter().find(|declared| declared.name == *pool);
                 let capacity = declared.map(|pool| pool.capacity).unwrap_or_default();

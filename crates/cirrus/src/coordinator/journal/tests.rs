@@ -67,6 +67,9 @@ fn a_journal_has_one_owner_and_one_spec() {
     drop(journal);
     let mut other = spec();
     other.tasks[0].replicas = 9;
+    other.pools[0].capacity = cirrus_units::ByteSize::gib(2);
+    drop(Journal::open(dir.path(), &other).unwrap());
+    other.tasks[0].writes.pop();
     let error = open_error(dir.path(), &other);
     assert_eq!(error.kind(), Kind::Input);
     assert!(error.to_string().contains("`photos`, run `one`"), "{error}");

@@ -81,4 +81,6 @@ pub(crate) enum Event {
     Discarded {
         prefix: String,
     },
+    /// A run whose processes are all gone is gone on with: their memory is lost.
+    Resumed,
 }

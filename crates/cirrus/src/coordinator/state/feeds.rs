@@ -22,6 +22,8 @@ use crate::split::SplitPlan;
 pub(super) struct SetState {
     /// Records, once sealed.
     pub(super) count: Option<u64>,
+    /// Its records are in memory; false while a resumed run writes them again.
+    pub(super) is_written: bool,
     /// Once sealed, if the set is read through splits.
     pub(super) plan: Option<SplitPlan>,
     /// Splits from here on were never leased.
@@ -59,10 +61,10 @@ pub(super) struct HeldOutput {
 impl State {
     pub(super) fn seal_set(&self, call: &SealSet) -> Decided {
         self.graph.set(&call.set)?;
-        let known = self.durable.sets.get(&call.set).and_then(|set| set.count);
-        match known {
-            Some(count) if count == call.count => return Ok(Decision::accepted(Vec::new())),
-            Some(count) => {
+        let set = self.durable.sets.get(&call.set);
+        let is_written = set.is_some_and(|set| set.is_written);
+        match set.and_then(|set| set.count) {
+            Some(count) if count != call.count => {
                 return Err(Refusal::new(
                     RefusalKind::Input,
                     format!(
@@ -72,7 +74,8 @@ impl State {
                     ),
                 ));
             }
-            None => {}
+            Some(_) if is_written => return Ok(Decision::accepted(Vec::new())),
+            Some(_) | None => {}
         }
         if let Some(feed) = self.graph.feeds.get(&call.set) {
             SplitPlan::new(&feed.splits, call.count).map_err(|error| {
@@ -276,6 +279,7 @@ impl Durable {
         let feed = graph.feeds.get(name);
         let set = self.sets.entry(name.to_owned()).or_default();
         set.count = Some(count);
+        set.is_written = true;
         set.plan = feed.and_then(|feed| SplitPlan::new(&feed.splits, count).ok());
     }
 
@@ -333,8 +337,8 @@ impl Durable {
     /// Committed output cannot be read: the split must be leased again.
     pub(super) fn split_is_lost(&mut self, set: &str, split: u64) {
         let set = self.sets.entry(set.to_owned()).or_default();
-        let Some(lost) = set.committed.remove(&split) else { return };
         set.pending.insert(split);
+        let Some(lost) = set.committed.remove(&split) else { return };
         for held in lost.outputs.into_iter().filter(|held| held.held) {
             let channel = self.channels.entry(held.output.channel.clone()).or_default();
             channel.retained_bytes -= held.output.bytes;
@@ -393,6 +397,11 @@ impl SetState {
             return Some(*split);
         }
         self.pending.first().copied().or(fresh)
+    }
+
+    /// Splits from here on were never leased.
+    pub(super) fn next_split(&self) -> u64 {
+        self.next
     }
 
     fn is_done(&self, plan: &SplitPlan) -> bool {

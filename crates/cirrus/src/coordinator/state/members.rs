@@ -216,6 +216,16 @@ impl Members {
         Some(call)
     }
 
+    /// All of them, with what they said who they are; their counters stay in their tasks'.
+    pub(super) fn forget_all(&mut self) -> Vec<(MemberId, Register)> {
+        let all = std::mem::take(&mut self.all);
+        for member in all.values() {
+            let sum = self.forgotten.entry(member.call.task.clone()).or_default();
+            add_counters(sum, &member.counters);
+        }
+        all.into_iter().map(|(id, member)| (id, member.call)).collect()
+    }
+
     fn forget_oldest(&mut self) {
         let ended = |(_, member): &(&MemberId, &Member)| member.ending.is_some();
         if self.all.iter().filter(ended).count() <= ENDED_MAX {

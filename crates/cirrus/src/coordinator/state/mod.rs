@@ -15,6 +15,7 @@ mod graph;
 mod members;
 mod pools;
 mod read;
+mod resume;
 mod sweeps;
 
 #[cfg(test)]
@@ -117,8 +118,11 @@ impl State {
     }
 
     /// The coordinator starts: known members and leases get their whole time, so that the job just
-    /// goes on.
-    pub(crate) fn boot(&mut self, now: Duration) -> Vec<Event> {
+    /// goes on. If it `resumes` a run, nobody is left of its former life.
+    pub(crate) fn boot(&mut self, now: Duration, resumes: bool) -> Vec<Event> {
+        let events = [resumes.then_some(Event::Resumed), Some(Event::Booted)];
+        let events: Vec<Event> = events.into_iter().flatten().collect();
+        events.iter().for_each(|event| self.apply(event));
         let mut deadlines = Deadlines::booted(now);
         for (member, _) in self.durable.members.live() {
             deadlines.member_was_heard(now, member);
@@ -127,8 +131,7 @@ impl State {
             set.leases.keys().for_each(|split| deadlines.lease_moved(now, name, *split));
         }
         self.volatile = Volatile { deadlines, ..Volatile::default() };
-        self.apply(&Event::Booted);
-        vec![Event::Booted]
+        events
     }
 
     /// Decides `command` and applies what follows. The events must be durable before the reply,
@@ -229,7 +232,8 @@ impl State {
             | Event::Reported { .. }
             | Event::StopRequested
             | Event::Swept { .. }
-            | Event::Discarded { .. } => {}
+            | Event::Discarded { .. }
+            | Event::Resumed => {}
         }
     }
 
@@ -348,6 +352,7 @@ impl Durable {
             Event::Swept { sweeps } => self.sweeps.remove(sweeps),
             Event::Revoked { set, split } => self.revoke(graph, set, *split),
             Event::Discarded { prefix } => self.sweeps.push(Garbage::Prefix(prefix.clone())),
+            Event::Resumed => self.resumes(graph),
         }
     }
 }

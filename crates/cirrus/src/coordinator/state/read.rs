@@ -23,7 +23,8 @@ impl State {
 
     pub(crate) fn set_view(&self, set: &str) -> Result<SetView, Refusal> {
         self.graph.set(set)?;
-        let count = self.durable.sets.get(set).and_then(|set| set.count);
+        let written = self.durable.sets.get(set).filter(|set| set.is_written);
+        let count = written.and_then(|set| set.count);
         Ok(SetView { set: set.to_owned(), count })
     }
 

@@ -144,7 +144,7 @@ impl Sim {
         };
         let graph = Arc::new(Graph::new(&example(shape.capacity, splits.clone())).unwrap());
         let disk = SharedDisk::new(shape.snapshot_every);
-        let core = start_core(&graph, &disk);
+        let core = start_core(&graph, &disk, false);
         core.decide(&SealSet { set: SET.into(), count: RECORDS }.into()).0.unwrap();
         disk.sync();
         disk.sync();
@@ -169,9 +169,13 @@ impl Sim {
             judge: Judge::new(seed),
             tally: Tally::default(),
         };
-        (0..shape.workers).for_each(|replica| sim.start(Role::Worker, replica));
-        sim.start(Role::Trainer, 0);
+        sim.start_everybody();
         sim
+    }
+
+    fn start_everybody(&mut self) {
+        (0..self.shape.workers).for_each(|replica| self.start(Role::Worker, replica));
+        self.start(Role::Trainer, 0);
     }
 
     async fn run(mut self) -> Tally {
@@ -356,7 +360,8 @@ impl Sim {
     }
 }
 
-fn start_core(graph: &Arc<Graph>, disk: &SharedDisk) -> Arc<Core<SimLog>> {
+fn start_core(graph: &Arc<Graph>, disk: &SharedDisk, resumes: bool) -> Arc<Core<SimLog>> {
     let (log, recovered) = disk.open();
-    Arc::new(Core::new(graph.clone(), TIMEOUTS, log, recovered, CancellationToken::new()))
+    let cancel = CancellationToken::new();
+    Arc::new(Core::new(graph.clone(), TIMEOUTS, log, recovered, resumes, cancel))
 }

@@ -7,6 +7,7 @@ mod consumers;
 mod leases;
 mod members;
 mod replay;
+mod resume;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,7 @@ impl Rig {
     pub(super) fn new(capacity: u64, splits: SplitSpec) -> Self {
         let graph = Arc::new(Graph::new(&example(capacity, splits)).unwrap());
         let mut state = State::recover(graph.clone(), Timeouts::default(), None, []);
-        let events = state.boot(Duration::ZERO);
+        let events = state.boot(Duration::ZERO, false);
         Self { state, now: Duration::ZERO, graph, events, requests: 0 }
     }
 
@@ -74,10 +75,19 @@ impl Rig {
 
     /// The coordinator is killed and starts again on its events.
     pub(super) fn restart(&mut self) {
+        self.boot(false);
+    }
+
+    /// So is everybody else, and the run is resumed.
+    pub(super) fn resume(&mut self) {
+        self.boot(true);
+    }
+
+    fn boot(&mut self, resumes: bool) {
         let events = self.events.iter();
         self.state = State::recover(self.graph.clone(), Timeouts::default(), None, events);
         self.now = Duration::ZERO;
-        self.events.extend(self.state.boot(self.now));
+        self.events.extend(self.state.boot(self.now, resumes));
     }
 
     pub(super) fn process(task: &str, replica: u32, pid: u32) -> Register {

@@ -10,6 +10,7 @@ use crate::api::MemberGone;
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) crashes: u64,
+    pub(super) resumptions: u64,
     pub(super) from_snapshot: u64,
     pub(super) forgotten_events: u64,
     pub(super) standstills: u64,
@@ -29,9 +30,10 @@ pub(super) struct Tally {
 
 impl Tally {
     /// What happened, and how often.
-    pub(super) fn faults(&self) -> [(&'static str, u64); 14] {
+    pub(super) fn faults(&self) -> [(&'static str, u64); 15] {
         [
             ("crashes", self.crashes),
+            ("runs resumed", self.resumptions),
             ("recoveries from a snapshot", self.from_snapshot),
             ("forgotten events", self.forgotten_events),
             ("standstills", self.standstills),
@@ -52,7 +54,10 @@ impl Tally {
 impl Sim {
     pub(super) fn faults(&mut self) {
         if self.dice.one_in(500) {
-            self.crash();
+            self.crash(false);
+        }
+        if self.dice.one_in(3000) {
+            self.kill_everybody();
         }
         if self.dice.one_in(1500) {
             self.tally.standstills += 1;
@@ -76,12 +81,22 @@ impl Sim {
     }
 
     /// The coordinator comes back with what was durable; answers that it owed are never sent.
-    fn crash(&mut self) {
+    fn crash(&mut self, resumes: bool) {
         self.tally.crashes += 1;
         self.pending.clear();
         self.tally.forgotten_events += self.disk.lose_power(&mut self.dice);
-        self.core = start_core(&self.graph, &self.disk);
+        self.core = start_core(&self.graph, &self.disk, resumes);
         self.tally.from_snapshot += u64::from(self.disk.has_snapshot());
+    }
+
+    /// Every process dies, memory nodes too, and the run is resumed; words of the dead may come late.
+    fn kill_everybody(&mut self) {
+        self.tally.resumptions += 1;
+        self.store.wipe(self.now_ms);
+        self.network.retain(|_, message| !matches!(message, Message::Put { .. }));
+        self.actors.clear();
+        self.crash(true);
+        self.start_everybody();
     }
 
     /// Either way another process takes its place; a frozen one wakes up later, knowing nothing.

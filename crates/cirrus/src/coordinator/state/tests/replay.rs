@@ -121,7 +121,7 @@ proptest! {
             if n == cut {
                 let bytes = postcard::to_stdvec(rig.state.durable()).unwrap();
                 snapshot = Some((postcard::from_bytes(&bytes).unwrap(), rig.events.len()));
-                rig.restart();
+                if pause % 2 == 0 { rig.restart() } else { rig.resume() }
             }
             rig.now += Duration::from_millis(pause);
             let now = rig.now;
@@ -169,4 +169,5 @@ fn events_keep_their_numbers() {
     assert_eq!(number(&Event::Swept { sweeps: vec![] }), 13);
     assert_eq!(number(&Event::Revoked { set, split: 1 }), 14);
     assert_eq!(number(&Event::Discarded { prefix: String::new() }), 15);
+    assert_eq!(number(&Event::Resumed), 16);
 }

@@ -1,0 +1,34 @@
+//! What is left of a run whose processes were all killed, when it is gone on with.
+//!
+//! Owns the step from one life of a run to the next. May not know who starts processes.
+//! Invariant: what a checkpoint covers stays as it is; everything else is made again.
+
+use super::{Durable, Graph};
+
+impl Durable {
+    /// Nobody lives, memory is empty: sets are written again, and so is what no checkpoint covers.
+    pub(super) fn resumes(&mut self, graph: &Graph) {
+        self.stopping = false;
+        for (id, call) in self.members.forget_all() {
+            self.node_leaves(id, &call);
+            self.revoke_all(graph, id);
+        }
+        // A reader that was done begins at its last checkpoint, and finds nothing to do.
+        self.channels.values_mut().for_each(|channel| channel.closed = false);
+        let names: Vec<String> = self.sets.keys().cloned().collect();
+        names.iter().for_each(|name| self.set_is_lost(graph, name));
+    }
+
+    fn set_is_lost(&mut self, graph: &Graph, name: &str) {
+        let set = self.sets.entry(name.to_owned()).or_default();
+        set.is_written = false;
+        let (next, Some(plan)) = (set.next_split(), set.plan.clone()) else { return };
+        let passed = |channel: &String| {
+            self.channels.get(channel).map_or(0, |channel| channel.passed_splits(&plan))
+        };
+        // Without a channel a split is done with its commit.
+        let passed = graph.feeds.get(name).and_then(|feed| feed.outputs.iter().map(passed).min());
+        let Some(passed) = passed else { return };
+        (passed..next).for_each(|split| self.split_is_lost(name, split));
+    }
+}
