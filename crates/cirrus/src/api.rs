@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::covered::Covered;
 use crate::error::{Error, Kind};
 use crate::split::SplitRange;
 
@@ -275,18 +277,33 @@ pub(crate) struct Opened {
 pub(crate) struct CheckpointRecord {
     /// The first global batch that it does not hold.
     pub(crate) cursor: u64,
+    /// Runs of batches beyond the cursor that it holds; none in a channel that is read in order.
+    #[serde(default)]
+    pub(crate) beyond: Vec<Range<u64>>,
     pub(crate) key: String,
     pub(crate) version: u64,
     pub(crate) bytes: u64,
     pub(crate) checksum: u32,
 }
 
-/// The consumer wants to know where a split's batches lie.
+impl CheckpointRecord {
+    /// The batches that it holds; `None` where its runs make no sense.
+    pub(crate) fn covered(&self) -> Option<Covered> {
+        Covered::new(self.cursor, &self.beyond)
+    }
+}
+
+/// The consumer wants to know where a split's batches lie; in a channel that is read in any order,
+/// those of any split that it has not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Next {
     pub(crate) channel: String,
     pub(crate) generation: Generation,
+    /// The first that it has not.
     pub(crate) split: u64,
+    /// Those beyond that it has; none in a channel that is read in order.
+    #[serde(default)]
+    pub(crate) taken: Vec<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

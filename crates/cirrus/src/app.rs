@@ -3,7 +3,7 @@
 //! Owns [`App`], the builder that people write, and its translation into an `AppSpec`. May not
 //! know processes or sockets. Invariant: the first wrong declaration is what `main` reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -42,6 +42,7 @@ pub struct Settings {
     channels: Vec<ChannelSpec>,
     splits: BTreeMap<String, SplitSpec>,
     replicas: BTreeMap<String, u32>,
+    unordered: BTreeSet<String>,
 }
 
 impl Settings {
@@ -54,6 +55,13 @@ impl Settings {
     /// How a set is cut into splits for the task that reads it.
     pub fn splits(&mut self, set: &str, spec: SplitSpec) {
         self.splits.insert(set.to_owned(), spec);
+    }
+
+    /// The batches of a channel are delivered split by split as they are ready, and not in their
+    /// order: nobody waits for a slow split, and the same seed no longer gives the same sequence.
+    /// Each batch is delivered as often as in order, and tells its place.
+    pub fn unordered(&mut self, channel: &str) {
+        self.unordered.insert(channel.to_owned());
     }
 
     /// How many replicas of a task to start; its annotation says how many there may be.
@@ -110,10 +118,18 @@ impl<A: TaskArgs + clap::Args> App<A> {
         match capacity.parse() {
             Ok(capacity) => {
                 let name = name.to_owned();
-                self.settings.channels.push(ChannelSpec { name, capacity, item });
+                let unordered = false;
+                self.settings.channels.push(ChannelSpec { name, capacity, unordered, item });
             }
             Err(error) => self.wrong(format!("channel `{name}`: {error}")),
         }
+        self
+    }
+
+    /// Delivers the batches of a channel as they are ready; see [`Settings::unordered`].
+    #[must_use]
+    pub fn unordered(mut self, channel: &str) -> Self {
+        self.settings.unordered(channel);
         self
     }
 
@@ -175,7 +191,15 @@ impl<A: TaskArgs + clap::Args> App<A> {
                 return Err(Error::input(format!("replicas of `{name}`, which is no task")));
             }
         }
-        let Settings { pools, channels, mut splits, .. } = settings;
+        let Settings { pools, mut channels, mut splits, unordered, .. } = settings;
+        for name in &unordered {
+            match channels.iter_mut().find(|channel| channel.name == *name) {
+                Some(channel) => channel.unordered = true,
+                None => {
+                    return Err(Error::input(format!("unordered `{name}`, which is no channel")));
+                }
+            }
+        }
         // A set that is read by a task of many replicas, or that feeds a channel, has splits.
         for task in &tasks {
             let is_channel = |name: &str| channels.iter().any(|channel| channel.name == name);

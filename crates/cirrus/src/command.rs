@@ -92,11 +92,7 @@ fn command<A: clap::Args + TaskArgs>(app: &App<A>) -> Command {
         .value_name("RUN")
         .num_args(0..=1)
         .default_missing_value("")
-        .help(
-            "Go on with a run that ended before it was done, by default the latest, as it was \
-             told; of its arguments those may change that say how many processes and how much \
-             memory there are",
-        );
+        .help("Go on with a run that ended before it was done: RUN, or the latest");
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON");
     Command::new(app.name)
         .about(app.about)

@@ -1,7 +1,8 @@
 //! Reading a channel: committed batches in their order, checkpoints, and going on after a restart.
 //!
 //! Owns the consumer's side of exactly once. May not know who wrote the batches. Invariant: a batch
-//! is handed out once per generation, in order, and only from an accepted attempt.
+//! is handed out once per generation, and only from an accepted attempt; in order, unless the
+//! channel is declared to be without.
 //!
 //! A thread of its own asks for splits, gets their batches many at a time, compares their checksum
 //! with what was committed, and decodes them, up to a bound in bytes ahead of the body.
@@ -24,6 +25,7 @@ use crate::api::{CheckpointRecord, Generation};
 use crate::context::Context;
 use crate::coordinator::keys::checkpoint_key;
 use crate::counters::{BATCHES, FIRST_US, RECORDS, Stopwatch};
+use crate::covered::Covered;
 use crate::error::{Error, Kind, Result};
 use crate::sets::sealed_count;
 use crate::split::SplitPlan;
@@ -38,7 +40,7 @@ pub struct Batch<T> {
     pub epoch: u32,
     /// Its number within the epoch.
     pub index: u64,
-    /// Its number over all epochs: what a checkpoint's cursor counts.
+    /// Its number over all epochs.
     pub number: u64,
     /// The position of its first item in the epoch's order.
     pub first_position: u64,
@@ -46,7 +48,7 @@ pub struct Batch<T> {
     pub items: Vec<T>,
 }
 
-/// The batches of a channel, in their order; one consumer at a time.
+/// The batches of a channel, in their order unless it is unordered; one consumer at a time.
 ///
 /// What was handed out since the last checkpoint is handed out again after a failure. A consumer
 /// therefore checkpoints its state ([`Batches::checkpoint_when_due`]); one that keeps no state
@@ -66,9 +68,10 @@ pub struct Batches<T> {
     window: u64,
     ahead: Arc<Ahead<T>>,
     reader: Option<std::thread::JoinHandle<()>>,
-    /// The first batch that was not handed out.
-    position: u64,
-    cursor: u64,
+    /// What was handed out.
+    covered: Covered,
+    /// How many of them the last checkpoint holds.
+    saved: u64,
     due: bool,
     last_checkpoint: Instant,
     automatic: bool,
@@ -86,7 +89,10 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
         let client = context.store()?.client().clone();
         let control = context.control();
         let opened = control.open_consumer(context.member(), channel, control.request())?;
-        let cursor = opened.checkpoint.as_ref().map_or(0, |record| record.cursor);
+        let covered = match opened.checkpoint.as_ref().map(CheckpointRecord::covered) {
+            None => Covered::default(),
+            Some(covered) => covered.ok_or_else(|| Error::internal("a checkpoint's runs"))?,
+        };
         let files = CheckpointFiles::open(context.dir(), channel)?;
         let restored = opened.checkpoint.as_ref();
         let restored = restored.map(|record| restore(&context, &client, &files, record));
@@ -99,9 +105,10 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
             plan: plan.clone(),
             ahead: ahead.clone(),
         };
+        let read = covered.clone();
         let reader = std::thread::Builder::new()
             .name("cirrus-reader".to_owned())
-            .spawn(move || reader.run(cursor))
+            .spawn(move || reader.run(read))
             .map_err(|error| Error::io("cannot start a thread", error))?;
         Ok(Self {
             client,
@@ -114,8 +121,8 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
             window: u64::from(feed.window),
             ahead,
             reader: Some(reader),
-            position: cursor,
-            cursor,
+            saved: covered.count(),
+            covered,
             due: false,
             last_checkpoint: Instant::now(),
             automatic: false,
@@ -136,9 +143,10 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
         self.plan.batches()
     }
 
-    /// The number of the batch that comes next, over all epochs.
+    /// How many batches were handed out, over all epochs; in order, the number of the one that
+    /// comes next.
     pub fn position(&self) -> u64 {
-        self.position
+        self.covered.count()
     }
 
     /// No state is kept: what was handed out counts as done when the next batch is asked for.
@@ -167,13 +175,13 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
             self.context.counter(FIRST_US).add_time(self.watch.lap());
         }
         let Some((batch, due)) = taken? else {
-            if self.automatic && self.cursor < self.position {
+            if self.automatic && self.has_unsaved() {
                 self.checkpoint(Bytes::new())?;
             }
             return Ok(None);
         };
         self.due |= due;
-        self.position = batch.number + 1;
+        self.covered.add(batch.number..batch.number + 1);
         self.context.counter(BATCHES).add(1);
         self.context.counter(RECORDS).add(batch.items.len() as u64);
         Ok(Some(batch))
@@ -182,9 +190,9 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
     /// Whether it is time for a checkpoint: after half of the window or of the channel's bytes,
     /// and at least every 30 s.
     pub fn is_due(&self) -> bool {
-        self.cursor < self.position
+        self.has_unsaved()
             && (self.due
-                || self.plan.is_half_a_window(self.cursor, self.position, self.window)
+                || self.plan.is_half_a_window(self.saved, self.position(), self.window)
                 || self.last_checkpoint.elapsed() > CHECKPOINT_INTERVAL)
     }
 
@@ -199,21 +207,22 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
     /// batch already.
     pub fn checkpoint(&mut self, state: impl Into<Bytes>) -> Result<()> {
         let state: Bytes = state.into();
-        let cursor = self.position;
-        if cursor == self.cursor {
+        if !self.has_unsaved() {
             return Ok(());
         }
-        let key = checkpoint_key(&self.channel, self.generation, cursor);
+        let count = self.position();
+        let key = checkpoint_key(&self.channel, self.generation, count);
         let checksum = cirrus_store::checksum_of(0, &state);
         let bytes = state.len() as u64;
         self.files.save(&key, &state, self.recorded.as_ref())?;
         let (client, object) = (self.client.clone(), Key::try_from(key.as_str())?);
         let version = self.context.wait(async move { client.put(&object, state).await })?.0;
-        let record = CheckpointRecord { cursor, key, version, bytes, checksum };
+        let (cursor, beyond) = (self.covered.cursor(), self.covered.beyond().to_vec());
+        let record = CheckpointRecord { cursor, beyond, key, version, bytes, checksum };
         let control = self.context.control();
         control.checkpoint(&self.channel, self.generation, record.clone())?;
         self.recorded = Some(record);
-        self.cursor = cursor;
+        self.saved = count;
         self.due = false;
         self.last_checkpoint = Instant::now();
         self.ahead.window_moved();
@@ -231,20 +240,27 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
                 Taken::Batch(batch, due) => return Ok(Some((batch, due))),
                 Taken::End => return Ok(None),
                 Taken::Failed(error) => return Err(error),
-                Taken::WindowFull if self.automatic && self.cursor < self.position => {
+                Taken::WindowFull if self.automatic && self.has_unsaved() => {
                     self.checkpoint(Bytes::new())?;
                 }
-                Taken::WindowFull if self.cursor < self.position => {
+                Taken::WindowFull if self.has_unsaved() => {
                     return Err(Error::input(format!(
                         "channel `{}` holds all that it may without a checkpoint, since batch {}; \
                          call checkpoint_when_due after each batch, or at_least_once() if there \
                          is no state to keep",
-                        self.channel, self.cursor
+                        self.channel, self.saved
                     )));
                 }
-                Taken::WindowFull | Taken::Nothing => {}
+                // Told before the last checkpoint was taken, and no longer so.
+                Taken::WindowFull => self.ahead.window_moved(),
+                Taken::Nothing => {}
             }
         }
+    }
+
+    /// Whether batches were handed out that no checkpoint holds.
+    fn has_unsaved(&self) -> bool {
+        self.saved < self.position()
     }
 }
 

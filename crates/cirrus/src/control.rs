@@ -152,14 +152,16 @@ impl Control {
         self.call(&OpenConsumer { member, channel: channel.to_owned(), request })
     }
 
-    /// Asks where the batches of `split` lie, for up to 2 s.
+    /// Asks where the batches of `split` lie, for up to 2 s; where the channel is read in any order,
+    /// those of a split that is not `taken`, `split` being the first of them.
     pub(crate) fn next(
         &self,
         channel: &str,
         generation: Generation,
         split: u64,
+        taken: Vec<u64>,
     ) -> Result<NextAnswer> {
-        self.call(&Next { channel: channel.to_owned(), generation, split })
+        self.call(&Next { channel: channel.to_owned(), generation, split, taken })
     }
 
     /// Tells that the consumer's state up to `record.cursor` is durable.

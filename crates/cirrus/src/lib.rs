@@ -51,6 +51,7 @@ mod context;
 mod control;
 mod coordinator;
 mod counters;
+mod covered;
 mod engine;
 mod error;
 mod leases;

@@ -45,6 +45,9 @@ pub(crate) struct PoolSpec {
 pub(crate) struct ChannelSpec {
     pub(crate) name: String,
     pub(crate) capacity: ByteSize,
+    /// Its splits are delivered as they come.
+    #[serde(default)]
+    pub(crate) unordered: bool,
     /// The type of what it carries, for people.
     pub(crate) item: String,
 }
@@ -296,6 +299,7 @@ pub(crate) mod tests {
             channels: vec![ChannelSpec {
                 name: "batches".into(),
                 capacity: ByteSize::new(capacity),
+                unordered: false,
                 item: "Batch".into(),
             }],
             tasks: vec![

@@ -231,6 +231,14 @@ impl SplitPlan {
         (batch / self.batches_per_epoch) * self.splits_per_epoch + within
     }
 
+    /// The splits that lie whole within a run of batches.
+    pub(crate) fn splits_within(&self, run: &std::ops::Range<u64>) -> std::ops::Range<u64> {
+        let first = self.split_of(run.start);
+        let cut = self.batches_of(first).start < run.start;
+        let end = self.split_of(run.end);
+        (first + u64::from(cut)).min(end)..end
+    }
+
     /// Whether so many splits lie between two batches that workers would soon wait for a
     /// checkpoint: half of the window, and at least one.
     pub(crate) fn is_half_a_window(&self, cursor: u64, position: u64, window: u64) -> bool {
@@ -249,6 +257,8 @@ impl SplitPlan {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -286,6 +296,12 @@ mod tests {
                 prop_assert_eq!(plan.batches_of(n).start, next);
                 prop_assert_eq!(plan.batches_of(n).count(), usize::try_from(split.batches).unwrap());
                 next = plan.batches_of(n).end;
+                let Range { start, end } = plan.batches_of(n);
+                for (from, to) in [(start, end), (start + 1, end), (start, end - 1)] {
+                    let splits: Vec<u64> = plan.splits_within(&(from..to)).collect();
+                    let whole = (from, to) == (start, end);
+                    prop_assert_eq!(splits, if whole { vec![n] } else { vec![] });
+                }
                 for global in plan.batches_of(n) {
                     let batch = plan.batch(global).unwrap();
                     prop_assert_eq!(plan.split_of(global), n);
@@ -296,6 +312,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(next, plan.batches());
+            prop_assert_eq!(plan.splits_within(&(0..next)), 0..plan.splits());
             prop_assert_eq!(&by_split, &expected);
             prop_assert_eq!(&by_batch, &expected);
             prop_assert!(plan.split(plan.splits()).is_none());

@@ -1,6 +1,6 @@
 //! Checkpoints in the run's folder, which outlive the run's memory.
 //!
-//! Owns `checkpoints/<channel>/<generation>.<cursor>`. May not know what is in them. Invariant: the
+//! Owns `checkpoints/<channel>/<generation>.<batches>`. May not know what is in them. Invariant: the
 //! file of the recorded checkpoint is there, whole, until that of a later one is recorded.
 
 use std::fs::{self, File};
@@ -89,7 +89,7 @@ fn name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
 
-/// Generation and cursor: of two checkpoints the later one's is larger.
+/// Generation and batches: of two checkpoints the later one's is larger.
 fn age(name: &str) -> Option<(u64, u64)> {
     let (generation, cursor) = name.strip_suffix(PART).unwrap_or(name).split_once('.')?;
     Some((generation.parse().ok()?, cursor.parse().ok()?))
@@ -104,7 +104,8 @@ mod tests {
     fn record(generation: u64, cursor: u64, state: &[u8]) -> CheckpointRecord {
         let key = checkpoint_key("batches", Generation(generation), cursor);
         let checksum = cirrus_store::checksum_of(0, state);
-        CheckpointRecord { cursor, key, version: 1, bytes: state.len() as u64, checksum }
+        let bytes = state.len() as u64;
+        CheckpointRecord { cursor, beyond: Vec::new(), key, version: 1, bytes, checksum }
     }
 
     fn names(files: &CheckpointFiles) -> Vec<String> {

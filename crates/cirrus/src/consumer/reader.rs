@@ -14,6 +14,7 @@ use crate::api::{Committed, Generation, NextAnswer};
 use crate::context::Context;
 use crate::coordinator::keys::batch_key;
 use crate::counters::BYTES;
+use crate::covered::Covered;
 use crate::error::{Error, Result};
 use crate::split::SplitPlan;
 
@@ -40,17 +41,17 @@ pub(super) struct ChannelReader<T> {
 }
 
 impl<T: DeserializeOwned + Send + 'static> ChannelReader<T> {
-    pub(super) fn run(self, cursor: u64) {
-        let end = self.read_all(cursor).err();
+    /// `read` is what a checkpoint holds: batches that are not handed over again.
+    pub(super) fn run(self, read: Covered) {
+        let end = self.read_all(read).err();
         self.ahead.end(end);
     }
 
-    fn read_all(&self, cursor: u64) -> Result<()> {
-        let mut next = cursor;
-        let mut split = self.plan.split_of(cursor);
+    fn read_all(&self, mut read: Covered) -> Result<()> {
         let mut altered = None;
         while !self.ahead.is_closed() {
-            match self.context.control().next(&self.channel, self.generation, split)? {
+            let (first, taken) = self.taken(&read);
+            match self.context.control().next(&self.channel, self.generation, first, taken)? {
                 NextAnswer::Wait => {}
                 NextAnswer::Ended => return Ok(()),
                 NextAnswer::WindowFull => {
@@ -60,24 +61,31 @@ impl<T: DeserializeOwned + Send + 'static> ChannelReader<T> {
                 }
                 NextAnswer::Committed(committed) => match self.fetch(&committed)? {
                     Fetched::Whole(objects) => {
-                        let Some(reached) = self.hand_over(&committed, objects, next)? else {
+                        if !self.hand_over(&committed, objects, &read)? {
                             return Ok(());
-                        };
-                        next = reached;
-                        split += 1;
+                        }
+                        read.add(self.plan.batches_of(committed.split));
                     }
                     Fetched::Gone => self.lost(&committed)?,
                     // Made again once: memory may have failed. A second time it is something else.
-                    Fetched::Altered(error) if altered == Some(split) => return Err(error),
+                    Fetched::Altered(error) if altered == Some(committed.split) => {
+                        return Err(error);
+                    }
                     Fetched::Altered(error) => {
                         tracing::warn!("{error}; it is made again");
-                        altered = Some(split);
+                        altered = Some(committed.split);
                         self.lost(&committed)?;
                     }
                 },
             }
         }
         Ok(())
+    }
+
+    /// The first split of which something is to be read, and those beyond that are read.
+    fn taken(&self, read: &Covered) -> (u64, Vec<u64>) {
+        let taken = read.beyond().iter().flat_map(|run| self.plan.splits_within(run));
+        (self.plan.split_of(read.cursor()), taken.collect())
     }
 
     /// The split is made again, and asked for again.
@@ -120,24 +128,25 @@ impl<T: DeserializeOwned + Send + 'static> ChannelReader<T> {
         ))))
     }
 
-    /// Decodes the batches of a split from global batch `next` on and hands them over; the batch
-    /// after them, or `None` when nobody listens any more.
+    /// Decodes the batches of a split that are not `read` yet and hands them over; false when
+    /// nobody listens any more.
     fn hand_over(
         &self,
         committed: &Committed,
         objects: Vec<Object>,
-        next: u64,
-    ) -> Result<Option<u64>> {
+        read: &Covered,
+    ) -> Result<bool> {
         let numbers = self.plan.batches_of(committed.split);
-        for (number, object) in numbers.clone().zip(objects).filter(|(n, _)| *n >= next) {
+        let unread = numbers.clone().zip(objects).filter(|(n, _)| !read.holds(&(*n..*n + 1)));
+        for (number, object) in unread {
             let bytes = object.value.len();
             self.context.counter(BYTES).add(bytes as u64);
             let due = committed.checkpoint_due && number + 1 == numbers.end;
             if !self.ahead.put(bytes, self.decode(number, &object)?, due) {
-                return Ok(None);
+                return Ok(false);
             }
         }
-        Ok(Some(numbers.end))
+        Ok(true)
     }
 
     fn decode(&self, number: u64, object: &Object) -> Result<Batch<T>> {

@@ -1,7 +1,7 @@
 //! Where a channel's batches and its consumer's checkpoints lie in the store.
 //!
 //! Owns the layouts `!channel/<channel>/{<split>.<attempt>}/<batch>` and
-//! `!checkpoint/<channel>/<generation>.<cursor>`. May not know a store. Invariant: the objects of one
+//! `!checkpoint/<channel>/<generation>.<batches>`. May not know a store. Invariant: the objects of one
 //! attempt share one prefix, one slot, and nothing with others; so do a generation's, but the slot.
 
 use crate::api::{Attempt, Generation};
@@ -22,9 +22,9 @@ pub(crate) fn checkpoint_prefix(channel: &str, generation: Generation) -> String
     format!("!checkpoint/{channel}/{generation}.")
 }
 
-/// The checkpoint that covers the batches below `cursor`.
-pub(crate) fn checkpoint_key(channel: &str, generation: Generation, cursor: u64) -> String {
-    format!("{}{cursor}", checkpoint_prefix(channel, generation))
+/// The checkpoint that covers so many batches.
+pub(crate) fn checkpoint_key(channel: &str, generation: Generation, batches: u64) -> String {
+    format!("{}{batches}", checkpoint_prefix(channel, generation))
 }
 
 /// The generation that a checkpoint is of; `None` if its key is none of [`checkpoint_key`]'s.

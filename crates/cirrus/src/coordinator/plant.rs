@@ -40,6 +40,10 @@ pub(crate) enum Bug {
     LeaseForEver,
     /// Leases do not wait for room in the channel.
     NoBackPressure,
+    /// What a checkpoint holds beyond its cursor is not remembered.
+    BeyondForgotten,
+    /// A split is freed when a checkpoint holds a part of it.
+    FreedInPart,
     /// Batches are handed out while their attempt is made.
     UncommittedRead,
     /// What was rolled back counts.

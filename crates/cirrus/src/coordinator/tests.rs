@@ -86,7 +86,8 @@ fn grant(control: &Control, member: MemberId) -> Grant {
 }
 
 fn checkpoint(cursor: u64) -> CheckpointRecord {
-    CheckpointRecord { cursor, key: format!("model.{cursor}"), version: 1, bytes: 1, checksum: 1 }
+    let (key, beyond) = (format!("model.{cursor}"), Vec::new());
+    CheckpointRecord { cursor, beyond, key, version: 1, bytes: 1, checksum: 1 }
 }
 
 /// What a child process runs: this test binary with this one test and the environment set.
@@ -165,7 +166,7 @@ fn a_job_goes_on_after_kill_9_at_every_step() {
         control.commit(member, "train", &grant, output(&grant)).unwrap();
         restart();
         control.commit(member, "train", &grant, output(&grant)).unwrap();
-        let answer = trainer.next("batches", generation, split).unwrap();
+        let answer = trainer.next("batches", generation, split, Vec::new()).unwrap();
         let NextAnswer::Committed(committed) = answer else { panic!("{answer:?}") };
         assert_eq!(committed.attempt, grant.attempt);
         trainer.checkpoint("batches", generation, checkpoint(split * 2 + 2)).unwrap();
@@ -197,11 +198,11 @@ fn every_call_goes_over_http_and_back() {
     worker.give_back(member, "train", &first).unwrap();
     let first = grant(&worker, member);
     worker.commit(member, "train", &first, output(&first)).unwrap();
-    trainer.next("batches", generation, 0).unwrap();
+    trainer.next("batches", generation, 0, Vec::new()).unwrap();
     trainer.lost("batches", generation, 0, first.attempt).unwrap();
     let again = grant(&worker, member);
     worker.commit(member, "train", &again, output(&again)).unwrap();
-    trainer.next("batches", generation, 0).unwrap();
+    trainer.next("batches", generation, 0, Vec::new()).unwrap();
     trainer.checkpoint("batches", generation, checkpoint(1)).unwrap();
     trainer.report(consumer, "loss", serde_json::json!({"last": 0.25})).unwrap();
     let counters = Counters::from([("records".to_owned(), 8)]);
@@ -269,7 +270,7 @@ fn a_worker_that_hangs_is_overtaken_and_its_late_commit_is_refused() {
     assert_eq!(refusal(commit()), RefusalKind::StaleAttempt);
     quick.commit(member, "train", &overtaking, output(&overtaking)).unwrap();
     assert_eq!(refusal(commit()), RefusalKind::StaleAttempt);
-    let answer = trainer.next("batches", generation, 0).unwrap();
+    let answer = trainer.next("batches", generation, 0, Vec::new()).unwrap();
     let NextAnswer::Committed(committed) = answer else { panic!("{answer:?}") };
     assert_eq!(committed.attempt, overtaking.attempt);
     // It lives, and goes on with another split.

@@ -1,9 +1,10 @@
 //! How far a channel's consumer is, and what it was given since.
 //!
-//! Owns generations, deliveries, checkpoints and the ledger. May not know workers.
-//! Invariant: the cursor only grows, and only over batches delivered in the current generation.
+//! Owns generations, checkpoints and the ledger. May not know workers.
+//! Invariant: what is covered only grows, and only by batches delivered in the current generation.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,12 +12,13 @@ use super::feeds::SetState;
 use super::graph::ChannelEnds;
 use super::{Decided, Decision, Durable, Event, Graph, State};
 use crate::api::{
-    Attempt, Checkpoint, CheckpointRecord, Committed, Garbage, Generation, Lost, MemberId, Next,
-    NextAnswer, OpenConsumer, Opened, Refusal, RefusalKind, Reply,
+    Attempt, Checkpoint, CheckpointRecord, Garbage, Generation, Lost, MemberId, OpenConsumer,
+    Opened, Refusal, RefusalKind, Reply,
 };
 use crate::coordinator::keys::{checkpoint_prefix, generation_of};
 use crate::coordinator::ledger::{Ledger, LineState, Run};
 use crate::coordinator::plant::{Bug, is_planted};
+use crate::covered::Covered;
 use crate::split::SplitPlan;
 
 const KEY_LEN_MAX: usize = 1024;
@@ -27,8 +29,8 @@ pub(super) struct ChannelState {
     /// Who opened it last, by which request.
     consumer: Option<(MemberId, u64)>,
     checkpoint: Option<CheckpointRecord>,
-    /// Splits given to this generation that reach beyond the cursor.
-    delivered: BTreeMap<u64, Attempt>,
+    /// Splits given to this generation of which the checkpoint does not hold all.
+    pub(super) delivered: BTreeMap<u64, Attempt>,
     /// Committed and not freed.
     pub(super) retained_bytes: u64,
     pub(super) largest_split_bytes: Option<u64>,
@@ -92,50 +94,6 @@ impl State {
         Ok(Decision { events: std::iter::once(event).chain(over).collect(), reply })
     }
 
-    pub(super) fn next(&self, call: &Next) -> Decided {
-        let ends = self.graph.channel(&call.channel)?;
-        let channel = self.current(&call.channel, call.generation)?;
-        let answer = |answer| Ok(Decision::reply(Reply::Next(answer)));
-        let Some(set) = self.durable.sets.get(&ends.set) else { return answer(NextAnswer::Wait) };
-        let Some(plan) = &set.plan else { return answer(NextAnswer::Wait) };
-        let Some(range) = plan.split(call.split) else { return answer(NextAnswer::Ended) };
-        let cursor = channel.cursor_split(plan);
-        if call.split < cursor {
-            return Err(Refusal::new(
-                RefusalKind::Input,
-                format!(
-                    "split {} of channel `{}` lies before the checkpoint in split {cursor} and \
-                     is freed; start from the checkpoint's cursor",
-                    call.split, call.channel
-                ),
-            ));
-        }
-        let distance = call.split - cursor;
-        if distance >= self.window(ends) {
-            return answer(NextAnswer::WindowFull);
-        }
-        let lease = set.leases.get(&call.split).filter(|_| is_planted(Bug::UncommittedRead));
-        let committed = set.committed.get(&call.split).map(|split| split.of(&call.channel));
-        let Some((attempt, checksum)) = committed.or(lease.map(|lease| (lease.attempt, 0))) else {
-            // Not at the cursor, where a split is granted whatever the bytes.
-            let starved =
-                distance > 0 && !set.leases.contains_key(&call.split) && channel.is_over(ends);
-            return answer(if starved { NextAnswer::WindowFull } else { NextAnswer::Wait });
-        };
-        let known = channel.delivered.get(&call.split) == Some(&attempt);
-        let event = Event::Delivered { channel: call.channel.clone(), split: call.split, attempt };
-        let reply = Reply::Next(NextAnswer::Committed(Committed {
-            split: call.split,
-            attempt,
-            range,
-            batches: range.batches,
-            checksum,
-            checkpoint_due: channel.retained_bytes >= ends.capacity / 2
-                || channel.is_short_of_bytes(ends),
-        }));
-        Ok(Decision { events: if known { vec![] } else { vec![event] }, reply })
-    }
-
     pub(super) fn checkpoint(&self, call: &Checkpoint) -> Decided {
         let ends = self.graph.channel(&call.channel)?;
         let channel = self.current(&call.channel, call.generation)?;
@@ -158,10 +116,15 @@ impl State {
                 record.key
             ));
         }
+        let held = record.covered().filter(|held| ends.unordered || held.beyond().is_empty());
+        let Some(held) = held else {
+            return input("what it holds beyond that is not in order".to_owned());
+        };
         if let Some(last) = &channel.checkpoint {
             let renewed = record.key == last.key && record.version > last.version;
-            let back = record.cursor < last.cursor && !is_planted(Bug::CursorGoesBack);
-            if back || (record.cursor == last.cursor && !renewed) {
+            let before = channel.covered();
+            let back = !held.holds_all(&before) && !is_planted(Bug::CursorGoesBack);
+            if back || (held == before && !renewed) {
                 return Err(Refusal::new(
                     RefusalKind::StaleGeneration,
                     format!(
@@ -173,7 +136,7 @@ impl State {
             }
         }
         let plan = self.durable.sets.get(&ends.set).and_then(|set| set.plan.as_ref());
-        if let Some(split) = channel.first_undelivered(plan, record.cursor) {
+        if let Some(split) = channel.first_undelivered(plan, &held) {
             return input(format!(
                 "split {split} was not delivered to generation {}; a cursor covers delivered \
                  batches only",
@@ -212,7 +175,11 @@ impl State {
     }
 
     /// The channel, if `generation` is the one that may read it.
-    fn current(&self, name: &str, generation: Generation) -> Result<&ChannelState, Refusal> {
+    pub(super) fn current(
+        &self,
+        name: &str,
+        generation: Generation,
+    ) -> Result<&ChannelState, Refusal> {
         let channel = self.durable.channels.get(name);
         let current = channel.map(|channel| channel.generation).unwrap_or_default();
         match channel {
@@ -249,7 +216,7 @@ impl Durable {
         if let Some(plan) = plan {
             let undone = LineState::RolledBack;
             let undone = if is_planted(Bug::RolledBackKept) { LineState::Kept } else { undone };
-            channel.record(&plan, plan.batches(), undone);
+            channel.record(&plan, &Covered::below(plan.batches()), undone);
         }
         channel.delivered.clear();
         channel.generation = generation;
@@ -264,16 +231,21 @@ impl Durable {
     ) {
         let plan = self.plan_of_channel(graph, name);
         let channel = self.channels.entry(name.to_owned()).or_default();
-        if let Some(plan) = &plan {
-            channel.record(plan, record.cursor, LineState::Kept);
+        let mut record = record.clone();
+        if is_planted(Bug::BeyondForgotten) {
+            record.beyond.clear();
         }
-        let former = channel.checkpoint.replace(record.clone());
-        if let Some(former) = former.filter(|former| former.key != record.key) {
+        if let (Some(plan), Some(held)) = (&plan, record.covered()) {
+            channel.record(plan, &held, LineState::Kept);
+        }
+        let key = record.key.clone();
+        let former = channel.checkpoint.replace(record);
+        if let Some(former) = former.filter(|former| former.key != key) {
             self.sweeps.push(Garbage::Key(former.key));
         }
         if let (Some(plan), Some(ends)) = (plan, graph.channels.get(name)) {
-            let cursor = channel.cursor_split(&plan);
-            channel.delivered = channel.delivered.split_off(&cursor);
+            let held = channel.covered();
+            channel.delivered.retain(|split, _| !held.holds(&plan.batches_of(*split)));
             self.settle(graph, &ends.set);
         }
     }
@@ -297,12 +269,12 @@ impl ChannelState {
         self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.cursor)
     }
 
+    /// Batches that were given to this generation and that no checkpoint holds.
     pub(super) fn delivered_beyond_cursor(&self, plan: &SplitPlan) -> u64 {
-        let beyond = |split: &u64| {
-            let batches = plan.batches_of(*split);
-            batches.end.saturating_sub(batches.start.max(self.cursor()))
-        };
-        self.delivered.keys().map(beyond).sum()
+        let held = self.covered();
+        let missing =
+            self.delivered.keys().flat_map(|split| held.missing_in(&plan.batches_of(*split)));
+        missing.map(|run| run.end - run.start).sum()
     }
 
     #[cfg(test)]
@@ -310,8 +282,23 @@ impl ChannelState {
         self.checkpoint.as_ref().map(|checkpoint| &checkpoint.key)
     }
 
+    /// What the last checkpoint holds.
+    pub(super) fn covered(&self) -> Covered {
+        self.checkpoint.as_ref().and_then(CheckpointRecord::covered).unwrap_or_default()
+    }
+
     pub(super) fn cursor_split(&self, plan: &SplitPlan) -> u64 {
         plan.split_of(self.cursor())
+    }
+
+    /// The splits that are not needed any more.
+    pub(super) fn passed(&self, plan: &SplitPlan) -> Vec<Range<u64>> {
+        let held = if self.closed { Covered::below(plan.batches()) } else { self.covered() };
+        let whole = |run: Range<u64>| match is_planted(Bug::FreedInPart) {
+            true => plan.split_of(run.start)..plan.split_of(run.end - 1) + 1,
+            false => plan.splits_within(&run),
+        };
+        held.held_in(&(0..held.end())).into_iter().map(whole).collect()
     }
 
     /// Splits below this are not needed any more.
@@ -329,34 +316,36 @@ impl ChannelState {
     }
 
     /// Whether another split of the largest size has no room until something is freed.
-    fn is_short_of_bytes(&self, ends: &ChannelEnds) -> bool {
+    pub(super) fn is_short_of_bytes(&self, ends: &ChannelEnds) -> bool {
         let largest = self.largest_split_bytes.unwrap_or_default();
         self.retained_bytes.saturating_add(largest) > ends.capacity
     }
 
-    /// The first split between the durable cursor and `cursor` that this generation was not
+    /// The first split of what `held` has beyond the durable checkpoint that this generation was not
     /// given. Every cursor but 0 lies beyond the deliveries while the set is not sealed.
-    fn first_undelivered(&self, plan: Option<&SplitPlan>, cursor: u64) -> Option<u64> {
-        if cursor <= self.cursor() {
-            return None;
-        }
-        let Some(plan) = plan else { return Some(0) };
-        if cursor > plan.batches() {
-            return Some(plan.splits());
-        }
-        let needed = plan.split_of(self.cursor())..=plan.split_of(cursor - 1);
-        needed.into_iter().find(|split| !self.delivered.contains_key(split))
+    fn first_undelivered(&self, plan: Option<&SplitPlan>, held: &Covered) -> Option<u64> {
+        let before = self.covered();
+        let plan = match plan {
+            Some(plan) if held.end() <= plan.batches() => plan,
+            Some(plan) => return Some(plan.splits()),
+            None => return (*held != before).then_some(0),
+        };
+        let new =
+            before.missing_in(&(0..held.end())).into_iter().flat_map(|run| held.held_in(&run));
+        let mut splits = new.flat_map(|run| plan.split_of(run.start)..=plan.split_of(run.end - 1));
+        splits.find(|split| !self.delivered.contains_key(split))
     }
 
-    /// Adds a ledger line for every delivered batch from the cursor up to `end`.
-    fn record(&mut self, plan: &SplitPlan, end: u64, state: LineState) {
-        let cursor = self.cursor();
+    /// Adds a ledger line for every delivered batch that `held` has beyond the checkpoint.
+    fn record(&mut self, plan: &SplitPlan, held: &Covered, state: LineState) {
+        let before = self.covered();
         for (split, attempt) in &self.delivered {
-            let batches = plan.batches_of(*split);
-            let first = batches.start.max(cursor);
-            let batches = batches.end.min(end).saturating_sub(first);
-            let (generation, attempt) = (self.generation, *attempt);
-            self.ledger.push(Run { first, batches, generation, attempt, state });
+            let missing = before.missing_in(&plan.batches_of(*split));
+            for run in missing.iter().flat_map(|run| held.held_in(run)) {
+                let (first, batches) = (run.start, run.end - run.start);
+                let (generation, attempt) = (self.generation, *attempt);
+                self.ledger.push(Run { first, batches, generation, attempt, state });
+            }
         }
     }
 }

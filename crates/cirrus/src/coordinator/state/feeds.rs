@@ -355,16 +355,17 @@ impl Durable {
         let mut passed_by_all = u64::MAX;
         for name in &feed.outputs {
             let channel = self.channels.entry(name.clone()).or_default();
-            let passed = channel.passed_splits(plan);
-            passed_by_all = passed_by_all.min(passed);
-            for (split, committed) in set.committed.range_mut(..passed) {
-                let attempt = committed.attempt;
-                let here = |held: &&mut HeldOutput| held.held && held.output.channel == *name;
-                for held in committed.outputs.iter_mut().filter(here) {
-                    held.held = false;
-                    channel.retained_bytes -= held.output.bytes;
-                    let prefix = attempt_prefix(name, *split, attempt);
-                    self.sweeps.push(Garbage::Prefix(prefix));
+            passed_by_all = passed_by_all.min(channel.passed_splits(plan));
+            for splits in channel.passed(plan) {
+                for (split, committed) in set.committed.range_mut(splits) {
+                    let attempt = committed.attempt;
+                    let here = |held: &&mut HeldOutput| held.held && held.output.channel == *name;
+                    for held in committed.outputs.iter_mut().filter(here) {
+                        held.held = false;
+                        channel.retained_bytes -= held.output.bytes;
+                        let prefix = attempt_prefix(name, *split, attempt);
+                        self.sweeps.push(Garbage::Prefix(prefix));
+                    }
                 }
             }
         }
@@ -410,14 +411,6 @@ impl SetState {
 
     pub(super) fn pending_splits(&self, plan: &SplitPlan) -> u64 {
         plan.splits() - self.next + self.pending.len() as u64
-    }
-}
-
-impl CommittedSplit {
-    /// Its attempt, and the checksum of what that wrote to `channel`.
-    pub(super) fn of(&self, channel: &str) -> (Attempt, u32) {
-        let output = self.outputs.iter().find(|held| held.output.channel == channel);
-        (self.attempt, output.map_or(0, |held| held.output.checksum))
     }
 }
 

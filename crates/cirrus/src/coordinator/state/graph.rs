@@ -40,6 +40,8 @@ pub(crate) struct Feed {
 pub(crate) struct ChannelEnds {
     /// In bytes.
     pub(crate) capacity: u64,
+    /// Its splits are delivered as they come.
+    pub(crate) unordered: bool,
     /// The set whose splits it carries.
     pub(crate) set: String,
     pub(crate) reader: String,
@@ -56,6 +58,7 @@ impl Graph {
             for task in spec.tasks.iter().filter(|task| task.reads.iter().any(reads)) {
                 let ends = ChannelEnds {
                     capacity: channel.capacity.bytes(),
+                    unordered: channel.unordered,
                     set: set.into(),
                     reader: task.name.clone(),
                 };

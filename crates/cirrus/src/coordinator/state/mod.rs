@@ -13,6 +13,7 @@ mod event;
 mod feeds;
 mod graph;
 mod members;
+mod next;
 mod pools;
 mod read;
 mod resume;

@@ -3,6 +3,8 @@
 //! Owns the step from one life of a run to the next. May not know who starts processes.
 //! Invariant: what a checkpoint covers stays as it is; everything else is made again.
 
+use std::ops::Range;
+
 use super::{Durable, Graph};
 
 impl Durable {
@@ -23,12 +25,17 @@ impl Durable {
         let set = self.sets.entry(name.to_owned()).or_default();
         set.is_written = false;
         let (next, Some(plan)) = (set.next_split(), set.plan.clone()) else { return };
-        let passed = |channel: &String| {
-            self.channels.get(channel).map_or(0, |channel| channel.passed_splits(&plan))
-        };
+        let Some(feed) = graph.feeds.get(name) else { return };
         // Without a channel a split is done with its commit.
-        let passed = graph.feeds.get(name).and_then(|feed| feed.outputs.iter().map(passed).min());
-        let Some(passed) = passed else { return };
-        (passed..next).for_each(|split| self.split_is_lost(name, split));
+        if feed.outputs.is_empty() {
+            return;
+        }
+        let passed = |name: &String| self.channels.get(name).map_or(vec![], |c| c.passed(&plan));
+        let passed: Vec<Vec<Range<u64>>> = feed.outputs.iter().map(passed).collect();
+        let is_passed = |split: &u64| {
+            passed.iter().all(|channel| channel.iter().any(|splits| splits.contains(split)))
+        };
+        let lost: Vec<u64> = (0..next).filter(|split| !is_passed(split)).collect();
+        lost.into_iter().for_each(|split| self.split_is_lost(name, split));
     }
 }

@@ -142,7 +142,9 @@ impl Sim {
             short_batch: shape.short_batch,
             ..SplitSpec::default()
         };
-        let graph = Arc::new(Graph::new(&example(shape.capacity, splits.clone())).unwrap());
+        let mut spec = example(shape.capacity, splits.clone());
+        spec.channels[0].unordered = shape.unordered;
+        let graph = Arc::new(Graph::new(&spec).unwrap());
         let disk = SharedDisk::new(shape.snapshot_every);
         let core = start_core(&graph, &disk, false);
         core.decide(&SealSet { set: SET.into(), count: RECORDS }.into()).0.unwrap();
@@ -190,7 +192,8 @@ impl Sim {
             self.step().await;
         }
         let state = self.core.state.lock();
-        self.tally.rolled_back = self.judge.end(&self.plan, &state, &self.store);
+        self.tally.rolled_back =
+            self.judge.end(&self.plan, &state, &self.store, self.shape.unordered);
         drop(state);
         self.tally
     }

@@ -8,12 +8,14 @@ mod leases;
 mod members;
 mod replay;
 mod resume;
+mod unordered;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Durable, Event, Graph, State, Timeouts};
 use crate::api::*;
+use crate::spec::AppSpec;
 use crate::spec::tests::example;
 use crate::split::SplitSpec;
 
@@ -36,7 +38,20 @@ pub(super) struct Rig {
 impl Rig {
     /// An application whose channel holds `capacity` bytes.
     pub(super) fn new(capacity: u64, splits: SplitSpec) -> Self {
-        let graph = Arc::new(Graph::new(&example(capacity, splits)).unwrap());
+        Self::of(&example(capacity, splits))
+    }
+
+    /// The same with a channel that is read in any order, and the set sealed.
+    pub(super) fn unordered(capacity: u64) -> Self {
+        let mut spec = example(capacity, small());
+        spec.channels[0].unordered = true;
+        let mut rig = Self::of(&spec);
+        rig.ok(SealSet { set: SET.into(), count: 64 });
+        rig
+    }
+
+    fn of(spec: &AppSpec) -> Self {
+        let graph = Arc::new(Graph::new(spec).unwrap());
         let mut state = State::recover(graph.clone(), Timeouts::default(), None, []);
         let events = state.boot(Duration::ZERO, false);
         Self { state, now: Duration::ZERO, graph, events, requests: 0 }
@@ -176,7 +191,7 @@ impl Rig {
     }
 
     pub(super) fn next(&mut self, generation: Generation, split: u64) -> NextAnswer {
-        match self.ok(Next { channel: CHANNEL.into(), generation, split }) {
+        match self.ok(Next { channel: CHANNEL.into(), generation, split, taken: Vec::new() }) {
             Reply::Next(answer) => answer,
             other => panic!("{other:?}"),
         }
@@ -192,7 +207,8 @@ impl Rig {
     /// A checkpoint under a key of its own.
     pub(super) fn checkpoint_of(generation: Generation, cursor: u64) -> Checkpoint {
         let key = format!("model.{}.{cursor}", generation.0);
-        let record = CheckpointRecord { cursor, key, version: 1, bytes: 10, checksum: 1 };
+        let beyond = Vec::new();
+        let record = CheckpointRecord { cursor, beyond, key, version: 1, bytes: 10, checksum: 1 };
         Checkpoint { channel: CHANNEL.into(), generation, record }
     }
 

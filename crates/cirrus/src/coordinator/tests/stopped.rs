@@ -115,7 +115,7 @@ fn a_worker_stopped_beyond_its_lease_changes_nothing_when_it_goes_on() {
     let mut sequence = Vec::new();
     for split in 0..4 {
         let committed = loop {
-            match trainer.next("batches", generation, split).unwrap() {
+            match trainer.next("batches", generation, split, Vec::new()).unwrap() {
                 NextAnswer::Committed(committed) => break committed,
                 NextAnswer::Wait => {}
                 answer => panic!("{answer:?}"),

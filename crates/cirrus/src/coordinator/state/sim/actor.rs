@@ -10,6 +10,7 @@ use super::worker::Writing;
 use super::{Message, Sim};
 use crate::api::*;
 use crate::counters::RECORDS;
+use crate::covered::Covered;
 use crate::split::SplitPlan;
 
 const RESEND_MS: u64 = 300;
@@ -64,8 +65,10 @@ pub(super) struct Actor {
     /// What it has worked on.
     pub(super) counted: u64,
     pub(super) generation: Generation,
-    /// Its length is the cursor.
     pub(super) model: Model,
+    /// What the model has learnt.
+    pub(super) covered: Covered,
+    /// How much of it a recorded checkpoint holds.
     pub(super) saved: u64,
     puts: u64,
 }
@@ -97,6 +100,7 @@ impl Actor {
             counted: 0,
             generation: Generation(0),
             model: Model::new(),
+            covered: Covered::default(),
             saved: 0,
             puts: 0,
         }
@@ -217,8 +221,10 @@ impl Actor {
             }
             Step::Open(request) => OpenConsumer { member, channel, request }.into(),
             Step::Next => {
-                let split = plan.split_of(self.model.len() as u64);
-                Next { channel, generation, split }.into()
+                let held = &self.covered;
+                let split = plan.split_of(held.cursor());
+                let taken = held.beyond().iter().flat_map(|run| plan.splits_within(run)).collect();
+                Next { channel, generation, split, taken }.into()
             }
             Step::Lost(Committed { split, attempt, .. }) => {
                 Lost { channel, generation, split, attempt }.into()

@@ -39,6 +39,8 @@ pub(super) struct Shape {
     pub(super) capacity: u64,
     pub(super) snapshot_every: u64,
     pub(super) short_batch: ShortBatch,
+    /// The trainer takes splits as they come.
+    pub(super) unordered: bool,
 }
 
 impl Shape {
@@ -51,6 +53,7 @@ impl Shape {
             capacity: dice.one_of([100, 1000]),
             snapshot_every: dice.one_of([20, 150, 100_000]),
             short_batch: dice.one_of([ShortBatch::Drop, ShortBatch::Keep]),
+            unordered: dice.one_in(2),
         }
     }
 }

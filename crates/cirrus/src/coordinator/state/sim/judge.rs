@@ -27,7 +27,7 @@ pub(super) struct Judge {
     wrote_ms: BTreeMap<Attempt, u64>,
     /// Whose each generation is, and when it heard of it.
     generations: BTreeMap<Generation, (MemberId, u64)>,
-    /// The highest cursor that a trainer was told is recorded.
+    /// The most batches that a trainer was told are in a recorded checkpoint.
     saved: u64,
     /// Splits of which something was lost.
     lost: BTreeSet<u64>,
@@ -82,7 +82,8 @@ impl Judge {
         let (seed, generation) = (self.seed, opened.generation);
         let (known, _) = *self.generations.entry(generation).or_insert((member.unwrap(), now_ms));
         assert_eq!(Some(known), member, "seed {seed}: generation {generation} is given twice");
-        let cursor = opened.checkpoint.as_ref().map_or(0, |record| record.cursor);
+        let covered = opened.checkpoint.as_ref().and_then(CheckpointRecord::covered);
+        let cursor = covered.map_or(0, |covered| covered.count());
         let latest = self.generations.last_key_value().is_some_and(|(last, _)| *last == generation);
         let saved = self.saved;
         assert!(!latest || cursor >= saved, "seed {seed}: cursor {saved} went back to {cursor}");
@@ -108,21 +109,30 @@ impl Judge {
         assert!(retained <= most, "seed {}: {retained} B in a channel of {capacity}", self.seed);
     }
 
-    /// The end: every batch once and in order, in what was learnt and in the ledger; nothing left.
+    /// The end: every batch once, and in order, in what was learnt and in the ledger; nothing left.
     /// Answers how many deliveries were rolled back.
-    pub(super) fn end(&self, plan: &SplitPlan, state: &State, store: &Store) -> u64 {
+    pub(super) fn end(
+        &self,
+        plan: &SplitPlan,
+        state: &State,
+        store: &Store,
+        unordered: bool,
+    ) -> u64 {
         let seed = self.seed;
         let status = state.status();
         assert_eq!(status.channels[CHANNEL].cursor, plan.batches(), "seed {seed}");
         assert_eq!(status.channels[CHANNEL].retained_bytes, 0, "seed {seed}");
         let key = state.durable().channels[CHANNEL].checkpoint_key().unwrap();
         let model = store.models.get(key).unwrap_or_else(|| panic!("seed {seed}: no model"));
-        let learnt: Vec<u64> = model.iter().map(|trained| trained.batch).collect();
+        let mut learnt: Vec<u64> = model.iter().map(|trained| trained.batch).collect();
+        if unordered {
+            learnt.sort_unstable();
+        }
         assert_eq!(learnt, (0..plan.batches()).collect::<Vec<_>>(), "seed {seed}");
         let (lines, _) = state.ledger_lines(CHANNEL, 0, usize::MAX).unwrap();
         for line in lines.iter().filter(|line| line.state == LineState::Kept) {
             let batch = plan.global_batch(line.epoch, line.batch).unwrap();
-            let trained = &model[usize::try_from(batch).unwrap()];
+            let trained = model.iter().find(|trained| trained.batch == batch).unwrap();
             assert_eq!(line.generation, trained.generation, "seed {seed}: batch {batch}");
             // Of a split that was made again some batches may be the former attempt's.
             let same = line.attempt == trained.attempt;

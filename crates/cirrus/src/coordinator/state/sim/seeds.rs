@@ -17,7 +17,7 @@ const SEEDS: u64 = 2000;
 /// Within so many runs every planted bug is noticed; most are by the first.
 const SEEDS_OF_A_BUG_MAX: u64 = 1000;
 
-const BUGS: [Bug; 20] = [
+const BUGS: [Bug; 22] = [
     Bug::AnswerBeforeSync,
     Bug::ReadBeforeSync,
     Bug::SnapshotTooEarly,
@@ -31,6 +31,8 @@ const BUGS: [Bug; 20] = [
     Bug::AttemptReused,
     Bug::LeaseForEver,
     Bug::NoBackPressure,
+    Bug::BeyondForgotten,
+    Bug::FreedInPart,
     Bug::UncommittedRead,
     Bug::RolledBackKept,
     Bug::AbandonedForgotten,

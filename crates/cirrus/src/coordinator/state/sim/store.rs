@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{Attempt, Garbage, Generation, Sweep};
 
-/// What a trainer has learnt: every batch it consumed, in order.
+/// What a trainer has learnt: every batch, in the order in which it consumed them.
 pub(super) type Model = Vec<Trained>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

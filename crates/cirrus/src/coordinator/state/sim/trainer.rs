@@ -21,7 +21,6 @@ pub(super) struct Reading {
 
 impl Actor {
     pub(super) fn train_on(&mut self, sim: &mut Sim, step: Step, reply: Reply) {
-        let cursor = self.model.len() as u64;
         match (step, reply) {
             (Step::Open(_), Reply::Opened(opened)) => {
                 self.generation = opened.generation;
@@ -31,15 +30,16 @@ impl Actor {
             (Step::Next, Reply::Next(NextAnswer::Wait)) => self.ask_again(sim),
             (Step::Next, Reply::Next(NextAnswer::Committed(committed))) => {
                 // Sometimes it checkpoints within a split.
-                let end = sim.plan.batches_of(committed.split).end;
-                let until = if sim.dice.one_in(3) { cursor + 1 } else { end };
+                let batches = sim.plan.batches_of(committed.split);
+                let first = self.covered.missing_in(&batches).first().map_or(0, |run| run.start);
+                let until = if sim.dice.one_in(3) { first + 1 } else { batches.end };
                 self.turn(sim, Step::Read(Reading { committed, until }));
             }
             (Step::Next, Reply::Next(NextAnswer::WindowFull)) => self.save(sim, Step::Next),
             (Step::Next, Reply::Next(NextAnswer::Ended)) => self.save(sim, Step::End),
             (Step::Lost(_), Reply::Accepted(_)) => self.turn(sim, Step::Next),
             (Step::Checkpoint(record), Reply::Accepted(_)) => {
-                self.saved = record.cursor;
+                self.saved = record.covered().unwrap().count();
                 sim.judge.saved(self.saved);
                 let over = self.saved == sim.plan.batches() && sim.dice.one_in(2);
                 self.turn(sim, if over { Step::End } else { Step::Next });
@@ -57,23 +57,25 @@ impl Actor {
             self.step = Step::Dead;
             return;
         };
-        assert_eq!(model.len() as u64, record.cursor, "seed {}", sim.seed);
         self.model = model.clone();
-        self.saved = record.cursor;
+        self.covered = record.covered().unwrap();
+        self.saved = self.covered.count();
+        assert_eq!(model.len() as u64, self.saved, "seed {}", sim.seed);
         self.turn(sim, Step::Next);
     }
 
     /// One batch at a time.
     pub(super) fn read(&mut self, sim: &mut Sim, reading: Reading) {
         let Reading { committed, until } = reading;
-        let batch = self.model.len() as u64;
-        if batch == until {
+        let first = sim.plan.batches_of(committed.split).start;
+        let missing = self.covered.missing_in(&(first..until));
+        let Some(batch) = missing.first().map(|run| run.start) else {
+            let learnt = self.covered.count();
             let save = committed.checkpoint_due
-                || sim.plan.is_half_a_window(self.saved, batch, sim.shape.window.into())
+                || sim.plan.is_half_a_window(self.saved, learnt, sim.shape.window.into())
                 || sim.dice.one_in(4);
             return if save { self.save(sim, Step::Next) } else { self.turn(sim, Step::Next) };
-        }
-        let first = sim.plan.batches_of(committed.split).start;
+        };
         let within = u32::try_from(batch - first).unwrap();
         let Committed { split, attempt, .. } = committed;
         let key = batch_key(CHANNEL, split, attempt, within);
@@ -81,6 +83,7 @@ impl Actor {
             Some(bytes) => {
                 assert_eq!(bytes, &content(sim.seed, batch), "seed {}: batch {batch}", sim.seed);
                 self.model.push(Trained { batch, generation: self.generation, attempt });
+                self.covered.add(batch..batch + 1);
                 self.counted += 1;
             }
             None => {
@@ -96,14 +99,16 @@ impl Actor {
     /// Stores what it has learnt since the last time, if there is anything, and goes on with
     /// `otherwise` if not.
     fn save(&mut self, sim: &mut Sim, otherwise: Step) {
-        let cursor = self.model.len() as u64;
-        if cursor == self.saved {
+        let learnt = self.covered.count();
+        if learnt == self.saved {
             return self.turn(sim, otherwise);
         }
-        let key = checkpoint_key(CHANNEL, self.generation, cursor);
+        let key = checkpoint_key(CHANNEL, self.generation, learnt);
         let put = Put::Model { key: key.clone(), model: self.model.clone() };
         let number = self.put(sim, put);
-        let record = CheckpointRecord { cursor, key, version: number, bytes: 1, checksum: 1 };
+        let (cursor, beyond) = (self.covered.cursor(), self.covered.beyond().to_vec());
+        let (version, bytes, checksum) = (number, 1, 1);
+        let record = CheckpointRecord { cursor, beyond, key, version, bytes, checksum };
         self.turn(
             sim,
             if is_planted(Bug::CursorBeforeCheckpoint) {

@@ -31,7 +31,7 @@ fn every_opening_is_a_generation_and_older_ones_are_refused() {
     let trainer = rig.trainer(2);
     let new = rig.open(trainer).generation;
     assert_eq!(new, Generation(old.0 + 1));
-    let next = Next { channel: CHANNEL.into(), generation: old, split: 0 };
+    let next = Next { channel: CHANNEL.into(), generation: old, split: 0, taken: vec![] };
     assert_eq!(rig.refused(next), RefusalKind::StaleGeneration);
     assert_eq!(rig.refused(Rig::checkpoint_of(old, 1)), RefusalKind::StaleGeneration);
     let lost = Lost { channel: CHANNEL.into(), generation: old, split: 0, attempt: Attempt(1) };
@@ -81,7 +81,7 @@ fn next_tells_where_a_split_is_or_why_not() {
     assert_eq!(rig.next(generation, 8), NextAnswer::Ended);
     rig.ok(Rig::checkpoint_of(generation, 2));
     assert_eq!(rig.next(generation, 4), NextAnswer::Wait);
-    let freed = Next { channel: CHANNEL.into(), generation, split: 0 };
+    let freed = Next { channel: CHANNEL.into(), generation, split: 0, taken: vec![] };
     assert_eq!(rig.refused(freed), RefusalKind::Input);
 }
 
@@ -321,7 +321,8 @@ fn what_a_consumer_did_not_live_to_record_is_swept() {
     rig.produce(member, 10);
     let checkpoint = |generation: Generation, cursor| {
         let key = checkpoint_key(CHANNEL, generation, cursor);
-        let record = CheckpointRecord { cursor, key, version: 1, bytes: 10, checksum: 1 };
+        let beyond = Vec::new();
+        let record = CheckpointRecord { cursor, beyond, key, version: 1, bytes: 10, checksum: 1 };
         Checkpoint { channel: CHANNEL.into(), generation, record }
     };
     let over = |generation| Garbage::Prefix(checkpoint_prefix(CHANNEL, generation));

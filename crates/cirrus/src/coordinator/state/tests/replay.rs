@@ -67,10 +67,17 @@ fn commands() -> impl Strategy<Value = Command> {
         3 => (member(), 0u64..9).prop_map(move |(member, request)| {
             OpenConsumer { member, channel: channel(), request }.into()
         }),
-        8 => (generation(), 0u64..9).prop_map(move |(generation, split)| {
-            Next { channel: channel(), generation, split }.into()
+        8 => (generation(), 0u64..9, prop::collection::vec(0u64..9, 0..3)).prop_map(
+            move |(generation, split, taken)| {
+                Next { channel: channel(), generation, split, taken }.into()
+            }
+        ),
+        6 => (generation(), 0u64..17, 0u64..4, 0u64..3).prop_map(|(g, cursor, gap, len)| {
+            let mut call = Rig::checkpoint_of(g, cursor);
+            let start = cursor + gap;
+            call.record.beyond = (len > 0).then(|| start..start + len).into_iter().collect();
+            call.into()
         }),
-        6 => (generation(), 0u64..17).prop_map(|(g, cursor)| Rig::checkpoint_of(g, cursor).into()),
         2 => (generation(), 0u64..8, attempt()).prop_map(move |(generation, split, attempt)| {
             Lost { channel: channel(), generation, split, attempt }.into()
         }),
@@ -114,8 +121,9 @@ proptest! {
     fn replay_after_any_commands_gives_the_live_state(
         commands in prop::collection::vec((commands(), 0u64..400, prop::bool::ANY), 1..250),
         cut in 0usize..250,
+        unordered: bool,
     ) {
-        let mut rig = Rig::new(100, small());
+        let mut rig = if unordered { Rig::unordered(100) } else { Rig::new(100, small()) };
         let mut snapshot = None;
         for (n, (command, pause, honest)) in commands.into_iter().enumerate() {
             if n == cut {
