@@ -149,6 +149,43 @@ fn a_decoder_killed_in_mid_epoch_is_replaced_and_no_image_is_lost_or_doubled() {
 }
 
 #[test]
+fn a_decoder_stopped_beyond_its_lease_is_refused_when_it_goes_on_and_changes_nothing() {
+    let mut job = Job::large();
+    job.args.extend(["--cpu-tasks".to_owned(), "2".to_owned()]);
+    let mut run = job.start();
+    let stopped = job.sandbox.process("decode-0");
+    job.sandbox.wait_for_status(&mut run, "a split made and some held", |status| {
+        let made = splits(status, "committed") + splits(status, "done") > 0;
+        (made && splits(status, "leased") >= 2).then_some(())
+    });
+    signal(stopped, Signal::STOP);
+    let is_it = |member: &&Value| member["pid"] == stopped;
+    job.sandbox.wait_for_status(&mut run, "the end of its lease", |status| {
+        let members = status["tasks"]["decode"]["members"].as_array()?;
+        (members.iter().find(is_it)?["ending"] == "expired").then_some(())
+    });
+    // It goes on where it was: writes, and commits what another has made or makes.
+    signal(stopped, Signal::CONT);
+    let figures = job.assert_undisturbed(run);
+    assert_eq!(processes(&figures, "decode"), 3, "{figures}");
+    let folder: PathBuf = figures["run_dir"].as_str().expect("the run's folder").into();
+    let log = std::fs::read_to_string(folder.join("logs/decode-0.log")).expect("a log");
+    assert!(log.contains("is not one any more: its heartbeats stopped"), "{log}");
+}
+
+#[test]
+fn one_two_and_seven_decoders_give_the_same_sequence() {
+    // As one has made it, undisturbed.
+    let mut job = Job::small(2);
+    for decoders in ["2", "7"] {
+        job.args.extend(["--cpu-tasks".to_owned(), decoders.to_owned()]);
+        let figures = job.assert_undisturbed(job.start());
+        assert_eq!(stage(&figures, "decode")["replicas"].to_string(), decoders);
+        job.args.truncate(job.args.len() - 2);
+    }
+}
+
+#[test]
 fn a_decoder_killed_after_its_commit_and_before_consumption_changes_nothing() {
     let job = Job::small(8);
     let mut run = job.start();
@@ -316,9 +353,12 @@ fn a_run_is_resumed_after_its_memory_died_after_ctrl_c_and_after_its_last_checkp
     run.interrupt();
     assert_eq!(run.wait().code, Some(130));
     let mut run = job.resume(2);
-    job.sandbox.wait_for_status(&mut run, "the last checkpoint", |status| {
-        let batches = status["channels"]["batches"]["batches"].as_u64().unwrap_or(0);
-        (batches > 0 && cursor(status) == batches).then_some(())
+    wait_for("the last checkpoint, or the end", || {
+        let last = |status: &Value| {
+            let batches = status["channels"]["batches"]["batches"].as_u64();
+            batches > Some(0) && batches == Some(cursor(status))
+        };
+        (run.has_ended() || job.sandbox.status().is_some_and(|s| last(&s))).then_some(())
     });
     let run = job.sandbox.kill_everybody(run).unwrap_or_else(|| job.resume(1));
     job.assert_undisturbed(run);

@@ -1,5 +1,6 @@
 //! The integration tests of the program `cirrus`, one binary. Every test starts real processes.
 
+mod deliveries;
 mod images;
 mod input;
 mod interrupt;

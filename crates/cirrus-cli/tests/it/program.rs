@@ -12,12 +12,12 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The example, as `cargo build --examples` leaves it beside the program.
-fn program() -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_cirrus")).with_file_name("examples").join("first");
+/// An example, as `cargo build --examples` leaves it beside the program.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_cirrus")).with_file_name("examples").join(name);
     assert!(
         path.exists(),
-        "{} is missing: cargo build --release -p cirrus --example first",
+        "{} is missing: cargo build --release -p cirrus --example {name}",
         path.display()
     );
     path
@@ -26,7 +26,7 @@ fn program() -> PathBuf {
 #[test]
 fn the_first_program_runs() {
     let sandbox = Sandbox::new();
-    let run = |args: &[&str]| sandbox.start(sandbox.command(&program(), args)).wait();
+    let run = |args: &[&str]| sandbox.start(sandbox.command(&example("first"), args)).wait();
     let ended = run(&["run"]);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     assert!(ended.text().contains("sum: 333328333350000\n"), "{}", ended.text());

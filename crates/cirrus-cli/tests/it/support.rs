@@ -187,7 +187,7 @@ impl Sandbox {
         }
         // So that it does not end between a look and the kill.
         signal(run.pid(), Signal::STOP);
-        if self.run_dirs().last().is_some_and(|run| run.join("summary.json").exists()) {
+        if self.is_done(run.pid()) {
             signal(run.pid(), Signal::CONT);
             return Some(run);
         }
@@ -200,6 +200,17 @@ impl Sandbox {
         drop(run);
         self.wait_until_empty();
         None
+    }
+
+    /// Whether the run that this process leads has left its figures.
+    fn is_done(&self, leader: u32) -> bool {
+        let entries = |path: &Path| fs::read_dir(path).expect("a folder").flatten();
+        let mut runs = entries(&self.path("state")).flat_map(|app| entries(&app.path()));
+        runs.any(|run| {
+            let record = fs::read(run.path().join("run.json")).unwrap_or_default();
+            let record: Value = serde_json::from_slice(&record).unwrap_or_default();
+            record["pid"] == leader && run.path().join("summary.json").exists()
+        })
     }
 
     /// Waits until no process of this sandbox is left.
