@@ -25,6 +25,9 @@ struct Args {
     /// How many numbers there are
     #[arg(long, default_value_t = 20_000)]
     numbers: u64,
+    /// How many of them lie in an object
+    #[arg(long, default_value_t = 1)]
+    packing: u32,
     /// Processes that square them
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
     workers: u32,
@@ -38,7 +41,7 @@ struct Args {
 
 #[cirrus::task(cpu = 1, memory = "64MiB")]
 fn load(ctx: Context, args: Args) -> Result<()> {
-    let mut numbers = ctx.write_set("numbers")?;
+    let mut numbers = ctx.write_set("numbers")?.packing(args.packing)?;
     for n in 0..args.numbers {
         numbers.push(n.to_le_bytes().to_vec())?;
     }

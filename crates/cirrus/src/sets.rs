@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cirrus_store::iter::{Records, RecordsOptions, Sequential, open_set};
-use cirrus_store::set::{Manifest, Set, SetName};
+use cirrus_store::set::{Manifest, Set, SetName, pack};
 use cirrus_store::{Client, Key};
 use tokio::task::JoinHandle;
 
@@ -29,7 +29,12 @@ pub struct SetWriter {
     context: Context,
     client: Client,
     name: SetName,
+    /// How many records lie in an object.
+    packing: usize,
+    /// Records of an object that is not full yet.
+    unpacked: Vec<Bytes>,
     count: u64,
+    objects: u64,
     chunk: Vec<(Key, Bytes)>,
     chunk_bytes: usize,
     in_flight: VecDeque<JoinHandle<Result<()>>>,
@@ -43,7 +48,10 @@ impl SetWriter {
         Ok(Self {
             client: context.store()?.client().clone(),
             name: SetName::new(name)?,
+            packing: 1,
+            unpacked: Vec::new(),
             count: 0,
+            objects: 0,
             chunk: Vec::new(),
             chunk_bytes: 0,
             in_flight: VecDeque::new(),
@@ -54,15 +62,46 @@ impl SetWriter {
         })
     }
 
+    /// Puts so many records into one object, beginning with the next one. Small records are read faster
+    /// so where they are read in their order; every read of one fetches its whole object. Kind
+    /// `Input` for 0, and once a record was written.
+    pub fn packing(mut self, records: u32) -> Result<Self> {
+        if records == 0 || self.count > 0 {
+            return Err(Error::input(format!(
+                "{records} records to an object of set `{}` after {} were written; say how many, \
+                 at least 1, before the first",
+                self.name.as_str(),
+                self.count
+            )));
+        }
+        self.packing = usize::try_from(records).unwrap_or(usize::MAX);
+        Ok(self)
+    }
+
     /// Appends a record. Returns when it is on its way; a failure shows at a later call, at the
     /// latest in [`SetWriter::seal`].
     pub fn push(&mut self, record: impl Into<Bytes>) -> Result<()> {
         let record = record.into();
-        self.chunk_bytes += record.len();
         self.bytes.add(record.len() as u64);
-        self.chunk.push((self.name.object_key(self.count), record));
         self.count += 1;
         self.records.add(1);
+        if self.packing == 1 {
+            return self.push_object(record);
+        }
+        self.unpacked.push(record);
+        if self.unpacked.len() < self.packing { Ok(()) } else { self.push_packed() }
+    }
+
+    fn push_packed(&mut self) -> Result<()> {
+        let packed = pack(&self.unpacked)?;
+        self.unpacked.clear();
+        self.push_object(packed)
+    }
+
+    fn push_object(&mut self, object: Bytes) -> Result<()> {
+        self.chunk_bytes += object.len();
+        self.chunk.push((self.name.object_key(self.objects), object));
+        self.objects += 1;
         if self.chunk_bytes >= CHUNK_BYTES || self.chunk.len() >= CHUNK_RECORDS {
             self.send()?;
         }
@@ -71,11 +110,16 @@ impl SetWriter {
 
     /// Waits until every record is stored, makes the set readable, and returns its length.
     pub fn seal(mut self) -> Result<u64> {
+        if !self.unpacked.is_empty() {
+            self.push_packed()?;
+        }
         self.send()?;
         while let Some(chunk) = self.in_flight.pop_front() {
             self.land(chunk)?;
         }
-        let manifest = Manifest::empty().with_count(self.count).sealed().to_bytes();
+        let packing = u32::try_from(self.packing).unwrap_or(u32::MAX);
+        let manifest = Manifest::empty().with_count(self.count).with_packing(packing)?;
+        let manifest = manifest.sealed().to_bytes();
         let (client, key) = (self.client.clone(), self.name.manifest_key());
         self.context.wait(async move { client.put(&key, manifest).await })?;
         self.context.control().seal_set(self.name.as_str(), self.count)?;

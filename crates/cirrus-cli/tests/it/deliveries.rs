@@ -29,12 +29,15 @@ impl Deliveries {
         Self { sandbox: Sandbox::new(), kind }
     }
 
+    /// Workers always hold leases: a split of 64 takes them 32 ms.
     fn start(&self) -> Running {
+        self.start_with(&["--work", "500", "--pause", "1000"])
+    }
+
+    fn start_with(&self, more: &[&str]) -> Running {
         let numbers = NUMBERS.to_string();
         let told = ["run", "--delivery", self.kind, "--numbers", &numbers];
-        // Workers always hold leases: a split of 64 takes them 32 ms.
-        let paced = ["--work", "500", "--pause", "1000", "--json", "figures.json"];
-        let args = told.iter().chain(&paced);
+        let args = told.iter().chain(&["--json", "figures.json"]).chain(more);
         self.sandbox.start(self.sandbox.command(&example("deliveries"), args))
     }
 
@@ -152,9 +155,16 @@ fn at_least_once_loses_no_batch_whoever_is_killed() {
 }
 
 #[test]
-fn ordered_batches_come_in_order() {
-    let deliveries = Deliveries::new("ordered");
-    let figures = deliveries.start().figures();
-    deliveries.assert_exactly_once(&figures);
-    assert_eq!(deliveries.taken(), (0..BATCHES).collect::<Vec<_>>());
+fn ordered_batches_come_in_order_from_packed_records_too() {
+    // One object, two, and one that is not full.
+    for packing in ["1", "64", "9000", "20000"] {
+        let deliveries = Deliveries::new("ordered");
+        let figures = deliveries.start_with(&["--packing", packing]).figures();
+        deliveries.assert_exactly_once(&figures);
+        assert_eq!(deliveries.taken(), (0..BATCHES).collect::<Vec<_>>());
+    }
+    let sandbox = Sandbox::new();
+    let refused = sandbox.command(&example("deliveries"), ["run", "--packing", "0"]);
+    let ended = sandbox.start(refused).wait();
+    assert!(ended.line(1).contains("0 records to an object of set `numbers`"), "{ended:?}");
 }
