@@ -29,7 +29,10 @@ pub(super) fn print_status(app: &str, json: bool) -> Result<()> {
         if json {
             return print_json(&Shown::Over { run_dir, summary });
         }
-        let how = if summary.is_some() { "is done" } else { "ended before it was done" };
+        let how = match summary {
+            Some(_) => "is done",
+            None => "ended before it was done, `run --resume` goes on with it",
+        };
         print(&format!("{app}: the latest run {how}; logs and figures: {run_dir}"));
         return Ok(());
     }
