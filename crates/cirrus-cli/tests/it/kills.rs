@@ -4,9 +4,11 @@
 //! SIGKILL. Invariant: a disturbed run ends as the undisturbed one with the same seed, byte for
 //! byte.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use cirrus_store::{BlockingClient, ClientOptions};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -232,6 +234,34 @@ fn a_batch_altered_in_memory_is_made_again() {
     let folder: PathBuf = figures["run_dir"].as_str().expect("the run's folder").into();
     let log = std::fs::read_to_string(folder.join("logs/train-0.log")).expect("a log");
     assert!(log.contains("split 5 of channel `batches` has checksum"), "{log}");
+}
+
+#[test]
+fn a_split_that_is_altered_twice_ends_the_run_with_one_line() {
+    let job = Job::large();
+    let mut run = job.start();
+    let node = job.sandbox.wait_for_status(&mut run, "a memory node", |status| {
+        status["pools"]["data"]["nodes"][0]["address"].as_str()?;
+        Some(ports(&job.sandbox, status)[0].clone())
+    });
+    // The first batch of each attempt, as soon as it is there: the others take the decoder longer.
+    let mut client = BlockingClient::new(&node, ClientOptions::default());
+    let mut altered = BTreeSet::new();
+    while !run.has_ended() && altered.len() < 2 {
+        // The node ends with the run.
+        let Ok(names) = client.list(b"!channel/batches/{0000000000000005.") else { break };
+        for name in names.iter().filter(|name| name.key.as_bytes().ends_with(b"/00000000")) {
+            if altered.insert(name.key.clone()) {
+                let mut batch = client.get(&name.key).expect("a batch").value.to_vec();
+                *batch.last_mut().expect("a pixel") ^= 1;
+                client.put(&name.key, batch).expect("room");
+            }
+        }
+    }
+    let ended = run.wait();
+    let line = ended.line(2);
+    assert!(line.contains("train-0: split 5 of channel `batches` has checksum "), "{line}");
+    assert!(line.contains(" and was committed with "), "{line}");
 }
 
 #[test]
