@@ -62,13 +62,9 @@ impl State {
     pub(super) fn seal_set(&self, call: &SealSet) -> Decided {
         self.graph.set(&call.set)?;
         let set = self.durable.sets.get(&call.set);
+        let is_written = set.is_some_and(|set| set.is_written);
         match set.and_then(|set| set.count) {
-            Some(count) if count == call.count => {
-                if set.is_some_and(|set| set.is_written) {
-                    return Ok(Decision::accepted(Vec::new()));
-                }
-            }
-            Some(count) => {
+            Some(count) if count != call.count => {
                 return Err(Refusal::new(
                     RefusalKind::Input,
                     format!(
@@ -78,7 +74,8 @@ impl State {
                     ),
                 ));
             }
-            None => {}
+            Some(_) if is_written => return Ok(Decision::accepted(Vec::new())),
+            Some(_) | None => {}
         }
         if let Some(feed) = self.graph.feeds.get(&call.set) {
             SplitPlan::new(&feed.splits, call.count).map_err(|error| {
