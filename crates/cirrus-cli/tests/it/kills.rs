@@ -336,7 +336,6 @@ fn a_killed_memory_task_ends_the_run_with_one_line() {
 
 /// Kills whole runs at random moments, and resumes them with three decoders, then with two.
 fn kill_and_resume(rounds: u64, seed: u64) {
-    println!("CIRRUS_KILLS_SEED={seed}");
     let mut random = Random(seed);
     let job = Job::small(8);
     for round in 0..rounds {
@@ -345,7 +344,6 @@ fn kill_and_resume(rounds: u64, seed: u64) {
             job.sandbox.process("coordinator");
             // Anything from the start to about the end of the epochs.
             let due = random.below(6000);
-            println!("round {round}: killed after {due} ms");
             std::thread::sleep(Duration::from_millis(due));
             run = match job.sandbox.kill_everybody(run) {
                 Some(done) => done,
@@ -365,7 +363,9 @@ fn a_run_that_is_killed_and_resumed_with_other_workers_is_as_an_undisturbed_one(
 #[test]
 #[ignore = "long: make accept"]
 fn so_are_many() {
-    kill_and_resume(15, seed_of_today());
+    let seed = seed_of_today();
+    println!("CIRRUS_KILLS_SEED={seed}");
+    kill_and_resume(15, seed);
 }
 
 #[test]
