@@ -9,7 +9,8 @@ use cirrus_store::cache::evict::{Clairvoyant, Fifo, Lfu, Lru, Random, S3Fifo, Si
 use cirrus_store::cache::prefetch::Sequential as Ahead;
 use cirrus_store::cache::{Cache, CacheOptions, Evict, Freshness, Trace};
 use cirrus_store::iter::{
-    EpochSeed, Order, Records, RecordsOptions, Sequential, Shuffled, open_set,
+    EpochSeed, Epochs, Listed, Order, Records, RecordsOptions, Sequential, Shuffled, Strided,
+    Weighted, Windowed, open_set,
 };
 use cirrus_store::set::{Manifest, SetName, pack};
 use cirrus_store::{ByteSize, Client, ClientOptions, Condition, Key, Kind, PutOptions, Version};
@@ -175,9 +176,7 @@ async fn records_come_through_a_cache_in_every_order(client: Client) {
     let manifest = Manifest::empty().with_count(RECORDS).with_packing(PACKING).unwrap().sealed();
     client.put(&set.manifest_key(), manifest.to_bytes()).await.unwrap();
     let keys: Vec<Key> = (0..objects).map(|object| set.object_key(object)).collect();
-    let seed = EpochSeed { seed: 7, epoch: 1 };
-    let orders: [Arc<dyn Order>; 2] =
-        [Arc::new(Sequential::new(RECORDS)), Arc::new(Shuffled::new(seed, RECORDS))];
+    let orders = orders(&manifest);
     for (order, evict) in
         orders.iter().flat_map(|order| policies(&keys).into_iter().map(move |evict| (order, evict)))
     {
@@ -188,9 +187,9 @@ async fn records_come_through_a_cache_in_every_order(client: Client) {
         options.prefetch = Some(Box::new(Ahead::new(set.clone(), objects)));
         let cache = Arc::new(Cache::new(client.clone(), ByteSize::kib(24), options));
         let opened = open_set(&*cache, set.clone()).await.unwrap();
-        let (all, ahead) = (0..RECORDS, RecordsOptions::default());
+        let (all, ahead) = (0..order.len(), RecordsOptions::default());
         let mut records = Records::new(Arc::clone(&cache), opened, Arc::clone(order), all, ahead);
-        for position in 0..RECORDS {
+        for position in 0..order.len() {
             let got = records.next().await.unwrap().unwrap();
             assert_eq!(
                 (got.position, got.index),
@@ -202,6 +201,25 @@ async fn records_come_through_a_cache_in_every_order(client: Client) {
         assert!(records.next().await.is_none());
         cache.close().await;
     }
+}
+
+/// One of each kind.
+fn orders(manifest: &Manifest) -> Vec<Arc<dyn Order>> {
+    let (count, set) = (manifest.count(), *manifest);
+    let seed = EpochSeed { seed: 7, epoch: 1 };
+    let weights: Vec<f64> = (0..count).map(|record| (record % 10) as f64).collect();
+    let windowed = move |epoch| -> Arc<dyn Order> {
+        Arc::new(Windowed::new(EpochSeed { seed: 7, epoch }, &set, 4))
+    };
+    vec![
+        Arc::new(Sequential::new(count)),
+        Arc::new(Strided::new(count, 7).unwrap()),
+        Arc::new(Shuffled::new(seed, count)),
+        windowed(1),
+        Arc::new(Weighted::new(seed, &weights, 300).unwrap()),
+        Arc::new(Listed::new([3, 499, 3, 0, 77])),
+        Arc::new(Epochs::new(2, windowed)),
+    ]
 }
 
 /// A client that is closed says which of the values of caches that are gone have no home.
