@@ -143,6 +143,7 @@ impl Desk {
         Some(object)
     }
 
+    #[inline]
     fn fresh(&self, held: &Held) -> Option<Object> {
         self.freshness.admits(held.checked_at, &held.object).then(|| held.object.clone())
     }

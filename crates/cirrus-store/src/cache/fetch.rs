@@ -26,6 +26,9 @@ use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::object::Object;
 
+/// [`Sink::adopt`](super::Sink::adopt).
+pub(super) type Adopt<S> = fn(&S, BoxFuture<'static, Vec<Unwritten>>);
+
 /// What the handles of a cache and its tasks share.
 #[derive(Debug)]
 pub(super) struct Shared<S> {
@@ -33,7 +36,7 @@ pub(super) struct Shared<S> {
     pub(super) desk: Desk,
     pub(super) dirty: Arc<Dirty>,
     /// How the source takes over what is dirty when the cache is dropped; set before anything is.
-    pub(super) adopt: OnceLock<fn(&S, BoxFuture<'static, Vec<Unwritten>>)>,
+    pub(super) adopt: OnceLock<Adopt<S>>,
     pub(super) freshness: Freshness,
     /// Whether a hit has nothing to do at the desk.
     pub(super) is_quick: bool,

@@ -23,6 +23,7 @@ pub enum Freshness {
 
 impl Freshness {
     /// Whether the object may be handed out as it is; it was current at `checked_at` or later.
+    #[inline]
     pub(super) fn admits(self, checked_at: Instant, object: &Object) -> bool {
         let is_current = match self {
             Self::Immutable => true,
@@ -33,6 +34,7 @@ impl Freshness {
     }
 }
 
+#[inline]
 pub(super) fn has_expired(object: &Object) -> bool {
     object.expires_at.is_some_and(|at| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

@@ -221,6 +221,7 @@ impl<S: Source> Cache<S> {
     /// `None` is no miss: nothing is fetched or counted, and a get goes on from there. With
     /// [`Freshness::VersionCheck`] the answer is always `None`. Needs no runtime; outside of one
     /// nothing is fetched early.
+    #[inline]
     pub fn try_get(&self, key: &Key) -> Option<Object> {
         let shared = &self.owner.shared;
         match shared.guesses_max {

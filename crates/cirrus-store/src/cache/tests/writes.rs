@@ -27,7 +27,7 @@ async fn an_accepted_value_is_read_at_once_and_stored_by_flush() {
         let object = cache.get(&a).await.unwrap();
         assert_eq!((text(&object), object.version), ("1", Version(0)));
         assert_eq!(cache.get_range(&b, 0, 9).await.unwrap().value, "2");
-        assert_eq!(text(cache.get_many(&[a.clone()]).await[0].as_ref().unwrap()), "1");
+        assert_eq!(text(cache.get_many(std::slice::from_ref(&a)).await[0].as_ref().unwrap()), "1");
         assert_eq!((began.elapsed(), cache.counters().bytes_dirty), (MS(0), 2 * (ENTRY + 2)));
         assert_eq!(cache.source().current(&a).unwrap().value, "0");
         cache.flush().await.unwrap();
