@@ -1,7 +1,7 @@
 //! How far ahead to fetch so that a reader does not wait and memory stays small.
 //!
 //! Owns what was measured of the source and of the reader. Knows neither objects nor a clock: it is
-//! told what time it is. Invariant: what is wanted never exceeds the budget, nor falls to nothing.
+//! told what time it is. Invariant: what is wanted never exceeds the budget, nor falls below 64 KiB.
 //!
 //! A reader that takes `rate` bytes a second from a source of that latency needs their product on
 //! its way. Wanted is twice that, with the latency taken as its mean and four deviations, as a
@@ -15,6 +15,9 @@ use tokio::time::Instant;
 
 /// Wanted before anything was measured.
 const START_BYTES: u64 = 1 << 20;
+
+/// Wanted at least: with less, small objects could not share requests.
+const LEAST_BYTES: u64 = 64 << 10;
 
 /// The part of a round that a reader may wait without getting more: one in so many.
 const WAITED_PART: u32 = 100;
@@ -109,7 +112,8 @@ impl Pace {
 
     /// How many bytes should be ahead: here or on their way.
     pub(crate) fn wanted(&self) -> u64 {
-        self.wanted.saturating_add(self.object_bytes.saturating_mul(2)).min(self.budget)
+        let objects = self.object_bytes.saturating_mul(2);
+        self.wanted.saturating_add(objects).max(LEAST_BYTES).min(self.budget)
     }
 
     fn decide(&mut self, rate: f64, was_starved: bool) {
@@ -225,5 +229,13 @@ mod tests {
         run.read(300, latency, 1000, u64::MAX);
         assert!((128 * KIB..132 * KIB).contains(&run.wanted()), "{}", run.wanted());
         assert_eq!(Pace::new(0).wanted(), 0);
+        // Of small objects more than two.
+        let mut pace = Pace::new(300 * KIB);
+        let now = Instant::now();
+        for round in 0..300 {
+            pace.landed(Duration::ZERO, 1000);
+            pace.read(1000, Duration::ZERO, now + Duration::from_millis(5 * round));
+        }
+        assert_eq!(pace.wanted(), 64 * KIB);
     }
 }
