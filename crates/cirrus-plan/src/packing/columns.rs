@@ -18,7 +18,7 @@ use crate::simplex::{Program, Sense};
 /// After so many rounds that hardly lower the cost, bounds are looked for with more care; after so
 /// many, more rounds are not worth their time.
 const THOROUGH_FROM: u32 = 5;
-const STALE_MAX: u32 = 25;
+const STALE_MAX: u32 = 10;
 
 /// Contents, and the multipliers with which each machine was last filled.
 pub(super) struct Columns<'a> {
@@ -83,6 +83,7 @@ impl<'a> Columns<'a> {
         let mut pushed = Vec::new();
         let mut relaxed = Relaxed { safe: vec![0.0; need.len()], ..Relaxed::default() };
         let (mut seen, mut stale, mut mark) = (0, 0, f64::INFINITY);
+        let mut mean: Option<Asking<'_>> = None;
         for round in 0..=depth.rounds {
             while seen < self.patterns.len() {
                 if let Some((cost, entries)) = self.column(seen, need, &row_of, rows.len()) {
@@ -95,13 +96,16 @@ impl<'a> Columns<'a> {
             let duals = program.duals();
             let mut prices = vec![0.0; need.len()];
             rows.iter().zip(&duals).for_each(|(&kind, dual)| prices[kind] = dual.max(0.0));
-            let limit_prices = duals[rows.len()..].iter().map(|dual| -dual).collect();
+            let limit_prices: Vec<f64> = duals[rows.len()..].iter().map(|dual| -dual).collect();
             relaxed.prices.clone_from(&prices);
             if round == depth.rounds {
                 break;
             }
-            let asking = Asking { need, limits, prices, limit_prices };
-            let (worths, goes_on) = self.price(&asking, depth.effort, stale > THOROUGH_FROM);
+            let latest = Asking { need, limits, prices, limit_prices };
+            mean = Some(latest.mixed_with(mean));
+            // Prices leap between corners; the bound is found between them.
+            let asking = mean.as_ref().filter(|_| stale > THOROUGH_FROM).unwrap_or(&latest);
+            let (worths, goes_on) = self.price(asking, depth.effort, stale > THOROUGH_FROM);
             let (bound, over) = asking.bound(self.instance, &worths);
             relaxed.bound = relaxed.bound.max(bound);
             let safe = asking.prices.iter().map(|price| price / over * (1.0 - 1e-9));
@@ -213,6 +217,20 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
+    /// Some of these, and more of what there was before.
+    fn mixed_with(&self, mean: Option<Self>) -> Self {
+        let mix = |new: &[f64], old: Option<Vec<f64>>| match old {
+            Some(old) => new.iter().zip(old).map(|(new, old)| 0.3 * new + 0.7 * old).collect(),
+            None => new.to_vec(),
+        };
+        let (prices, limit_prices) = mean.map(|it| (it.prices, it.limit_prices)).unzip();
+        Self {
+            prices: mix(&self.prices, prices),
+            limit_prices: mix(&self.limit_prices, limit_prices),
+            ..*self
+        }
+    }
+
     /// What a content has to be worth to pay for its machine.
     fn asked(&self, instance: &Instance, machine: usize) -> f64 {
         let machine = &instance.machines[machine];

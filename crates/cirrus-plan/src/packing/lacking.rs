@@ -109,9 +109,9 @@ fn nearest(catalog: &Catalog, needs: &Needs) -> Option<String> {
                 continue;
             }
             let (lacks, distance) = lacks(offer, &room, needs);
-            let nearer = best
-                .as_ref()
-                .is_none_or(|(count, least, _)| (lacks.len(), distance) < (*count, *least));
+            let nearer = best.as_ref().is_none_or(|(count, least, _)| {
+                distance < *least || (distance <= *least && lacks.len() < *count)
+            });
             if nearer {
                 let text = format!("the nearest, {offer}, has {}", lacks.join(", "));
                 best = Some((lacks.len(), distance, text));
@@ -130,6 +130,7 @@ fn lacks(offer: &Offer, room: &Amounts, needs: &Needs) -> (Vec<String>, f64) {
             lacks.push(shortfall(offer, part, wanted, there));
         }
     }
+    let amounts = lacks.len();
     if let (Some(Some(wanted)), Some(gpu)) = (&needs.gpu, &offer.gpu)
         && gpu.kind() != Some(wanted)
     {
@@ -149,7 +150,9 @@ fn lacks(offer: &Offer, room: &Amounts, needs: &Needs) -> (Vec<String>, f64) {
     if needs.disk > 0 && offer.disk.is_none() {
         lacks.push("no disk".into());
     }
-    (lacks, distance)
+    let unlike = to_f64((lacks.len() - amounts) as u64);
+    // What no larger machine of the kind would bring is farther than any amount.
+    (lacks, distance + 10.0 * unlike)
 }
 
 fn shortfall(offer: &Offer, part: usize, wanted: u64, there: u64) -> String {

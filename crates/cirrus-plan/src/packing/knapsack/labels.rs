@@ -10,7 +10,7 @@ use super::{Amounts, Multipliers, PARTS, Search, take};
 use crate::pool::to_f64;
 
 /// The most contents that go on, where leaving room is compared in two parts or fewer, and in more.
-const LABELS_MAX: usize = 60_000;
+const LABELS_MAX: usize = 80_000;
 const LABELS_MAX_WIDE: usize = 3_000;
 
 /// A content by its worth, the room that it leaves, and how it came about.
