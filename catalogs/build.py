@@ -45,7 +45,7 @@ T3 = {"nano": 0.05, "micro": 0.1, "small": 0.2, "medium": 0.2, "large": 0.3, "xl
 SUSTAINED = {f"{family}.{size}": share
              for family, sizes in {"t2": T2, "t3": T3, "t3a": T3, "t4g": T3}.items()
              for size, share in sizes.items()}
-SUSTAINED |= {"e2-micro": 0.125, "e2-small": 0.25, "e2-medium": 0.5}
+SUSTAINED |= {"t1.micro": 0.1, "e2-micro": 0.125, "e2-small": 0.25, "e2-medium": 0.5}
 SUSTAINED |= {"B1ls": 0.05, "B1s": 0.1, "B1ms": 0.2, "B2s": 0.2, "B2ms": 0.3, "B4ms": 0.225,
               "B8ms": 0.16875, "B12ms": 0.16875, "B16ms": 0.16875, "B20ms": 0.16875}
 

@@ -7,6 +7,7 @@ mod demand;
 mod money;
 mod offer;
 mod packing;
+mod pipeline;
 mod pool;
 mod simplex;
 mod svg;
@@ -21,6 +22,7 @@ pub use offer::{Microcores, Offer};
 pub use packing::{
     Application, PackError, PackedTask, Placement, Plan, Rented, Resource, Role, Use, pack,
 };
+pub use pipeline::{Collocated, Pipeline, PipelineError, PipelinePlan, Point, Stage, Trainer};
 pub use pool::{Pool, PoolError, PoolPart, PoolPlan, Shadow, pool_figure};
 pub use total::{Span, Total};
 pub use what_if::{WhatIf, what_if};
