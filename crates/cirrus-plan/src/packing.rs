@@ -157,18 +157,25 @@ struct Solved {
 
 const DEEP: Depth = Depth {
     rounds: 200,
-    effort: Effort { nodes: 1_000, slack: 2e-4, layered: true, rounds: 10 },
+    effort: Effort { nodes: 1_000, slack: 2e-4, labels_max: 80_000, rounds: 10 },
     gap: 3e-3,
+};
+/// For few replicas, of which a machine more is a large share of the cost: nearer, by less work
+/// for each machine.
+const CAREFUL: Depth = Depth {
+    effort: Effort { nodes: 500, slack: 2e-4, labels_max: 2_000, rounds: 10 },
+    gap: 3e-4,
+    ..DEEP
 };
 const SHALLOW: Depth = Depth {
     rounds: 4,
-    effort: Effort { nodes: 300, slack: 1e-2, layered: false, rounds: 4 },
+    effort: Effort { nodes: 300, slack: 1e-2, labels_max: 0, rounds: 4 },
     gap: 2e-3,
 };
 /// A gap beyond which the answer is searched for cheaper places.
 const GOOD: f64 = 1e-3;
-const REPAIRS_MAX: u32 = 60;
-/// So few replicas are worth more care: a machine more is a large share of their cost.
+const REPAIRS_MAX: u32 = 40;
+/// So many replicas are few.
 const SMALL_MAX: u32 = 500;
 /// So many replicas are searched through for a proof.
 const PROVEN_MAX: u32 = 30;
@@ -181,7 +188,7 @@ fn solve(full: &Instance) -> Option<Solved> {
     let mut columns = Columns::new(&instance, &starts);
     let counts = instance.counts();
     let is_small = counts.iter().sum::<u32>() <= SMALL_MAX;
-    let deep = Depth { gap: if is_small { 0.1 * DEEP.gap } else { DEEP.gap }, ..DEEP };
+    let deep = if is_small { CAREFUL } else { DEEP };
     let relaxed = columns.relax(&counts, &instance.limits, deep);
     if relaxed.lack > 1e-6 && first.is_none() {
         return None;

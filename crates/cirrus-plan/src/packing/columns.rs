@@ -161,9 +161,8 @@ impl<'a> Columns<'a> {
     fn price(&mut self, asking: &Asking<'_>, effort: Effort, thorough: bool) -> (Vec<f64>, bool) {
         let all: Vec<usize> = (0..self.instance.machines.len()).collect();
         let mut bounds = vec![0.0; all.len()];
-        let (cut, found) =
-            self.fill(&all, asking, Effort { layered: false, ..effort }, &mut bounds);
-        if !effort.layered || (found && !thorough) {
+        let (cut, found) = self.fill(&all, asking, Effort { labels_max: 0, ..effort }, &mut bounds);
+        if effort.labels_max == 0 || (found && !thorough) {
             return (bounds, found);
         }
         let (_, more) = self.fill(&cut, asking, effort, &mut bounds);

@@ -10,7 +10,7 @@ use super::instance::{Amounts, Instance, Packing, Pattern, take};
 use crate::pool::to_f64;
 
 /// Steps of a search for a part of a larger answer.
-pub(super) const STEPS_FEW: u32 = 20_000;
+pub(super) const STEPS_FEW: u32 = 4_000;
 /// Steps of the search for a whole answer.
 pub(super) const STEPS_MANY: u32 = 400_000;
 

@@ -21,8 +21,9 @@ pub(super) struct Effort {
     pub(super) nodes: u32,
     /// Contents that are better by less than this share are not looked for.
     pub(super) slack: f64,
-    /// Whether to search in layers where going depth first takes more nodes than that.
-    pub(super) layered: bool,
+    /// How many contents a search in layers may hold, where going depth first takes more nodes than
+    /// that; 0: there is none.
+    pub(super) labels_max: usize,
     /// How often multipliers are improved.
     pub(super) rounds: u32,
 }
@@ -64,7 +65,7 @@ pub(super) fn fill(
     let mut contents = std::mem::take(&mut search.contents);
     if is_cut {
         bound = root;
-        if effort.layered {
+        if effort.labels_max > 0 {
             let (proven, better) = search.layered();
             bound = root.min(proven);
             // Layers know no rules between kinds.
@@ -132,7 +133,7 @@ impl<'a> Search<'a> {
             enough: 0.0,
             contents: Vec::new(),
             nodes: 0,
-            effort: Effort { nodes: 0, slack: 0.0, layered: false, rounds: 0 },
+            effort: Effort { nodes: 0, slack: 0.0, labels_max: 0, rounds: 0 },
         }
     }
 

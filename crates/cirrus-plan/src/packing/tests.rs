@@ -509,3 +509,11 @@ fn the_json_has_its_schema_and_the_text_is_money_first() {
     );
     assert!(text.contains("3 decode, 1 train") && text.contains("  binds"), "{text}");
 }
+
+#[test]
+fn a_hundred_tasks_that_all_differ_are_packed() {
+    let application = random_application(&mut Random(3), 100, 100, false);
+    let aws = Catalog::built_in("aws").unwrap();
+    let (plan, ..) = bench(&application, &aws, "100 tasks of 100 kinds");
+    assert!(plan.gap <= 0.06, "{plan}");
+}

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use super::{Amounts, Multipliers, PARTS, Search, take};
 use crate::pool::to_f64;
 
-/// The most contents that go on, where leaving room is compared in two parts or fewer, and in more.
-const LABELS_MAX: usize = 80_000;
+/// The most contents that go on where the room that they leave is compared in more than two parts:
+/// each is compared with all others.
 const LABELS_MAX_WIDE: usize = 3_000;
 
 /// A content by its worth, the room that it leaves, and how it came about.
@@ -39,7 +39,8 @@ impl Search<'_> {
     /// A bound on every content, and the best content that was found, if it beats what was known.
     pub(super) fn layered(&self) -> (f64, Option<Vec<(usize, u32)>>) {
         let parts = self.compared();
-        let labels_max = if parts.len() <= 2 { LABELS_MAX } else { LABELS_MAX_WIDE };
+        let wide = if parts.len() <= 2 { usize::MAX } else { LABELS_MAX_WIDE };
+        let labels_max = self.effort.labels_max.min(wide);
         // The largest first: what is left then fills any rest, and its bound is close.
         let mut turns: Vec<usize> = (0..self.items.len()).collect();
         let size =
