@@ -189,6 +189,10 @@ impl Gpu {
         self.count.get()
     }
 
+    pub(crate) const fn nonzero(&self) -> NonZeroU32 {
+        self.count
+    }
+
     /// The kind asked for; `None` takes any.
     pub fn kind(&self) -> Option<&str> {
         self.kind.as_deref()

@@ -1,10 +1,28 @@
 //! What tasks need, and which machines provide it.
 //!
-//! Owns demands and their totals. Pure: knows no socket, no clock and no file.
+//! Owns demands, offers and plans. Pure: knows no socket, no clock and no file.
 
+mod catalog;
 mod demand;
+mod money;
+mod offer;
+mod packing;
+mod pipeline;
+mod pool;
+mod simplex;
+mod svg;
 mod total;
+mod what_if;
 
+pub use catalog::{Catalog, CatalogError, UnknownOffer};
 pub use cirrus_units as units;
 pub use demand::{Cpu, CpuKind, Demand, Gpu, Replicas, ReplicasError};
+pub use money::{MoneyError, Usd, UsdPerHour};
+pub use offer::{Microcores, Offer};
+pub use packing::{
+    Application, PackError, PackedTask, Placement, Plan, Rented, Resource, Role, Use, pack,
+};
+pub use pipeline::{Collocated, Pipeline, PipelineError, PipelinePlan, Point, Stage, Trainer};
+pub use pool::{Pool, PoolError, PoolPart, PoolPlan, Shadow, pool_figure};
 pub use total::{Span, Total};
+pub use what_if::{WhatIf, what_if};

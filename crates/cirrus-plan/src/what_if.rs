@@ -1,0 +1,156 @@
+//! What another demand would cost.
+//!
+//! Owns [`what_if`] and its changes. Knows no solver: every answer is a plan of its own.
+//! A change that cannot be packed says why; it is not left out.
+
+use std::fmt;
+
+use cirrus_units::{ByteSize, Cores};
+use serde::Serialize;
+
+use crate::catalog::Catalog;
+use crate::demand::{Cpu, Gpu};
+use crate::money::UsdPerHour;
+use crate::packing::{Application, Plan, pack};
+
+/// A change, and what it does to the price.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct WhatIf {
+    /// The change, in words.
+    pub change: String,
+    /// What the changed application costs; `None` where it cannot be packed.
+    pub usd_hour: Option<UsdPerHour>,
+    /// The difference to the plan, in dollars an hour.
+    pub delta_usd_hour: Option<f64>,
+    /// Why it cannot be packed.
+    pub problem: Option<String>,
+}
+
+impl fmt::Display for WhatIf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.usd_hour, &self.delta_usd_hour, &self.problem) {
+            (Some(cost), Some(delta), _) => {
+                write!(f, "{:<44}{cost:>10.4} $/h ({delta:+.4})", self.change)
+            }
+            (.., problem) => {
+                write!(f, "{:<44}{}", self.change, problem.as_deref().unwrap_or("no plan"))
+            }
+        }
+    }
+}
+
+/// Packs the application again under each change that makes sense for it, and compares.
+/// Costs a packing for each.
+pub fn what_if(application: &Application, catalog: &Catalog, plan: &Plan) -> Vec<WhatIf> {
+    let changed = |change: String, application: &Application, catalog: &Catalog| {
+        let packed = pack(application, catalog);
+        let usd_hour = packed.as_ref().ok().map(|packed| packed.usd_hour);
+        WhatIf {
+            change,
+            usd_hour,
+            delta_usd_hour: usd_hour.map(|cost| cost.as_dollars() - plan.usd_hour.as_dollars()),
+            problem: packed.err().map(|error| error.to_string()),
+        }
+    };
+    let mut answers = Vec::new();
+    for (words, change) in CHANGES {
+        let mut other = application.clone();
+        other.tasks.iter_mut().for_each(|task| change(&mut task.demand));
+        if other != *application {
+            answers.push(changed(words.to_string(), &other, catalog));
+        }
+    }
+    let place = |offer: &crate::offer::Offer| format!("{} {}", offer.provider, offer.region);
+    let mut places: Vec<String> = catalog.offers().iter().map(place).collect();
+    places.sort_unstable();
+    places.dedup();
+    for elsewhere in places.iter().filter(|_| places.len() > 1) {
+        let there = catalog.filtered(|offer| place(offer) == *elsewhere);
+        answers.push(changed(format!("only in {elsewhere}"), application, &there));
+    }
+    answers
+}
+
+type Change = fn(&mut crate::demand::Demand);
+
+const CHANGES: [(&str, Change); 5] = [
+    ("every task that may bears spot machines", |demand| demand.spot = true),
+    ("processors in bursts where they are sustained", |demand| {
+        demand.cpu = Cpu::burst(demand.cpu.cores);
+    }),
+    ("a quarter less memory for each task", |demand| {
+        demand.memory = ByteSize::new(demand.memory.bytes() / 4 * 3);
+    }),
+    ("half as many processors again for each task", |demand| {
+        let milli = demand.cpu.cores.as_milli();
+        demand.cpu.cores = Cores::milli(milli.saturating_add(milli / 2));
+    }),
+    ("one more GPU for each task that has one", |demand| {
+        demand.gpu = demand.gpu.take().map(|gpu| {
+            let more = Gpu::new(gpu.nonzero().saturating_add(1));
+            match gpu.kind() {
+                Some(kind) => more.of_kind(kind),
+                None => more,
+            }
+        });
+    }),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demand::Demand;
+    use crate::packing::PackedTask;
+    use std::num::NonZeroU32;
+
+    #[test]
+    fn each_change_has_its_price() {
+        let aws = Catalog::built_in("aws").unwrap();
+        let mut application = Application::default();
+        let decode = Demand::default().with_cpu(Cpu::sustained(Cores::milli(4000)));
+        application.tasks.push(PackedTask::new("decode", decode));
+        let train = Demand::default().with_gpu(Gpu::new(NonZeroU32::MIN).of_kind("h100"));
+        application.tasks.push(PackedTask::new("train", train));
+        let plan = pack(&application, &aws).unwrap();
+        let answers = what_if(&application, &aws, &plan);
+        let delta = |words: &str| {
+            let found = answers.iter().find(|answer| answer.change.contains(words)).unwrap();
+            found.delta_usd_hour.unwrap()
+        };
+        assert!(delta("spot") <= 0.0 && delta("less memory") <= 0.0 && delta("bursts") <= 0.0);
+        assert!(delta("processors again") >= 0.0 && delta("one more GPU") >= 0.0);
+        // A p5.48xlarge has eight: a second one of them is there already.
+        assert_eq!(delta("one more GPU"), 0.0);
+        assert!(answers[0].to_string().contains("$/h ("), "{}", answers[0]);
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_packed_says_why() {
+        let paper = Catalog::built_in("paper").unwrap().only(&["p2.xlarge".into()]).unwrap();
+        let mut application = Application::default();
+        let train = Demand::default().with_gpu(Gpu::new(NonZeroU32::MIN));
+        application.tasks.push(PackedTask::new("train", train));
+        let plan = pack(&application, &paper).unwrap();
+        let answers = what_if(&application, &paper, &plan);
+        let gpu = answers.iter().find(|answer| answer.change.contains("GPU")).unwrap();
+        assert!(gpu.to_string().contains("`train` fits no machine of `paper`"), "{gpu}");
+    }
+
+    #[test]
+    fn other_regions_are_compared() {
+        let gcp = Catalog::built_in("gcp").unwrap();
+        let mut application = Application::default();
+        application.tasks.push(PackedTask::new("one", Demand::default()));
+        let plan = pack(&application, &gcp).unwrap();
+        let answers = what_if(&application, &gcp, &plan);
+        let places: Vec<f64> = answers
+            .iter()
+            .filter(|answer| answer.change.starts_with("only in"))
+            .map(|answer| answer.delta_usd_hour.unwrap())
+            .collect();
+        assert_eq!(places.len(), 2);
+        // The plan is the cheaper of the two.
+        assert!(places.contains(&0.0) && places.iter().all(|delta| *delta >= 0.0), "{places:?}");
+    }
+}
