@@ -109,7 +109,8 @@ async fn an_object_is_fetched_once_for_all_of_its_records_in_the_window() {
     let order = shuffled(1000);
     let mut records = Records::new(source.clone(), set, order, 0..1000, RecordsOptions::default());
     read_all(&mut records).await;
-    assert_eq!(source.gets() as usize + source.batches().iter().sum::<usize>(), 10);
+    let batched: u64 = source.batches().iter().map(|keys| *keys as u64).sum();
+    assert_eq!(source.gets() + batched, 10);
 }
 
 /// Counts the bytes that were sent and not yet read.
