@@ -1,11 +1,16 @@
-//! The locks and atomics beneath the cache's core, named in one place.
+//! The locks, atomics and hashes beneath the cache's core, and its sizes, named in one place.
 //!
 //! Owns nothing. Named here so that a model checker's can take their place.
 
 pub(super) use std::sync::Arc;
 pub(super) use std::sync::atomic::{AtomicU64, Ordering};
 
+pub(super) use foldhash::fast::RandomState as Hashes;
 pub(super) use parking_lot::{Mutex, MutexGuard};
 
 /// Reads that a thread keeps for the policy until it tells them.
 pub(super) const RING_HITS: usize = 64;
+
+/// Shards of the table: so many that readers on different processors rarely meet.
+pub(super) const SHARDS_MIN: usize = 64;
+pub(super) const SHARDS_PER_PROCESSOR: usize = 4;

@@ -10,13 +10,9 @@ use hashbrown::HashTable;
 use tokio::time::Instant;
 
 use super::Place;
-use super::sync::Mutex;
+use super::sync::{Hashes, Mutex, SHARDS_MIN, SHARDS_PER_PROCESSOR};
 use crate::key::Key;
 use crate::object::Object;
-
-/// Shards: so many that readers on different processors rarely meet.
-const SHARDS_MIN: usize = 64;
-const SHARDS_PER_PROCESSOR: usize = 4;
 
 /// What is held, by key. An entry lies in the table itself: a read follows no link to it.
 ///
@@ -24,7 +20,7 @@ const SHARDS_PER_PROCESSOR: usize = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     shards: Arc<[Shard]>,
-    hasher: foldhash::fast::RandomState,
+    hasher: Hashes,
 }
 
 /// On cache lines of its own.
@@ -48,7 +44,7 @@ impl Table {
         let shards = (processors * SHARDS_PER_PROCESSOR).next_power_of_two().max(SHARDS_MIN);
         Self {
             shards: std::iter::repeat_with(Shard::default).take(shards).collect(),
-            hasher: foldhash::fast::RandomState::default(),
+            hasher: Hashes::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Time is tokio's paused clock, so that a latency costs nothing and no test depends on speed.
 
 mod batches;
+mod interleavings;
 mod model;
 mod reads;
 mod writes;

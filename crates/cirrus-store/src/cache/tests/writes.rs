@@ -228,6 +228,43 @@ async fn a_late_answer_to_a_put_does_not_bring_back_what_was_deleted() {
     assert_eq!((cache.get(&a).await.unwrap().value, cache.source().gets()), ("2".into(), 1));
 }
 
+/// A get that was sent before a write ended keeps nothing: it may bring what was there before.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_to_a_get_does_not_bring_back_what_was_deleted() {
+    let cache = cache_of(MapSource::with_latency(ten_ms), immutable());
+    let a = key("a");
+    cache.source().write(&a, "1");
+    let delete = cache.write_with(&a, async {
+        sleep(MS(5)).await;
+        cache.source().delete(&a).await
+    });
+    let get = async {
+        sleep(MS(1)).await;
+        cache.get(&a).await
+    };
+    let (deleted, got) = tokio::join!(delete, get);
+    deleted.unwrap();
+    assert_eq!(got.unwrap().value, "1");
+    assert_eq!(cache.get(&a).await.unwrap_err().kind(), Kind::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_to_a_get_does_not_hide_what_was_accepted() {
+    let cache = cache_of(MapSource::with_latency(ten_ms), write_back(3));
+    let a = key("a");
+    cache.source().write(&a, "1");
+    let write = async {
+        sleep(MS(5)).await;
+        cache.put_back(&a, "2".into()).await.unwrap();
+        // The get has been answered, and the write has not.
+        sleep(MS(7)).await;
+        assert_eq!(cache.source().in_flight(), 1);
+        cache.get(&a).await
+    };
+    let (before, after) = tokio::join!(cache.get(&a), write);
+    assert_eq!((before.unwrap().value, after.unwrap().value), ("1".into(), "2".into()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_put_that_was_given_up_leaves_nothing_under_way() {
     let cache = cache_of(MapSource::with_latency(ten_ms), immutable());
