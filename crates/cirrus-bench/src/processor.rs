@@ -46,18 +46,28 @@ pub(crate) fn thread_time() -> Duration {
         + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default())
 }
 
-/// Processor time of all threads of a process, to the nanosecond while it waits; a process that
-/// runs is up to a tick ahead of it.
+/// Processor time of all threads that a process has, to the nanosecond while it waits; a process
+/// that runs is up to a tick ahead of it. What threads used that have ended is not in it.
 pub(crate) fn process_time(pid: u32) -> Result<Duration> {
     let tasks = format!("/proc/{pid}/task");
     let mut total = 0;
     for task in fs::read_dir(&tasks).with_context(|| format!("{tasks}: is the server gone?"))? {
         let path = task.context("a thread of the server")?.path().join("schedstat");
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if has_ended(&error) => continue,
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
         let run: Option<u64> = text.split(' ').next().and_then(|ns| ns.parse().ok());
         total += run.with_context(|| format!("{} says {text:?}", path.display()))?;
     }
     Ok(Duration::from_nanos(total))
+}
+
+/// Whether a thread has ended before its file was opened, or before it was read.
+fn has_ended(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
 }
 
 /// Processor time of the whole machine and of what the bench runs.

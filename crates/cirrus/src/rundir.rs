@@ -89,14 +89,26 @@ impl RunDir {
     fn find(app: &str, run: Option<&str>) -> Result<(String, Self)> {
         let Some(run) = run else {
             let (dir, _) = Self::latest(app)?;
-            let name = dir.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Ok((name, dir));
+            return Ok((dir.name(), dir));
         };
-        let found = runs(&root(app)?)?.into_iter().find(|path| path.ends_with(run));
-        match found.filter(|_| !run.contains('/')) {
-            Some(path) => Ok((run.to_owned(), Self { path })),
-            None => Err(Error::not_found(format!("`{app}` has no run {run} here"))),
+        let mut runs: Vec<_> = runs(&root(app)?)?.into_iter().map(Self::at).collect();
+        match runs.iter().position(|dir| dir.name() == run) {
+            Some(place) => Ok((run.to_owned(), runs.swap_remove(place))),
+            None => {
+                runs.retain(|dir| dir.args().exists());
+                let names: Vec<String> = runs.iter().map(Self::name).collect();
+                let names = match names.is_empty() {
+                    true => "none can be resumed".to_owned(),
+                    false => format!("not done are {}", names.join(", ")),
+                };
+                Err(Error::not_found(format!("`{app}` has no run {run} here: {names}")))
+            }
         }
+    }
+
+    /// The run's own.
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// The folder of a run that this process is part of.

@@ -412,11 +412,12 @@ fn what_cannot_be_resumed_is_refused_with_one_line() {
     insta::assert_snapshot!(plain(line(&["--resume"])), @"images: run [RUN] of `images` goes on; end it with `down` before it is resumed");
     assert!(sandbox.kill_everybody(run).is_none(), "it goes on");
     insta::assert_snapshot!(plain(line(&["--resume", "--seed", "9"])), @"images: run [RUN] of `images` had other splits: resume it without the argument that changes them, or start anew");
-    insta::assert_snapshot!(line(&["--resume", "yesterday"]), @"images: `images` has no run yesterday here");
+    insta::assert_snapshot!(plain(line(&["--resume", "yesterday"])), @"images: `images` has no run yesterday here: not done are [RUN]");
     let resumed = ["run", "images", "--resume", name, "--memory", "1GiB"];
     let figures = sandbox.start(sandbox.cirrus(resumed)).figures();
     assert_eq!(figures["channels"]["batches"]["exactly_once"], true);
     insta::assert_snapshot!(plain(line(&["--resume"])), @"images: run [RUN] of `images` is done, or had not begun: there is nothing to resume");
+    insta::assert_snapshot!(line(&["--resume", "yesterday"]), @"images: `images` has no run yesterday here: none can be resumed");
     sandbox.assert_clean(&[]);
 }
 

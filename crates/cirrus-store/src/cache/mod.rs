@@ -69,7 +69,7 @@ use shelf::Budget;
 pub struct CacheOptions {
     /// When an object that is held may be handed out. Default: [`Freshness::VersionCheck`].
     pub freshness: Freshness,
-    /// What leaves first. Default: [`evict::Lru`].
+    /// What leaves first. Default: [`evict::Sieve`].
     pub evict: Box<dyn Evict>,
     /// Policies to try on what this cache is asked for. Default: none, at no cost.
     pub shadow: Option<Shadow>,
@@ -91,7 +91,7 @@ impl Default for CacheOptions {
     fn default() -> Self {
         Self {
             freshness: Freshness::default(),
-            evict: Box::new(evict::Lru::new()),
+            evict: Box::new(evict::Sieve::new()),
             shadow: None,
             prefetch: None,
             prefetch_size: ByteSize::mib(64),

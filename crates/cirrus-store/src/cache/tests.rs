@@ -1,14 +1,16 @@
-//! The cache as a whole: against a map, under many callers, with a user's policies.
+//! The cache as a whole: against a map, under many callers.
 //!
 //! Time is tokio's paused clock, so that a latency costs nothing and no test depends on speed.
 
+mod ahead;
 mod batches;
 mod interleavings;
 mod model;
+mod policies;
 mod reads;
 mod writes;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
+
+use policies::Fifo;
 
 use super::map_source::MapSource;
 use super::prefetch::Sequential;
@@ -259,266 +263,6 @@ async fn a_cache_over_a_cache_is_a_source() {
     assert_eq!(answers[1].as_ref().unwrap_err().kind(), Kind::NotFound);
 }
 
-/// First in, first out: a user's policy, in as many lines as it takes.
-#[derive(Debug, Default)]
-struct Fifo {
-    queue: VecDeque<Place>,
-}
-
-impl Evict for Fifo {
-    fn on_insert(&mut self, place: Place, _entry: Entry<'_>) {
-        self.queue.push_back(place);
-    }
-
-    fn on_access(&mut self, _place: Place) {}
-
-    fn on_remove(&mut self, place: Place) {
-        self.queue.retain(|queued| *queued != place);
-    }
-
-    fn victim(&mut self) -> Option<Place> {
-        self.queue.front().copied()
-    }
-}
-
-/// Never finds a victim, or one that is not there.
-#[derive(Debug)]
-struct Wrong(Option<Place>);
-
-impl Evict for Wrong {
-    fn admit(&mut self, entry: Entry<'_>) -> bool {
-        entry.key.as_bytes() != b"unwanted"
-    }
-
-    fn on_insert(&mut self, _place: Place, _entry: Entry<'_>) {}
-
-    fn on_access(&mut self, _place: Place) {}
-
-    fn on_remove(&mut self, _place: Place) {}
-
-    fn victim(&mut self) -> Option<Place> {
-        self.0
-    }
-}
-
-#[tokio::test]
-async fn policies_are_user_code() {
-    let held_after = async |evict: Box<dyn Evict>| {
-        let capacity = ByteSize::new(3 * (ENTRY + 2));
-        let cache =
-            Cache::new(MapSource::default(), capacity, CacheOptions { evict, ..immutable() });
-        for name in ["a", "b", "c", "d", "unwanted"] {
-            cache.source().write(&key(name), "x");
-        }
-        for name in ["a", "b", "c", "a", "d"] {
-            cache.get(&key(name)).await.unwrap();
-        }
-        let held: String = ["a", "b", "c", "d"]
-            .into_iter()
-            .filter(|name| {
-                let table = &cache.owner.shared.desk.table;
-                table.find(table.hash(&key(name)), &key(name), |_| Some(())).is_some()
-            })
-            .collect();
-        assert!(cache.counters().bytes <= capacity.bytes());
-        held
-    };
-    assert_eq!(held_after(Box::new(Fifo::default())).await, "bcd");
-    assert_eq!(held_after(Box::new(evict::Lru::new())).await, "acd");
-    assert_eq!(held_after(Box::new(Wrong(None))).await, "abc");
-    assert_eq!(held_after(Box::new(Wrong(Some(Place::new(77))))).await, "abc");
-
-    let cache = cache_of(
-        MapSource::default(),
-        CacheOptions { evict: Box::new(Wrong(None)), ..immutable() },
-    );
-    cache.source().write(&key("unwanted"), "x");
-    assert_eq!(cache.get(&key("unwanted")).await.unwrap().value, "x");
-    assert_eq!((cache.counters().entries, cache.counters().not_kept), (0, 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_forward_reader_waits_for_the_first_object_only() {
-    let set = SetName::new("s").unwrap();
-    let options = CacheOptions {
-        prefetch: Some(Box::new(Sequential::new(set.clone(), 50).with_objects_ahead(8))),
-        prefetch_size: ByteSize::kib(64),
-        ..immutable()
-    };
-    let cache = cache_of(MapSource::with_latency(ten_ms), options);
-    for index in 0..50 {
-        cache.source().write(&set.object_key(index), vec![1; 1000]);
-    }
-    let began = Instant::now();
-    for index in 0..50 {
-        sleep(Duration::from_millis(2)).await;
-        cache.get(&set.object_key(index)).await.unwrap();
-    }
-    // 100 ms of work, and the latencies of the first two: the size is unknown at first.
-    assert!(began.elapsed() <= Duration::from_millis(130), "{:?}", began.elapsed());
-    let counters = cache.counters();
-    assert_eq!(cache.source().gets(), 50);
-    assert_eq!((counters.prefetched, counters.prefetched_used), (49, 49));
-    assert_eq!((counters.bytes_prefetched, counters.evictions), (0, 0));
-}
-
-/// Reads `reads` of 200 objects, 2 ms each, through a cache with this policy.
-async fn read_in_turn(
-    reads: &[u64],
-    prefetch: Box<dyn Prefetch>,
-    ms: fn(&Key) -> Duration,
-) -> Cache<Arc<MapSource>> {
-    let options =
-        CacheOptions { prefetch: Some(prefetch), prefetch_size: ByteSize::kib(64), ..immutable() };
-    let cache = cache_of(MapSource::with_latency(ms), options);
-    let set = SetName::new("s").unwrap();
-    for index in 0..200 {
-        cache.source().write(&set.object_key(index), vec![1; 1000]);
-    }
-    for index in reads {
-        sleep(Duration::from_millis(2)).await;
-        cache.get(&set.object_key(*index)).await.unwrap();
-    }
-    cache
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_announced_order_is_fetched_as_far_ahead_as_its_reader_needs() {
-    let set = SetName::new("s").unwrap();
-    let reads: Vec<u64> = (0..200).map(|n| n * 77 % 200).collect();
-    let future = Arc::new(Trace::new(reads.iter().map(|index| set.object_key(*index))));
-    let began = Instant::now();
-    let policy = Box::new(prefetch::Ordered::new(future));
-    let cache = read_in_turn(&reads, policy, |_| Duration::from_millis(20)).await;
-    let counters = cache.counters();
-    // 400 ms of work, and the latencies of the first two: the size is unknown at first.
-    assert!(began.elapsed() <= Duration::from_millis(450), "{:?}", began.elapsed());
-    assert_eq!((cache.source().gets(), counters.prefetched_cancelled), (200, 0));
-    assert_eq!((counters.prefetched, counters.prefetched_used), (199, 199));
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_third_object_is_fetched_ahead_too() {
-    let reads: Vec<u64> = (0..60).map(|n| n * 3).collect();
-    let policy = Box::new(prefetch::Strided::new(SetName::new("s").unwrap(), 200));
-    let began = Instant::now();
-    let cache = read_in_turn(&reads, policy, ten_ms).await;
-    assert!(began.elapsed() <= Duration::from_millis(165), "{:?}", began.elapsed());
-    assert_eq!(cache.counters().prefetched_used, 57);
-}
-
-/// Guesses one key at the first read, and cancels it at the next.
-#[derive(Debug)]
-struct Regret(bool);
-
-impl Prefetch for Regret {
-    fn on_access(&mut self, _key: &Key, _hit: bool, ahead: &mut Ahead) {
-        match std::mem::replace(&mut self.0, true) {
-            false => _ = ahead.push(key("guess")),
-            true => ahead.cancel(key("guess")),
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_guess_that_is_cancelled_gives_its_budget_back_at_once() {
-    // While it is on its way, and when it is here.
-    for (ms, fetches, in_flight) in [(1, 3, true), (60, 3, false)] {
-        let options = CacheOptions {
-            prefetch: Some(Box::new(Regret(false))),
-            prefetches_max: 1,
-            ..immutable()
-        };
-        let slow =
-            |key: &Key| Duration::from_millis(if key.as_bytes() == b"guess" { 50 } else { 0 });
-        let cache = cache_of(MapSource::with_latency(slow), options);
-        for name in ["a", "b", "guess"] {
-            cache.source().write(&key(name), "x");
-        }
-        cache.get(&key("a")).await.unwrap();
-        sleep(Duration::from_millis(ms)).await;
-        assert_eq!(cache.counters().bytes_prefetched == 0, in_flight);
-        let before = Instant::now();
-        cache.get(&key("b")).await.unwrap();
-        tokio::task::yield_now().await;
-        assert!(before.elapsed() < Duration::from_millis(5));
-        assert_eq!(cache.owner.shared.guesses.available_permits(), 1);
-        let counters = cache.counters();
-        assert_eq!((counters.prefetched, counters.prefetched_cancelled), (1, 1));
-        assert_eq!((counters.bytes_prefetched, counters.fetches), (0, fetches));
-        // What is wanted after all is fetched anew.
-        assert_eq!(cache.get(&key("guess")).await.unwrap().value, "x");
-        assert_eq!(cache.source().gets(), 4);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_guess_that_somebody_waits_for_is_not_cancelled() {
-    let options = CacheOptions { prefetch: Some(Box::new(Regret(false))), ..immutable() };
-    let cache = cache_of(MapSource::with_latency(ten_ms), options);
-    for name in ["a", "b", "guess"] {
-        cache.source().write(&key(name), "x");
-    }
-    cache.get(&key("a")).await.unwrap();
-    let waiting = cache.clone();
-    let waiter = tokio::spawn(async move { waiting.get(&key("guess")).await });
-    tokio::task::yield_now().await;
-    cache.get(&key("b")).await.unwrap();
-    assert_eq!(waiter.await.unwrap().unwrap().value, "x");
-    assert_eq!((cache.counters().prefetched_cancelled, cache.source().gets()), (0, 3));
-}
-
-/// Guesses what nobody will read.
-#[derive(Debug)]
-struct WrongGuesses(u64);
-
-impl Prefetch for WrongGuesses {
-    fn on_access(&mut self, _key: &Key, _hit: bool, ahead: &mut Ahead) {
-        while ahead.room() > 0 {
-            self.0 += 1;
-            ahead.push(key(&format!("wrong{}", self.0 % 5000)));
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn wrong_guesses_stay_in_their_budget_and_evict_nothing_that_is_read() {
-    let options = CacheOptions {
-        prefetch: Some(Box::new(WrongGuesses(0))),
-        prefetch_size: ByteSize::kib(20),
-        ..immutable()
-    };
-    let cache = Cache::new(
-        Arc::new(MapSource::with_latency(|_| Duration::from_micros(100))),
-        ByteSize::kib(100),
-        options,
-    );
-    for n in 0..5000usize {
-        cache.source().write(&key(&format!("wrong{n}")), vec![0; n * 7919 % 6000]);
-    }
-    let working_set: Vec<Key> = (0..40).map(|n| key(&format!("k{n}"))).collect();
-    for key in &working_set {
-        cache.source().write(key, vec![0; 1000]);
-    }
-    for round in 0..100u32 {
-        for key in &working_set {
-            let misses = cache.counters().misses;
-            cache.get(key).await.unwrap();
-            if round.is_multiple_of(10) {
-                sleep(Duration::from_micros(30)).await;
-            }
-            let counters = cache.counters();
-            assert_eq!(counters.misses - misses, u64::from(round == 0));
-            assert!(counters.bytes_prefetched <= 20 * 1024, "{counters:?}");
-            assert!(counters.bytes <= 100 * 1024, "{counters:?}");
-        }
-    }
-    let counters = cache.counters();
-    assert_eq!(counters.misses, 40);
-    assert!(counters.prefetched > 20, "wrong guesses grow old: {counters:?}");
-    assert_eq!(counters.prefetched_used, 0);
-}
-
 #[derive(Debug, Clone)]
 enum Call {
     Get(u8),
@@ -636,8 +380,8 @@ proptest! {
 fn the_overhead_covers_what_an_entry_takes() {
     let table = (size_of::<table::Held>() + 1) * 16 / 7;
     let slot = size_of::<Option<shelf::Slot>>() * 5 / 4;
-    // The guesses' chain, a policy's, and the free list; their vectors double.
-    let links = 2 * (8 + 8 + size_of::<Place>());
+    // The guesses' chain, the default policy's with its bit, and the free list; their vectors double.
+    let links = 2 * (8 + 9 + size_of::<Place>());
     let headers = 2 * (32 + 16);
     let taken = (table + slot + links + headers) as u64;
     assert!(taken <= ENTRY_OVERHEAD_BYTES, "{taken}");

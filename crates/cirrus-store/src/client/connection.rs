@@ -17,6 +17,7 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -36,9 +37,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// Requests that leave together at the most: the node works on some while callers make the next.
 const BATCH_REQUESTS: usize = 16;
-/// Of so many that are open an eighth leaves together: if all did, node and callers would sleep by
+/// Of so many that are open a quarter leaves together: if all did, node and callers would sleep by
 /// turns. Fewer leave together, because a write for each would cost more than the sleep.
-const EIGHTHS: Range<usize> = 8..64;
+const QUARTERS: Range<usize> = 16..64;
 
 /// How often a caller writes to the socket before he leaves the rest to the task.
 const WRITES_MAX: usize = 4;
@@ -321,6 +322,8 @@ impl Shared {
     }
 
     async fn write(&self) -> Error {
+        let flavor = Handle::current().runtime_flavor();
+        let is_one_thread = flavor == RuntimeFlavor::CurrentThread;
         loop {
             std::future::poll_fn(|context| {
                 self.task.register(context.waker());
@@ -330,8 +333,11 @@ impl Shared {
                 if is_idle { Poll::Pending } else { Poll::Ready(()) }
             })
             .await;
-            // Whoever else is ready to call joins this write.
-            tokio::task::yield_now().await;
+            // Whoever else is ready to call joins this write: on one thread they ran before this
+            // task, on several this task is the next that runs.
+            if !is_one_thread {
+                tokio::task::yield_now().await;
+            }
             if let Err(error) = std::future::poll_fn(|context| self.poll_write(context)).await {
                 return Error::new(Kind::Closed, "the connection failed").with_source(error);
             }
@@ -433,7 +439,7 @@ impl Drop for Task {
 
 /// How many requests leave together while so many are open.
 fn batch(open: usize) -> usize {
-    if EIGHTHS.contains(&open) { open / 8 } else { BATCH_REQUESTS }
+    if QUARTERS.contains(&open) { open / 4 } else { BATCH_REQUESTS }
 }
 
 fn gone() -> Error {
