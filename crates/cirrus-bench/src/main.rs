@@ -173,8 +173,7 @@ fn run(cli: &Cli) -> Result<bool> {
                 report.add(rows, elsewhere)?;
             }
             Err(error) => {
-                report.note(&format!("{}: not measured: {error:#}", cell.name));
-                report.add(Vec::new(), 0.0)?;
+                report.fail(&cell.name, &error)?;
                 is_complete = false;
             }
         }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 
 use crate::ratio::Verdict;
 use crate::row::Row;
@@ -19,6 +20,8 @@ pub(crate) struct Report {
     path: PathBuf,
     file: BufWriter<File>,
     rows: Vec<Row>,
+    /// Comparisons that could not be measured.
+    failed: usize,
     /// Rows go to stdout as JSON as well.
     is_json: bool,
     bar: ProgressBar,
@@ -39,8 +42,8 @@ impl Report {
         let bar = ProgressBar::with_draw_target(Some(cells as u64), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let (file, rows, elsewhere_max) = (BufWriter::new(file), Vec::new(), 0.0);
-        Ok(Self { path, file, rows, is_json, bar, elsewhere_max })
+        let (file, rows, failed) = (BufWriter::new(file), Vec::new(), 0);
+        Ok(Self { path, file, rows, failed, is_json, bar, elsewhere_max: 0.0 })
     }
 
     /// The cell that is measured now.
@@ -52,21 +55,27 @@ impl Report {
     pub(crate) fn add(&mut self, rows: Vec<Row>, elsewhere: f64) -> Result<()> {
         self.elsewhere_max = self.elsewhere_max.max(elsewhere);
         for row in rows {
-            let line = serde_json::to_string(&row).context("a row")?;
-            writeln!(self.file, "{line}").context("results.jsonl")?;
-            if self.is_json {
-                crate::print(&line)?;
-            }
+            self.write(&serde_json::to_string(&row).context("a row")?)?;
             self.rows.push(row);
         }
-        self.file.flush().context("results.jsonl")?;
         self.bar.inc(1);
         Ok(())
     }
 
-    /// A line for the person, beside the bar.
-    pub(crate) fn note(&self, text: &str) {
-        self.bar.suspend(|| crate::say(text));
+    /// The cell could not be measured: its line says why.
+    pub(crate) fn fail(&mut self, name: &str, error: &anyhow::Error) -> Result<()> {
+        let error = format!("{error:#}");
+        self.bar.suspend(|| crate::say(&format!("{name}: not measured: {error}")));
+        self.failed += 1;
+        self.write(&json!({ "name": name, "error": error }).to_string())?;
+        self.bar.inc(1);
+        Ok(())
+    }
+
+    fn write(&mut self, line: &str) -> Result<()> {
+        writeln!(self.file, "{line}").context("results.jsonl")?;
+        self.file.flush().context("results.jsonl")?;
+        if self.is_json { crate::print(line) } else { Ok(()) }
     }
 
     /// The table, unless JSON was asked for.
@@ -77,11 +86,12 @@ impl Report {
         }
         let count = |verdict| self.rows.iter().filter(|row| row.verdict == Some(verdict)).count();
         crate::say(&format!(
-            "{} met, {} missed, {} inconclusive, {} without a target; in {}",
+            "{} met, {} missed, {} inconclusive, {} without a target, {} not measured; in {}",
             count(Verdict::Met),
             count(Verdict::Missed),
             count(Verdict::Inconclusive),
             self.rows.iter().filter(|row| row.verdict.is_none()).count(),
+            self.failed,
             self.path.display()
         ));
         if self.elsewhere_max > ELSEWHERE_MAX {
@@ -150,6 +160,18 @@ fn short(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_measured_has_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut report = Report::create(folder.path(), 1, false).unwrap();
+        let error = anyhow::anyhow!("No such file").context("cannot start memcached");
+        report.fail("memcached/get", &error).unwrap();
+        let text = fs::read_to_string(folder.path().join("results.jsonl")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["error"], "cannot start memcached: No such file");
+        assert_eq!(line["name"], "memcached/get");
+    }
 
     #[test]
     fn numbers_are_short() {

@@ -8,11 +8,12 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use cirrus_plan::{Cpu, CpuKind, Demand};
+use cirrus_store::cache::Freshness;
 use cirrus_units::ByteSize;
 
 use crate::command;
 use crate::error::{Error, Result};
-use crate::spec::{AppSpec, ChannelSpec, PoolSpec, TaskSpec};
+use crate::spec::{AppSpec, CacheSpec, ChannelSpec, PoolSpec, TaskSpec};
 use crate::split::SplitSpec;
 use crate::task::{Task, TaskArgs};
 
@@ -39,6 +40,7 @@ pub struct App<A = NoArgs> {
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     pools: Vec<PoolSpec>,
+    caches: BTreeMap<String, CacheSpec>,
     channels: Vec<ChannelSpec>,
     splits: BTreeMap<String, SplitSpec>,
     replicas: BTreeMap<String, u32>,
@@ -48,8 +50,17 @@ pub struct Settings {
 impl Settings {
     /// A pool of memory nodes. The first pool holds the channels and is a task's default store.
     pub fn memory(&mut self, name: &str, capacity: ByteSize) {
-        self.pools.retain(|pool| pool.name != name);
-        self.pools.push(PoolSpec { name: name.to_owned(), capacity });
+        match self.pools.iter_mut().find(|pool| pool.name == name) {
+            Some(pool) => pool.capacity = capacity,
+            None => self.pools.push(PoolSpec { name: name.to_owned(), capacity, cache: None }),
+        }
+    }
+
+    /// Each process keeps up to `size` bytes of what it reads from a pool, beside the memory that its
+    /// task needs: the sets there, and what it asks of [`Context::cache`](crate::Context::cache).
+    /// Sets never change: [`Freshness::Immutable`] reads them once.
+    pub fn cache(&mut self, pool: &str, size: ByteSize, freshness: Freshness) {
+        self.caches.insert(pool.to_owned(), CacheSpec { size, freshness });
     }
 
     /// How a set is cut into splits for the task that reads it.
@@ -106,6 +117,17 @@ impl<A: TaskArgs + clap::Args> App<A> {
         match capacity.parse() {
             Ok(capacity) => self.settings.memory(name, capacity),
             Err(error) => self.wrong(format!("memory `{name}`: {error}")),
+        }
+        self
+    }
+
+    /// A cache of this size, such as `"256MiB"`, before a pool in each process; see
+    /// [`Settings::cache`].
+    #[must_use]
+    pub fn cache(mut self, pool: &str, size: &str, freshness: Freshness) -> Self {
+        match size.parse() {
+            Ok(size) => self.settings.cache(pool, size, freshness),
+            Err(error) => self.wrong(format!("cache of memory `{pool}`: {error}")),
         }
         self
     }
@@ -191,7 +213,17 @@ impl<A: TaskArgs + clap::Args> App<A> {
                 return Err(Error::input(format!("replicas of `{name}`, which is no task")));
             }
         }
-        let Settings { pools, mut channels, mut splits, unordered, .. } = settings;
+        let Settings { mut pools, caches, mut channels, mut splits, unordered, .. } = settings;
+        for (name, cache) in caches {
+            match pools.iter_mut().find(|pool| pool.name == name) {
+                Some(pool) => pool.cache = Some(cache),
+                None => {
+                    return Err(Error::input(format!(
+                        "cache of memory `{name}`, which is not declared"
+                    )));
+                }
+            }
+        }
         for name in &unordered {
             match channels.iter_mut().find(|channel| channel.name == *name) {
                 Some(channel) => channel.unordered = true,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use bytes::Bytes;
+use cirrus_store::cache::{Cache, CacheOptions};
 use cirrus_store::{Client, ClientOptions, Key, Object, Stat, Version};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -23,9 +24,10 @@ use crate::control::Control;
 use crate::counters::{Counter, Counters};
 use crate::error::{Error, Result};
 use crate::leases::Splits;
+use crate::near::Near;
 use crate::rundir::RunDir;
 use crate::sets::{SetReader, SetWriter};
-use crate::spec::AppSpec;
+use crate::spec::{AppSpec, CacheSpec};
 use crate::views::PoolViews;
 
 /// A running task's door to the rest of its application. Clones are the same door.
@@ -40,6 +42,7 @@ struct Inner {
     control: Arc<Control>,
     runtime: Handle,
     clients: Mutex<BTreeMap<String, Client>>,
+    caches: Mutex<BTreeMap<String, Cache<Client>>>,
     counters: Arc<Counters>,
     cancel: CancellationToken,
 }
@@ -62,8 +65,10 @@ impl Context {
         counters: Arc<Counters>,
         cancel: CancellationToken,
     ) -> Self {
-        let clients = Mutex::default();
-        Self(Arc::new(Inner { identity, spec, dir, control, runtime, clients, counters, cancel }))
+        let (clients, caches) = (Mutex::default(), Mutex::default());
+        let inner =
+            Inner { identity, spec, dir, control, runtime, clients, caches, counters, cancel };
+        Self(Arc::new(inner))
     }
 
     /// The application's name.
@@ -136,6 +141,33 @@ impl Context {
         let client = self.wait(opened)?;
         let client = self.0.clients.lock().entry(name.to_owned()).or_insert(client).clone();
         Ok(Store { client, context: self.clone() })
+    }
+
+    /// The cache that this process has before a pool, the same for all who ask.
+    pub fn cache(&self, pool: &str) -> Result<Cache<Client>> {
+        let store = self.pool(pool)?;
+        let declared = self.0.spec.pools.iter().find(|spec| spec.name == pool);
+        let Some(CacheSpec { size, freshness }) = declared.and_then(|spec| spec.cache) else {
+            return Err(Error::input(format!(
+                "memory `{pool}` has no cache; declare one with .cache(\"{pool}\", \"256MiB\", \
+                 Freshness::VersionCheck)"
+            )));
+        };
+        let make = || {
+            let mut options = CacheOptions::default();
+            options.freshness = freshness;
+            Cache::new(store.client, size, options)
+        };
+        Ok(self.0.caches.lock().entry(pool.to_owned()).or_insert_with(make).clone())
+    }
+
+    /// The first pool, through its cache if it has one.
+    pub(crate) fn near(&self) -> Result<Near> {
+        let store = self.store()?;
+        match self.0.spec.pools.first().filter(|pool| pool.cache.is_some()) {
+            Some(pool) => self.cache(&pool.name).map(Near::Cache),
+            None => Ok(Near::Client(store.client)),
+        }
     }
 
     /// Begins to write a set. Replaces what an earlier attempt of this task wrote.

@@ -55,6 +55,7 @@ mod covered;
 mod engine;
 mod error;
 mod leases;
+mod near;
 mod process;
 mod report;
 mod rundir;

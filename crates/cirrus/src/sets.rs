@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::context::Context;
 use crate::counters::{BYTES, Counter, RECORDS, Stopwatch};
 use crate::error::{Error, Result};
+use crate::near::Near;
 
 /// Bytes that are sent together.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -159,17 +160,17 @@ impl SetWriter {
 #[derive(Debug, Clone)]
 pub struct SetReader {
     context: Context,
-    client: Arc<Client>,
+    pool: Near,
     set: Set,
 }
 
 impl SetReader {
     pub(crate) fn open(context: Context, name: &str) -> Result<Self> {
         sealed_count(&context, name)?;
-        let client = Arc::new(context.store()?.client().clone());
-        let (source, name) = (client.clone(), SetName::new(name)?);
+        let pool = context.near()?;
+        let (source, name) = (pool.clone(), SetName::new(name)?);
         let set = context.wait(async move { open_set(&source, name).await })?;
-        Ok(Self { context, client, set })
+        Ok(Self { context, pool, set })
     }
 
     /// How many records it has.
@@ -186,15 +187,15 @@ impl SetReader {
         &self.set
     }
 
-    pub(crate) fn client(&self) -> &Arc<Client> {
-        &self.client
+    pub(crate) fn pool(&self) -> &Near {
+        &self.pool
     }
 
     /// Every record in turn, read ahead.
     pub fn records(&self) -> impl Iterator<Item = Result<Bytes>> + use<> {
         let order = Arc::new(Sequential::new(self.len()));
-        let (client, set) = (self.client.clone(), self.set.clone());
-        let records = Records::new(client, set, order, 0..self.len(), RecordsOptions::default());
+        let (pool, set) = (self.pool.clone(), self.set.clone());
+        let records = Records::new(pool, set, order, 0..self.len(), RecordsOptions::default());
         SetRecords { context: self.context.clone(), records: Some(records), here: VecDeque::new() }
     }
 }
@@ -204,7 +205,7 @@ const HANDOVER_RECORDS: usize = 64;
 
 struct SetRecords {
     context: Context,
-    records: Option<Records<Client>>,
+    records: Option<Records<Near>>,
     here: VecDeque<Bytes>,
 }
 

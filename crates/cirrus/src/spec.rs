@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cirrus_store::cache::Freshness;
 use cirrus_units::ByteSize;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,17 @@ pub(crate) struct AppSpec {
 pub(crate) struct PoolSpec {
     pub(crate) name: String,
     pub(crate) capacity: ByteSize,
+    /// What each process keeps of it.
+    #[serde(default)]
+    pub(crate) cache: Option<CacheSpec>,
+}
+
+/// A process's cache of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CacheSpec {
+    pub(crate) size: ByteSize,
+    pub(crate) freshness: Freshness,
 }
 
 /// A bounded stream of committed batches from one task to another.
@@ -295,7 +307,7 @@ pub(crate) mod tests {
         AppSpec {
             name: "photos".into(),
             run: "one".into(),
-            pools: vec![PoolSpec { name: "data".into(), capacity: ByteSize::gib(1) }],
+            pools: vec![PoolSpec { name: "data".into(), capacity: ByteSize::gib(1), cache: None }],
             channels: vec![ChannelSpec {
                 name: "batches".into(),
                 capacity: ByteSize::new(capacity),

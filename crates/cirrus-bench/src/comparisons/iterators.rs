@@ -49,6 +49,7 @@ pub(super) const FAMILY: Family = Family {
             cell("sequential/4KiB", packed, How::Sequential, one, Some(TARGET)),
             cell("sequential/4KiB/four", packed, How::Sequential, four, Some(TARGET)),
             cell("windowed/4KiB", packed, How::Windowed, one, Some(TARGET)),
+            cell("windowed/4KiB/four", packed, How::Windowed, four, Some(TARGET)),
             cell("shuffled/4KiB", single, How::Shuffled, many, Some(TARGET)),
             cell("sequential/100KB", large, How::Sequential, four, None),
         ]

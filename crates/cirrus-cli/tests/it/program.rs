@@ -17,7 +17,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_cirrus")).with_file_name("examples").join(name);
     assert!(
         path.exists(),
-        "{} is missing: cargo build --release -p cirrus --example {name}",
+        "{} is missing: cargo build --release --workspace --example {name}",
         path.display()
     );
     path
@@ -36,6 +36,37 @@ fn the_first_program_runs() {
     assert_eq!(run(&["down"]).line(0), "first: nothing is running");
     assert_eq!(run(&["logs", "sum-0"]).code, Some(0));
     assert_eq!(sandbox.processes(), [], "orphans");
+}
+
+#[test]
+fn an_epoch_that_was_read_is_read_from_the_cache() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.command(&example("epochs"), ["run", "--json", "figures.json"]);
+    let results = &sandbox.start(run).figures()["results"];
+    for (epoch, fetched) in [(1, 10_001), (2, 0), (3, 0)] {
+        assert_eq!(results[format!("epoch {epoch}, bytes")], 10_000_000, "{results}");
+        assert_eq!(results[format!("epoch {epoch}, fetched")], fetched, "{results}");
+    }
+    assert_eq!(sandbox.processes(), [], "orphans");
+}
+
+#[test]
+fn a_graph_is_walked_as_the_docs_say() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.start(sandbox.command(&example("graph"), [""; 0])).wait();
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let docs = fs::read_to_string(repository().join("docs/iterators.md")).expect("the docs");
+    assert!(docs.contains(ended.line(0)), "{}", ended.text());
+    let hits = |line: usize, name: &str| -> f64 {
+        let line = ended.line(line);
+        let reads = line
+            .strip_prefix(name)
+            .and_then(|line| line.strip_suffix(" of them hits; ranks as in memory"));
+        let ratio = reads.and_then(|reads| reads.rsplit(' ').next());
+        ratio.and_then(|ratio| ratio.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    let (lru, clairvoyant) = (hits(1, "lru: "), hits(2, "clairvoyant: "));
+    assert!(lru < 0.05 && clairvoyant > 0.4, "{lru}, {clairvoyant}");
 }
 
 #[test]

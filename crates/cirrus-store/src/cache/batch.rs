@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::fetch::{Landing, Shared, Step, Ticket};
@@ -27,7 +26,9 @@ impl<S: Source> Cache<S> {
     /// is one of [`CacheOptions::fetches_max`](super::CacheOptions::fetches_max); a version check is
     /// a request of its own. Dropping the future leaves the fetches going.
     pub async fn get_many(&self, keys: &[Key]) -> Vec<Result<Object>> {
-        let mut answers: Vec<_> = keys.iter().map(|key| self.try_get(key).map(Ok)).collect();
+        // The prefetch policy hears of them together: what is asked for here is no guess.
+        let mut answers: Vec<_> =
+            keys.iter().map(|key| self.owner.shared.hit(key).map(Ok)).collect();
         let rest: Vec<&Key> = keys
             .iter()
             .zip(&answers)
@@ -48,15 +49,12 @@ impl<S: Source> Cache<S> {
 
     async fn fetch_many(&self, keys: &[&Key]) -> Vec<Result<Object>> {
         let shared = &self.owner.shared;
-        let Ok(permit) = Arc::clone(&shared.fetches).acquire_owned().await else {
-            return keys.iter().map(|key| Err(closed(key))).collect();
-        };
         let (mut tickets, mut guesses, mut steps) = (Vec::new(), Vec::new(), Vec::new());
         for some in keys.chunks(KEYS_AT_ONCE) {
             steps.extend(shared.step_together(some, &mut tickets, &mut guesses));
         }
         if !tickets.is_empty() {
-            shared.tasks.spawn(fly_together(Arc::clone(shared), tickets, permit));
+            shared.tasks.spawn(fly_together(Arc::clone(shared), tickets));
         }
         shared.launch(&mut guesses);
         let answers = keys.iter().zip(steps).map(|(key, step)| self.answer(key, step));
@@ -67,7 +65,11 @@ impl<S: Source> Cache<S> {
         match step {
             Some(Step::Held(object)) => Ok(object),
             Some(Step::Join(answer)) => await_answer(key, answer).await,
-            Some(Step::Wait(_) | Step::Full) | None => self.read_or_fetch(key).await,
+            Some(Step::Wait(_) | Step::Full) | None => {
+                // Not a caller of that flight.
+                drop(step);
+                self.read_or_fetch(key).await
+            }
         }
     }
 }
@@ -110,12 +112,9 @@ impl<S: Source> Shared<S> {
     }
 }
 
-/// Fetches what the tickets are for. The permit is back when all have their answers.
-async fn fly_together<S: Source>(
-    shared: Arc<Shared<S>>,
-    tickets: Vec<Ticket<S>>,
-    _permit: OwnedSemaphorePermit,
-) {
+/// Fetches what the tickets are for, when there is a permit.
+async fn fly_together<S: Source>(shared: Arc<Shared<S>>, tickets: Vec<Ticket<S>>) {
+    let Ok(_permit) = shared.fetches.acquire().await else { return };
     let keys: Vec<Key> = tickets.iter().map(|ticket| ticket.key().clone()).collect();
     let sent_at = Instant::now();
     for ticket in &tickets {

@@ -168,18 +168,17 @@ impl Dirty {
         (writers, flush)
     }
 
-    /// Whether each value that was accepted by then is at the source or has failed.
-    pub(super) fn is_over(&self, flush: &Flush) -> bool {
-        self.state.lock().open.first().is_none_or(|first| *first > flush.upto)
-    }
-
-    /// Hands back what failed.
-    pub(super) fn hand_back(&self, flush: &Flush) -> FlushError {
+    /// Hands back what failed, if each value that was accepted by then is at the source or has failed:
+    /// another flush may be trying again what had.
+    pub(super) fn hand_back(&self, flush: &Flush) -> Option<FlushError> {
         let mut state = self.state.lock();
+        if !state.is_over(flush) {
+            return None;
+        }
         let unwritten = state.hand_back();
         let count = unwritten.len() as u64;
         self.changed.notify_waiters();
-        FlushError { unwritten, elsewhere: state.handed_back - flush.handed_back - count }
+        Some(FlushError { unwritten, elsewhere: state.handed_back - flush.handed_back - count })
     }
 
     /// Accepts no more.
@@ -195,15 +194,15 @@ impl Dirty {
     /// What could not be written of what is left, once that is known.
     pub(super) async fn left(self: Arc<Self>) -> Vec<Unwritten> {
         let all = Flush { upto: u64::MAX, handed_back: 0 };
-        self.wait(&all).await;
-        self.hand_back(&all).unwritten
+        self.wait(|| self.hand_back(&all)).await.unwritten
     }
 
-    pub(super) async fn wait(&self, flush: &Flush) {
+    /// Waits until there is an answer.
+    pub(super) async fn wait<T>(&self, answer: impl Fn() -> Option<T>) -> T {
         loop {
             let changed = self.changed.notified();
-            if self.is_over(flush) {
-                return;
+            if let Some(answer) = answer() {
+                return answer;
             }
             changed.await;
         }
@@ -292,6 +291,11 @@ impl Drop for Writer {
 }
 
 impl State {
+    /// Whether each value that was accepted by then is at the source or has failed.
+    fn is_over(&self, flush: &Flush) -> bool {
+        self.open.first().is_none_or(|first| *first > flush.upto)
+    }
+
     fn refusal(&self, key: &Key) -> Option<Error> {
         if self.is_closed {
             let text = format!("the write of {key:?} was not accepted: the cache is closed");

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::desk::{Desk, State};
 use super::dirty::Dirty;
-use super::flight::{Answer, FlightId, Share, Since};
+use super::flight::{Answer, FlightId, Share, Since, Waiting, callers};
 use super::freshness::{Freshness, has_expired};
 use super::shelf::{Arrival, Seen, cost};
 use super::source::Source;
@@ -73,7 +73,7 @@ pub(super) enum Step {
     /// Answers with what the flight brings.
     Join(watch::Receiver<Answer>),
     /// Waits until the flight is over, and steps again.
-    Wait(watch::Receiver<Answer>),
+    Wait(Waiting),
     /// Waits for a permit to fetch, and steps again.
     Full,
 }
@@ -328,7 +328,7 @@ impl<S: Source> Shared<S> {
         let answer = self.desk.with(|state| {
             let guess = state.flights.land(&ticket.key, ticket.id);
             // The table's own receiver is gone, and nobody joins any more.
-            let callers = ticket.answer.receiver_count() as u64;
+            let callers = callers(&ticket.answer);
             if let (true, Ok(Landing { object, .. })) = (self.guesses_max > 0, &outcome) {
                 let took = sent_at.elapsed();
                 state.pace.landed(took, cost(&ticket.key, object));
@@ -360,7 +360,7 @@ impl<S: Source> Shared<S> {
                 }
             }
         });
-        ticket.answer.send_replace(Some(answer));
+        ticket.answer.send_modify(|flight| flight.landed = Some(answer));
     }
 }
 

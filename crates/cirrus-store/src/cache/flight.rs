@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,8 +15,51 @@ use crate::error::Error;
 use crate::key::Key;
 use crate::object::Object;
 
-/// What the callers of a flight get; `None` before it lands.
-pub(super) type Answer = Option<Result<Object, Arc<Error>>>;
+/// What a flight brought.
+pub(super) type Landed = Result<Object, Arc<Error>>;
+
+/// What is known of a flight to those who wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// `None` before it lands.
+    pub(super) landed: Option<Landed>,
+    /// How many wait for its end only.
+    waiting: AtomicU64,
+}
+
+impl Answer {
+    pub(super) fn has_landed(&self) -> bool {
+        self.landed.is_some()
+    }
+}
+
+/// How many get what the flight brings.
+pub(super) fn callers(flight: &watch::Sender<Answer>) -> u64 {
+    let waiting = flight.borrow().waiting.load(Ordering::Relaxed);
+    (flight.receiver_count() as u64).saturating_sub(waiting)
+}
+
+/// Waits for the end of a flight whose answer it cannot take.
+#[derive(Debug)]
+pub(super) struct Waiting(watch::Receiver<Answer>);
+
+impl Waiting {
+    fn new(answer: watch::Receiver<Answer>) -> Self {
+        answer.borrow().waiting.fetch_add(1, Ordering::Relaxed);
+        Self(answer)
+    }
+
+    pub(super) async fn end(mut self) {
+        // A closed channel is an end too.
+        drop(self.0.wait_for(Answer::has_landed).await);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.borrow().waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// The flights, by key.
 #[derive(Debug, Default)]
@@ -78,7 +122,7 @@ pub(super) enum Share {
     /// Takes the flight's answer; `guessed` when it is the first to ask for the object.
     Join { answer: watch::Receiver<Answer>, guessed: bool },
     /// Waits until the flight is over, and looks again: it was sent too early.
-    Wait(watch::Receiver<Answer>),
+    Wait(Waiting),
 }
 
 impl Flights {
@@ -91,7 +135,7 @@ impl Flights {
     pub(super) fn start(&mut self, key: &Key, guess: bool) -> (FlightId, watch::Sender<Answer>) {
         self.started += 1;
         let id = FlightId(self.started);
-        let (sender, answer) = watch::channel(None);
+        let (sender, answer) = watch::channel(Answer::default());
         self.table.insert(key.clone(), Flight { id, sent: None, guess, answer });
         (id, sender)
     }
@@ -105,7 +149,7 @@ impl Flights {
         let flight = self.table.get_mut(key)?;
         let answer = flight.answer.clone();
         if flight.sent.is_some_and(|sent| !since.admits(sent)) {
-            return Some(Share::Wait(answer));
+            return Some(Share::Wait(Waiting::new(answer)));
         }
         let guessed = std::mem::take(&mut flight.guess);
         Some(Share::Join { answer, guessed })

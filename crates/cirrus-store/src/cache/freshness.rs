@@ -5,12 +5,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::object::Object;
 
 /// When an object that is held may be handed out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Freshness {
     /// Always: keys are never written twice. Linearizable as long as that is true.
     Immutable,

@@ -203,10 +203,10 @@ impl<S: Source> Cache<S> {
                     drop(visit);
                     return await_answer(key, answer).await;
                 }
-                Step::Wait(mut answer) => {
+                Step::Wait(flight) => {
                     visit.permit = None;
-                    // Whatever it brings is too old for this caller; a closed channel is an end too.
-                    drop(answer.wait_for(Option::is_some).await);
+                    // Whatever it brings is too old for this caller.
+                    flight.end().await;
                 }
                 Step::Full => {
                     let permit = Arc::clone(&shared.fetches).acquire_owned().await;
@@ -219,8 +219,8 @@ impl<S: Source> Cache<S> {
     /// The object, if it is held and needs no version check: neither waits nor asks the source.
     ///
     /// `None` is no miss: nothing is fetched or counted, and a get goes on from there. With
-    /// [`Freshness::VersionCheck`] the answer is always `None`. Needs no runtime; outside of one
-    /// nothing is fetched early.
+    /// [`Freshness::VersionCheck`] that is the answer for everything that is at the source. Needs no
+    /// runtime; outside of one nothing is fetched early.
     #[inline]
     pub fn try_get(&self, key: &Key) -> Option<Object> {
         let shared = &self.owner.shared;
@@ -277,8 +277,8 @@ impl<S: Source> Cache<S> {
 }
 
 async fn await_answer(key: &Key, mut answer: watch::Receiver<Answer>) -> Result<Object> {
-    let landed = match answer.wait_for(Option::is_some).await {
-        Ok(landed) => landed.clone(),
+    let landed = match answer.wait_for(Answer::has_landed).await {
+        Ok(flight) => flight.landed.clone(),
         Err(_) => None,
     };
     match landed {

@@ -111,14 +111,16 @@ impl<S: Sink> Cache<S> {
         let _token = shared.tasks.token();
         let (writers, flush) = shared.dirty.retry();
         writers.into_iter().for_each(|writer| shared.write_behind(writer));
-        shared.dirty.wait(&flush).await;
-        let error = shared.desk.with(|state| {
-            let error = shared.dirty.hand_back(&flush);
-            for unwritten in &error.unwritten {
-                state.writes.end(&unwritten.key);
-            }
-            error
-        });
+        let hand_back = || {
+            shared.desk.with(|state| {
+                let error = shared.dirty.hand_back(&flush)?;
+                for unwritten in &error.unwritten {
+                    state.writes.end(&unwritten.key);
+                }
+                Some(error)
+            })
+        };
+        let error = shared.dirty.wait(hand_back).await;
         if error.unwritten.is_empty() && error.elsewhere == 0 { Ok(()) } else { Err(error) }
     }
 }

@@ -88,8 +88,8 @@ impl Reader {
             OrderSpec::Shuffled => Arc::new(Shuffled::new(seed, self.set.len())),
         };
         let positions = range.first_position..range.first_position + range.records;
-        let (client, set) = (self.set.client().clone(), self.set.set().clone());
-        let mut records = Records::new(client, set, order, positions, RecordsOptions::default());
+        let (pool, set) = (self.set.pool().clone(), self.set.set().clone());
+        let mut records = Records::new(pool, set, order, positions, RecordsOptions::default());
         let runtime = self.context.runtime();
         loop {
             let group = runtime.block_on(async {

@@ -100,3 +100,33 @@ async fn a_fetch_ends_when_nobody_waits_and_nothing_of_it_would_be_kept() {
     assert_eq!(cache.source().in_flight(), 0);
     assert_eq!(cache.owner.shared.fetches.available_permits(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_fetches_nothing_itself_keeps_no_fetch_waiting() {
+    let options = CacheOptions { fetches_max: 1, ..CacheOptions::default() };
+    let cache = cache_of(MapSource::with_latency(ten_ms), options);
+    let keys = named(&cache, &["a", "b"]);
+    for _ in 0..2 {
+        // The second time both are held, and each has its version checked.
+        let answers = tokio::time::timeout(Duration::from_secs(1), cache.get_many(&keys)).await;
+        assert!(answers.unwrap().iter().all(Result::is_ok));
+    }
+    assert_eq!((cache.source().batches(), cache.source().checks()), (vec![2], 2));
+    assert_eq!((cache.counters().hits, cache.counters().misses), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_batch_asks_for_is_no_guess() {
+    let set = SetName::new("s").unwrap();
+    let prefetch = Sequential::new(set.clone(), 50).with_objects_ahead(4);
+    let options = CacheOptions { prefetch: Some(Box::new(prefetch)), ..immutable() };
+    let cache = cache_of(MapSource::with_latency(ten_ms), options);
+    for index in 0..50 {
+        cache.source().write(&set.object_key(index), "x");
+    }
+    cache.put(&set.object_key(10), "x".into()).await.unwrap();
+    // The first is held: at its read the policy names the others.
+    let keys: Vec<Key> = (10..14).map(|n| set.object_key(n)).collect();
+    assert!(cache.get_many(&keys).await.iter().all(Result::is_ok));
+    assert_eq!((cache.source().batches(), cache.counters().prefetched_late), (vec![3], 0));
+}

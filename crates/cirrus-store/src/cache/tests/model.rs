@@ -2,8 +2,8 @@
 //! at random moments, over a source that refuses some writes; every freshness, every policy, writes
 //! through and later.
 //!
-//! The model knows of each key what a get may answer. A call that has ended leaves one answer; one
-//! that was given up, or that ran beside others, leaves several until the next that ends alone.
+//! The model knows of each key what a get may answer. A write that has ended leaves one answer; one
+//! that was given up, or that ran beside others of its key, leaves several until a get tells.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -55,14 +55,15 @@ enum Call {
 /// What happens next.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Calls at the same time, each of another key; given up after so many milliseconds.
+    /// Calls at the same time, given up after so many milliseconds.
     Together(Vec<(Call, Option<u64>)>),
     Refuse(u8, bool),
-    /// Somebody else writes; only where versions are checked.
-    WriteBehind(u8, usize),
+    /// Somebody else writes, or erases; only where versions are checked.
+    WriteBehind(u8, Option<usize>),
     Flush,
     /// The cache is dropped, and another takes its place.
     Replace,
+    Look(u8),
     Sleep(u64),
 }
 
@@ -82,7 +83,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         20 => proptest::collection::vec((call, limit), 1..6).prop_map(Step::Together),
         1 => (name.clone(), any::<bool>()).prop_map(|(n, is_refused)| Step::Refuse(n, is_refused)),
-        2 => (name, len).prop_map(|(n, len)| Step::WriteBehind(n, len)),
+        3 => (name, proptest::option::of(len)).prop_map(|(n, len)| Step::WriteBehind(n, len)),
+        4 => (0..KEYS).prop_map(Step::Look),
         1 => Just(Step::Flush),
         1 => Just(Step::Replace),
         2 => (0u64..30).prop_map(Step::Sleep),
@@ -198,6 +200,7 @@ impl World {
             Step::WriteBehind(n, len) => self.write_behind(n, len),
             Step::Flush => self.flush().await,
             Step::Replace => self.replace().await,
+            Step::Look(n) => self.look(n).await,
             Step::Sleep(ms) => sleep(Duration::from_millis(ms)).await,
         }
         let Counters { bytes, bytes_dirty, bytes_prefetched, .. } = self.cache.counters();
@@ -205,55 +208,61 @@ impl World {
         assert!(bytes_prefetched <= 2500);
     }
 
+    /// Calls at the same time, also of the same key: a read sees what was before, or any write.
     async fn together(&mut self, calls: Vec<(Call, Option<u64>)>) {
-        let (mut busy, mut running) = (BTreeSet::new(), Vec::new());
+        let mut running = Vec::new();
+        let mut seen = Model { possible: self.model.possible.clone() };
         for (call, limit) in calls {
-            let keys = match &call {
-                Call::Get(n) | Call::Range(n, ..) | Call::Put(n, _) | Call::PutBack(n, _) => {
-                    vec![*n]
-                }
-                Call::Delete(n) | Call::Invalidate(n) => vec![*n],
-                Call::Many(many) => many.clone(),
-                Call::InvalidateAll => vec![],
+            let written = match &call {
+                Call::Put(n, len) | Call::PutBack(n, len) => Some((*n, Some(self.value(*len)))),
+                Call::Delete(n) => Some((*n, None)),
+                _ => None,
             };
-            if keys.iter().any(|n| busy.contains(n)) {
-                continue;
+            if let Some((n, value)) = &written {
+                seen.may_be(*n, value.clone());
             }
-            busy.extend(keys);
-            let value = match call {
-                Call::Put(_, len) | Call::PutBack(_, len) => self.value(len),
-                _ => Bytes::new(),
-            };
-            running.push((call, value, limit));
+            running.push((call, written, limit));
         }
-        let (cache, model) = (&self.cache, &self.model);
-        let ended = running.iter().map(|(call, value, limit)| {
+        let cache = &self.cache;
+        let ended = running.iter().map(|(call, written, limit)| {
             let limit = Duration::from_millis(limit.unwrap_or(1 << 20));
-            perform(cache, model, call, value, limit)
+            let value = written.iter().find_map(|(_, value)| value.clone()).unwrap_or_default();
+            perform(cache, &seen, call, value, limit)
         });
-        let outcomes = join_all(ended).await;
-        for ((call, value, _), outcome) in running.iter().zip(outcomes) {
-            let (n, value) = match call {
-                Call::Put(n, _) | Call::PutBack(n, _) => (*n, Some(value.clone())),
-                Call::Delete(n) => (*n, None),
-                _ => continue,
-            };
-            match outcome {
-                Some(true) => self.model.is(n, value),
-                Some(false) => {}
-                None => self.model.may_be(n, value),
+        let mut writes: HashMap<u8, Vec<(Value, Option<bool>)>> = HashMap::new();
+        for ((_, written, _), outcome) in running.iter().zip(join_all(ended).await) {
+            if let Some((n, value)) = written {
+                writes.entry(*n).or_default().push((value.clone(), outcome));
             }
+        }
+        for (n, writes) in writes {
+            let was_carried_out = writes.iter().any(|(_, outcome)| *outcome == Some(true));
+            let before = if was_carried_out { BTreeSet::new() } else { self.model.of(n) };
+            let not_refused = writes.into_iter().filter(|(_, outcome)| *outcome != Some(false));
+            let possible = before.into_iter().chain(not_refused.map(|(value, _)| value)).collect();
+            self.model.possible.insert(n, possible);
         }
     }
 
+    /// A get that nothing runs beside: from then on the value is what it saw.
+    async fn look(&mut self, n: u8) {
+        let answer = self.cache.get(&name(n)).await;
+        self.model.check(n, &answer, Bytes::clone);
+        self.model.is(n, answer.ok().map(|object| object.value));
+    }
+
     /// A write that the cache hears nothing of. Of a key with an accepted value it would be lost.
-    fn write_behind(&mut self, n: u8, len: usize) {
+    fn write_behind(&mut self, n: u8, len: Option<usize>) {
         let is_settled = !self.cache.owner.shared.dirty.contains(&name(n));
-        if self.freshness == Freshness::VersionCheck && is_settled {
-            let value = self.value(len);
-            self.source.write(&name(n), value.clone());
-            self.model.is(n, Some(value));
+        if self.freshness != Freshness::VersionCheck || !is_settled {
+            return;
         }
+        let value = len.map(|len| self.value(len));
+        match &value {
+            Some(value) => _ = self.source.write(&name(n), value.clone()),
+            None => self.source.erase(&name(n)),
+        }
+        self.model.is(n, value);
     }
 
     async fn flush(&mut self) {
@@ -297,7 +306,7 @@ async fn perform(
     cache: &Cache<Arc<MapSource>>,
     model: &Model,
     call: &Call,
-    value: &Bytes,
+    value: Bytes,
     limit: Duration,
 ) -> Option<bool> {
     let whole = |value: &Bytes| value.clone();
@@ -322,10 +331,10 @@ async fn perform(
             }
         }
         Call::Put(n, _) => {
-            return outcome(timeout(limit, cache.put(&name(*n), value.clone())).await);
+            return outcome(timeout(limit, cache.put(&name(*n), value)).await);
         }
         Call::PutBack(n, _) => {
-            return outcome(timeout(limit, cache.put_back(&name(*n), value.clone())).await);
+            return outcome(timeout(limit, cache.put_back(&name(*n), value)).await);
         }
         Call::Delete(n) => return outcome(timeout(limit, cache.delete(&name(*n))).await),
         Call::Invalidate(n) => cache.invalidate(&name(*n)),

@@ -6,7 +6,7 @@ use super::*;
 
 /// First in, first out: a user's policy, in as many lines as it takes.
 #[derive(Debug, Default)]
-pub(super) struct Fifo {
+struct Fifo {
     queue: VecDeque<Place>,
 }
 

@@ -8,6 +8,7 @@ use std::thread;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::cache::evict::Fifo;
 
 /// What a policy was told, by key.
 type Log = Arc<Mutex<Vec<(Told, Key)>>>;

@@ -364,3 +364,26 @@ async fn what_begins_with_a_prefix_is_invalidated() {
     assert_eq!(cache.get(&key("b/1")).await.unwrap().value, "new");
     check_books(&cache);
 }
+
+#[tokio::test]
+async fn a_flush_waits_for_what_another_one_tries_again() {
+    let dirty = Arc::new(dirty::Dirty::new(1 << 20));
+    let refused = || Error::new(Kind::Timeout, "the test says so");
+    let dirty::Offer::Accepted { writer: Some(mut writer), .. } =
+        dirty.offer(&key("a"), &"1".into())
+    else {
+        panic!("a value that is refused")
+    };
+    assert!(writer.next().is_some());
+    let (_, first) = dirty.retry();
+    writer.failed(refused());
+    // It has failed; before the first flush hears of it, the second one tries it again.
+    let (_, second) = dirty.retry();
+    assert!(dirty.hand_back(&first).is_none());
+    assert_eq!(writer.next().map(|(key, _)| key), Some(key("a")));
+    writer.failed(refused());
+    assert_eq!(dirty.hand_back(&second).unwrap().unwritten.len(), 1);
+    let told = dirty.hand_back(&first).unwrap();
+    assert_eq!((told.unwritten.len(), told.elsewhere), (0, 1));
+    assert!(writer.next().is_none());
+}
