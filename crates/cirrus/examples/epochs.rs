@@ -20,7 +20,10 @@ fn train(ctx: Context) -> Result<()> {
     let (cache, records) = (ctx.cache("data")?, ctx.set("records")?);
     for epoch in 1..=EPOCHS {
         let before = cache.counters().fetches;
-        let bytes = records.records().try_fold(0, |sum, record| Ok(sum + record?.len()))?;
+        let mut bytes = 0;
+        for record in records.records() {
+            bytes += record?.len();
+        }
         ctx.report(&format!("epoch {epoch}, bytes"), bytes)?;
         ctx.report(&format!("epoch {epoch}, fetched"), cache.counters().fetches - before)?;
     }

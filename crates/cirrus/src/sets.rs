@@ -160,14 +160,14 @@ impl SetWriter {
 #[derive(Debug, Clone)]
 pub struct SetReader {
     context: Context,
-    pool: Near,
+    pool: Arc<Near>,
     set: Set,
 }
 
 impl SetReader {
     pub(crate) fn open(context: Context, name: &str) -> Result<Self> {
         sealed_count(&context, name)?;
-        let pool = context.near()?;
+        let pool = Arc::new(context.near()?);
         let (source, name) = (pool.clone(), SetName::new(name)?);
         let set = context.wait(async move { open_set(&source, name).await })?;
         Ok(Self { context, pool, set })
@@ -187,7 +187,7 @@ impl SetReader {
         &self.set
     }
 
-    pub(crate) fn pool(&self) -> &Near {
+    pub(crate) fn pool(&self) -> &Arc<Near> {
         &self.pool
     }
 

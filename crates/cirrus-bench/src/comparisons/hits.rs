@@ -6,14 +6,15 @@
 
 use std::hint::black_box;
 use std::pin::pin;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use bytes::Bytes;
-use cirrus_store::cache::{Cache, CacheOptions, Freshness, Source};
+use cirrus_store::cache::evict::{Clairvoyant, S3Fifo};
+use cirrus_store::cache::{Cache, CacheOptions, Foresight, Freshness, Source, Trace};
 use cirrus_store::{ByteSize, Key, Object, Version};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -45,9 +46,14 @@ pub(super) const FAMILY: Family = Family {
         for threads in [1, 2] {
             for objects in [1_000, 100_000] {
                 for peer in [Peer::Map, Peer::Moka, Peer::QuickCache, Peer::Foyer] {
-                    cells.push(cell(peer, objects, threads));
+                    cells.push(cell(peer, Policy::Default, objects, threads));
                 }
+                cells.push(cell(Peer::Map, Policy::S3Fifo, objects, threads));
             }
+        }
+        // Its reader is one thread: the order that was announced is its own.
+        for objects in [1_000, 100_000] {
+            cells.push(cell(Peer::Map, Policy::Clairvoyant, objects, 1));
         }
         cells
     },
@@ -61,7 +67,58 @@ enum Peer {
     Foyer,
 }
 
-fn cell(peer: Peer, objects: u32, threads: usize) -> Cell {
+/// What our cache evicts by.
+#[derive(Debug, Clone, Copy)]
+enum Policy {
+    Default,
+    S3Fifo,
+    Clairvoyant,
+}
+
+impl Policy {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Default => "",
+            Self::S3Fifo => "/s3-fifo",
+            Self::Clairvoyant => "/clairvoyant",
+        }
+    }
+
+    fn options(self, reads: &[Key]) -> CacheOptions {
+        let mut options = CacheOptions::default();
+        match self {
+            Self::Default => {}
+            Self::S3Fifo => options.evict = Box::new(S3Fifo::new()),
+            Self::Clairvoyant => {
+                let trace = Trace::new(reads.iter().cloned());
+                options.evict = Box::new(Clairvoyant::new(Arc::new(Rounds(trace))));
+            }
+        }
+        options
+    }
+}
+
+/// The same reads again and again.
+#[derive(Debug)]
+struct Rounds(Trace);
+
+impl Foresight for Rounds {
+    fn object_of(&self, key: &Key) -> Option<u64> {
+        self.0.object_of(key)
+    }
+
+    fn next_use(&self, object: u64, time: u64) -> Option<u64> {
+        let round = time - time % self.0.len();
+        let this = self.0.next_use(object, time - round).map(|at| round + at);
+        this.or_else(|| Some(round + self.0.len() + self.0.next_use(object, 0)?))
+    }
+
+    fn key_at(&self, time: u64) -> Option<Key> {
+        self.0.key_at(time % self.0.len())
+    }
+}
+
+fn cell(peer: Peer, policy: Policy, objects: u32, threads: usize) -> Cell {
     let (short, about, target) = match peer {
         Peer::Map => ("map", "hashbrown's map behind parking_lot's mutex", 1.5),
         Peer::Moka => ("moka", "moka 0.12", 1.0),
@@ -69,14 +126,16 @@ fn cell(peer: Peer, objects: u32, threads: usize) -> Cell {
         Peer::Foyer => ("foyer", "foyer-memory 0.22", 1.0),
     };
     let size = size_name(VALUE_BYTES);
-    let name = format!("hits/{size}/{threads}t/{}k/{short}", objects / 1000);
+    let name = format!("hits/{size}/{threads}t/{}k/{short}{}", objects / 1000, policy.name());
     let subject = Subject { name: name.clone(), peer: about.to_owned(), value_bytes: VALUE_BYTES };
     Cell {
         name,
         is_quick: true,
         measure: Box::new(move |bench| {
-            let target = Some(Target::AtMost(target));
-            measure(bench, &subject, peer, (objects, threads), target)
+            // It keeps its entries in the order of their next uses: a hit is not a note alone.
+            let is_judged = !matches!(policy, Policy::Clairvoyant);
+            let target = is_judged.then_some(Target::AtMost(target));
+            measure(bench, &subject, (peer, policy), (objects, threads), target)
         }),
     }
 }
@@ -84,13 +143,13 @@ fn cell(peer: Peer, objects: u32, threads: usize) -> Cell {
 fn measure(
     bench: &mut Bench,
     subject: &Subject,
-    peer: Peer,
+    (peer, policy): (Peer, Policy),
     (count, threads): (u32, usize),
     target: Option<Target>,
 ) -> Result<Vec<Row>> {
     let objects = objects(count)?;
     let (reads, processors) = (reads(&objects), bench.processors);
-    let cache = bench.runtime.block_on(cirrus(&objects))?;
+    let cache = bench.runtime.block_on(cirrus(&objects, policy.options(&reads)))?;
     let mut ours = Reader { store: cache, reads: &reads, threads, processors };
     let mut theirs: Box<dyn Side> = match peer {
         Peer::Map => Box::new(Reader { store: map(&objects), reads: &reads, threads, processors }),
@@ -223,9 +282,8 @@ impl Source for Given {
 /// Room for all objects, as caches that count bytes see them.
 const CAPACITY: ByteSize = ByteSize::gib(1);
 
-async fn cirrus(objects: &[(Key, Object)]) -> Result<Cache<Given>> {
+async fn cirrus(objects: &[(Key, Object)], mut options: CacheOptions) -> Result<Cache<Given>> {
     let source = Given(objects.iter().cloned().collect());
-    let mut options = CacheOptions::default();
     options.freshness = Freshness::Immutable;
     let cache = Cache::new(source, CAPACITY, options);
     for (key, _) in objects {

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cirrus_store::cache::evict::{Clairvoyant, Fifo, Lfu, Lru, Random, S3Fifo, Sieve};
-use cirrus_store::cache::prefetch::Sequential as Ahead;
+use cirrus_store::cache::prefetch::{Ordered, Sequential as Ahead};
 use cirrus_store::cache::{Cache, CacheOptions, Evict, Freshness, Trace};
 use cirrus_store::iter::{
-    EpochSeed, Epochs, Listed, Order, Records, RecordsOptions, Sequential, Shuffled, Strided,
-    Weighted, Windowed, open_set,
+    Announced, EpochSeed, Epochs, Listed, Order, Records, RecordsOptions, Sequential, Share,
+    Shuffled, Strided, Weighted, Windowed, open_set,
 };
-use cirrus_store::set::{Manifest, SetName, pack};
+use cirrus_store::set::{Manifest, Set, SetName, pack};
 use cirrus_store::{ByteSize, Client, ClientOptions, Condition, Key, Kind, PutOptions, Version};
 
 use crate::rig::{Node, bytes, key, options, quiet, with_disk};
@@ -24,6 +24,7 @@ over_every_link! {
     what_is_changed_behind_a_cache_is_seen,
     a_dropped_cache_leaves_its_writes_to_the_client,
     records_come_through_a_cache_in_every_order,
+    readers_of_an_announced_order_go_on_in_another_number,
 }
 
 const FRESHNESS: [Freshness; 3] = [
@@ -161,22 +162,29 @@ async fn a_dropped_cache_leaves_its_writes_to_the_client(client: Client) {
     assert!(client.close().await.is_empty());
 }
 
-async fn records_come_through_a_cache_in_every_order(client: Client) {
-    const RECORDS: u64 = 500;
-    const PACKING: u32 = 16;
-    let set = SetName::new("s").unwrap();
-    let record = |index: u64| bytes(usize::try_from(index % 90).unwrap(), index);
-    let indexes: Vec<u64> = (0..RECORDS).collect();
-    let mut objects = 0;
-    for some in indexes.chunks(PACKING as usize) {
+const PACKING: u32 = 16;
+
+fn record(index: u64) -> Vec<u8> {
+    bytes(usize::try_from(index % 90).unwrap(), index)
+}
+
+/// A set of 500 records.
+async fn filled(client: &Client) -> Set {
+    let (name, indexes) = (SetName::new("s").unwrap(), (0..500).collect::<Vec<u64>>());
+    for (object, some) in (0..).zip(indexes.chunks(PACKING as usize)) {
         let records: Vec<_> = some.iter().map(|index| record(*index)).collect();
-        client.put(&set.object_key(objects), pack(&records).unwrap()).await.unwrap();
-        objects += 1;
+        client.put(&name.object_key(object), pack(&records).unwrap()).await.unwrap();
     }
-    let manifest = Manifest::empty().with_count(RECORDS).with_packing(PACKING).unwrap().sealed();
-    client.put(&set.manifest_key(), manifest.to_bytes()).await.unwrap();
-    let keys: Vec<Key> = (0..objects).map(|object| set.object_key(object)).collect();
-    let orders = orders(&manifest);
+    let manifest = Manifest::empty().with_count(500).with_packing(PACKING).unwrap().sealed();
+    client.put(&name.manifest_key(), manifest.to_bytes()).await.unwrap();
+    open_set(client, name).await.unwrap()
+}
+
+async fn records_come_through_a_cache_in_every_order(client: Client) {
+    let set = filled(&client).await;
+    let objects = set.manifest().objects();
+    let keys: Vec<Key> = (0..objects).map(|object| set.name().object_key(object)).collect();
+    let orders = orders(set.manifest());
     for (order, evict) in
         orders.iter().flat_map(|order| policies(&keys).into_iter().map(move |evict| (order, evict)))
     {
@@ -184,9 +192,9 @@ async fn records_come_through_a_cache_in_every_order(client: Client) {
         let mut options = CacheOptions::default();
         options.freshness = Freshness::Immutable;
         options.evict = evict;
-        options.prefetch = Some(Box::new(Ahead::new(set.clone(), objects)));
+        options.prefetch = Some(Box::new(Ahead::new(set.name().clone(), objects)));
         let cache = Arc::new(Cache::new(client.clone(), ByteSize::kib(24), options));
-        let opened = open_set(&*cache, set.clone()).await.unwrap();
+        let opened = open_set(&*cache, set.name().clone()).await.unwrap();
         let (all, ahead) = (0..order.len(), RecordsOptions::default());
         let mut records = Records::new(Arc::clone(&cache), opened, Arc::clone(order), all, ahead);
         for position in 0..order.len() {
@@ -200,6 +208,46 @@ async fn records_come_through_a_cache_in_every_order(client: Client) {
         }
         assert!(records.next().await.is_none());
         cache.close().await;
+    }
+}
+
+/// Two readers, then three, each with a cache that has been told its part of the order.
+async fn readers_of_an_announced_order_go_on_in_another_number(client: Client) {
+    let set = filled(&client).await;
+    for order in orders(set.manifest()) {
+        let (mut read, mut state) = (0, None);
+        for (of, until) in [(2, order.len() / 32 * 16), (3, order.len())] {
+            let reader = |rank| {
+                let share = Share::new(rank, of, 16).unwrap();
+                let announced = Announced::new(set.clone(), order.clone(), share);
+                let mut options = CacheOptions::default();
+                options.freshness = Freshness::Immutable;
+                options.evict = Box::new(Clairvoyant::new(announced.clone()));
+                options.prefetch = Some(Box::new(Ordered::new(announced.clone())));
+                let cache = Arc::new(Cache::new(client.clone(), ByteSize::kib(24), options));
+                let (set, order, ahead) = (set.clone(), order.clone(), RecordsOptions::default());
+                let records = match &state {
+                    None => Records::of_share(cache, set, order, share, ahead),
+                    Some(state) => Records::resume(cache, set, order, share, state, ahead).unwrap(),
+                };
+                records.announced(announced)
+            };
+            let mut readers: Vec<_> = (0..of).map(reader).collect();
+            while read < until {
+                let end = (read / 16 * 16 + 16).min(order.len());
+                for records in &mut readers {
+                    while records.position() < end {
+                        let got = records.next().await.unwrap().unwrap();
+                        let expected = order.record(read).unwrap();
+                        assert_eq!((got.position, got.index), (read, expected), "{order:?}");
+                        assert!(got.bytes == record(expected), "{order:?}: record {expected}");
+                        read += 1;
+                    }
+                }
+            }
+            state = Some(readers[0].state());
+        }
+        assert_eq!(read, order.len());
     }
 }
 
