@@ -43,6 +43,8 @@ pub struct Clairvoyant {
     heard: HashMap<u64, u64, foldhash::fast::FixedState>,
     /// Size of `heard` at which to look for what may be left out.
     heard_max: usize,
+    /// Entries that came and were not announced.
+    unforeseen: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -60,6 +62,7 @@ impl Clairvoyant {
             entries: ByPlace::default(),
             heard: HashMap::default(),
             heard_max: 1024,
+            unforeseen: 0,
         }
     }
 
@@ -109,6 +112,7 @@ impl Evict for Clairvoyant {
 
     fn on_insert(&mut self, place: Place, entry: Entry<'_>) {
         let object = self.future.object_of(entry.key);
+        self.unforeseen += u64::from(object.is_none());
         let next = object.map_or(NEVER, |object| self.next_after_read(object));
         self.place(place, object.unwrap_or(UNKNOWN), next);
     }
@@ -128,6 +132,10 @@ impl Evict for Clairvoyant {
     fn victim(&mut self) -> Option<Place> {
         self.revise();
         self.order.last().map(|(_, place)| *place)
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![("unforeseen", self.unforeseen)]
     }
 }
 
@@ -206,6 +214,7 @@ mod tests {
         assert_eq!(policy.victim(), Some(Place::new(9)));
         policy.on_remove(Place::new(9));
         assert_eq!(policy.victim(), Some(Place::new(2)));
+        assert_eq!(policy.counters(), [("unforeseen", 1)]);
     }
 
     #[test]

@@ -81,6 +81,10 @@ impl Evict for Lfu {
         self.named = self.order.first().map(|(_, place)| *place);
         self.named
     }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![("age", self.age)]
+    }
 }
 
 #[cfg(test)]
@@ -135,7 +139,9 @@ mod tests {
 
     #[test]
     fn what_is_read_least_often_leaves_first() {
-        assert_eq!(evicted(&mut Lfu::new(), 3, &Steps::reads([1, 1, 1, 2, 2, 3, 4, 2, 5])), [3, 4]);
+        let mut lfu = Lfu::new();
+        assert_eq!(evicted(&mut lfu, 3, &Steps::reads([1, 1, 1, 2, 2, 3, 4, 2, 5])), [3, 4]);
+        assert_eq!(lfu.counters(), [("age", 2)]);
     }
 
     #[test]
