@@ -32,10 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", pool.clone().with_sustained(true).plan(&mixes[2])?);
     let images: Pipeline = serde_json::from_str(IMAGES)?;
     let plan = images.plan(&paper)?;
-    println!(
-        "break-even: {:.3} ms of device time a sample with 4 vCPUs\n{plan}",
-        1000.0 * images.break_even_device_seconds(4.0)
-    );
+    println!("{plan}");
     if let Some(folder) = std::env::args().nth(1) {
         let folder = Path::new(&folder);
         std::fs::write(folder.join("pool.svg"), pool_figure(&pool, &mixes)?)?;

@@ -14,9 +14,10 @@ use serde::Serialize;
 use crate::catalog::Catalog;
 use crate::money::UsdPerHour;
 use crate::offer::{Microcores, Offer};
+use crate::packing::Resource;
 use cover::Cover;
 pub(crate) use cover::micros;
-pub use figure::pool_figure;
+pub use figure::{Mix, compare, pool_figure};
 
 /// So many processors, so much memory, so many accelerators, in pieces of any size.
 ///
@@ -82,8 +83,14 @@ impl Pool {
             .filter(|(count, _)| **count > 0.0)
             .map(|(&count, offer)| PoolPart::new(count, offer))
             .collect();
+        let need =
+            [Microcores::from(self.cpu).0, self.memory.bytes(), u64::from(self.gpus)].map(to_f64);
+        let cpu = if self.sustained { Resource::SustainedCpu } else { Resource::Cpu };
+        let paid = |at: usize| cover.prices[at] * need[at];
+        let dearest = (0..need.len()).max_by(|&a, &b| paid(a).total_cmp(&paid(b)));
         Ok(PoolPlan {
             demand: self.to_string(),
+            binding: dearest.map(|at| [cpu, Resource::Memory, Resource::Gpu][at]),
             usd_hour: cover.cost,
             bound: cover.bound,
             gap: gap(cover.cost, cover.bound),
@@ -162,7 +169,10 @@ pub struct PoolPlan {
     pub bound: UsdPerHour,
     /// How much of the cost lies above the bound.
     pub gap: f64,
+    /// The resource that most is paid for.
+    pub binding: Option<Resource>,
     /// What is rented.
+    #[serde(rename = "machines")]
     pub parts: Vec<PoolPart>,
     /// What one more of each would cost, in parts of machines.
     pub shadow: Shadow,
@@ -196,7 +206,15 @@ impl fmt::Display for PoolPlan {
             write!(f, "{:>9}{price:>10}", round(part.memory_gib))?;
             writeln!(f, "{:>9.4}{:>9.4}", part.usd_hour_vcpu, part.usd_hour_gib)?;
         }
-        Ok(())
+        let Shadow { usd_hour_vcpu, usd_hour_gib, usd_hour_gpu } = self.shadow;
+        write!(f, "\none more vCPU {usd_hour_vcpu:.4} $/h, one more GiB {usd_hour_gib:.4} $/h")?;
+        if usd_hour_gpu > 0.0 {
+            write!(f, ", one more GPU {usd_hour_gpu:.4} $/h")?;
+        }
+        match self.binding {
+            Some(binding) => writeln!(f, "; most is paid for {binding}"),
+            None => writeln!(f),
+        }
     }
 }
 
