@@ -20,7 +20,8 @@ pub use demand::{Cpu, CpuKind, Demand, Gpu, Replicas, ReplicasError};
 pub use money::{MoneyError, Usd, UsdPerHour};
 pub use offer::{Microcores, Offer};
 pub use packing::{
-    Application, PackError, PackedTask, Placement, Plan, Rented, Resource, Role, Use, pack,
+    Application, Demanded, PackError, PackedTask, Placement, Plan, Rented, Resource, Role, Use,
+    pack,
 };
 pub use pipeline::{
     Collocated, NextStep, Pipeline, PipelineError, PipelinePlan, Point, Stage, Trainer,

@@ -351,7 +351,7 @@ impl PipelinePlan {
             // Below, where the frontier does not pass.
             let [x, y] = at(it.point);
             let label = format!("all on {} {:.4}", it.offer, it.point.usd_epoch);
-            svg.text([x, y + 20.0], Anchor::Middle, &label);
+            svg.text([x + 12.0, y + 26.0], Anchor::End, &label);
         }
         svg.finish()
     }

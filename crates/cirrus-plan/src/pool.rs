@@ -193,7 +193,8 @@ impl fmt::Display for PoolPlan {
         writeln!(f, "{:.3} $/h: {}", self.usd_hour, self.mix())?;
         writeln!(f, "for {}; no mix costs less than {:.3} $/h", self.demand, self.bound)?;
         if let Some(warning) = &self.warning {
-            writeln!(f, "warning: {warning}")?;
+            // Within eighty columns.
+            writeln!(f, "warning: {}", warning.replace("; ", ";\n  "))?;
         }
         writeln!(
             f,
@@ -212,7 +213,7 @@ impl fmt::Display for PoolPlan {
             write!(f, ", one more GPU {usd_hour_gpu:.4} $/h")?;
         }
         match self.binding {
-            Some(binding) => writeln!(f, "; most is paid for {binding}"),
+            Some(binding) => writeln!(f, "\nmost is paid for {binding}"),
             None => writeln!(f),
         }
     }

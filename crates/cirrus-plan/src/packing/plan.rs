@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::compile::{Members, Purchase, Zone};
 use super::instance::{Amounts, Instance, PARTS, Packing};
-use super::{Application, Solved};
+use super::{Application, Demanded, Solved};
 use crate::catalog::Catalog;
 use crate::money::UsdPerHour;
 use crate::pool::{gap, to_f64};
@@ -18,8 +18,6 @@ use crate::simplex::{Program, Sense};
 
 /// The most machines, and the most placements, that are shown in a terminal.
 const SHOWN_MAX: usize = 12;
-/// The most tasks whose next replica's price is shown.
-const PRICES_MAX: usize = 4;
 
 /// Machines, and which task goes where.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,6 +43,8 @@ pub struct Plan {
     pub one_type_usd_hour: Option<UsdPerHour>,
     /// What one more replica of each task would cost.
     pub replica_usd_hour: BTreeMap<String, f64>,
+    /// What was asked for.
+    pub tasks: Vec<Demanded>,
 }
 
 /// Machines of one offer that are paid alike.
@@ -155,6 +155,7 @@ pub(super) fn name(
         first_fit_usd_hour: solved.first_fit.map(UsdPerHour::micros),
         one_type_usd_hour: solved.one_type.map(UsdPerHour::micros),
         replica_usd_hour,
+        tasks: application.tasks.iter().map(Demanded::new).collect(),
     }
 }
 
@@ -306,9 +307,16 @@ impl fmt::Display for Plan {
         }
         let mut prices: Vec<_> = self.replica_usd_hour.iter().collect();
         prices.sort_by(|a, b| a.1.total_cmp(b.1));
-        let shown = prices.iter().take(PRICES_MAX);
-        let shown: Vec<String> = shown.map(|(name, price)| format!("{name} {price:.4}")).collect();
-        writeln!(f, "one more replica, $/h: {}", shown.join(", "))?;
+        let mut line = "one more replica, $/h:".to_string();
+        for (at, (name, price)) in prices.into_iter().enumerate() {
+            let separator = if at == 0 { "" } else { "," };
+            let more = format!("{separator} {name} {price:.4}");
+            if at > 0 && line.chars().count() + more.chars().count() > 80 {
+                break;
+            }
+            line.push_str(&more);
+        }
+        writeln!(f, "{line}")?;
         writeln!(f, "\n{:>6}  {:<22}holds", "count", "machine")?;
         for it in self.placements.iter().take(SHOWN_MAX) {
             let tasks = it.tasks.iter().map(|(name, count)| format!("{count} {name}"));
