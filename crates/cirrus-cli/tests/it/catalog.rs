@@ -88,14 +88,13 @@ fn ones_own_prices_are_kept_under_a_name() {
     assert!(sandbox.run(["catalog", "list"]).text().contains("\nmine"));
 
     // A newer file takes the place of the older one, under the file's own name, too.
-    let file = sandbox.write("mine.csv", OWN.replace("0.10", "0.09"));
+    sandbox.write("mine.csv", OWN.replace("0.10", "0.09"));
     assert_eq!(sandbox.run(["catalog", "import", "mine.csv"]).code, Some(0));
     assert!(pool("mine").text().starts_with("0.180 $/h: 2 small\n"));
     let here = pool("./mine.csv");
     assert!(here.text().starts_with("0.180 $/h: 2 small\n"), "{}", here.stderr);
     let left: Vec<_> = fs::read_dir(sandbox.path("own/catalogs")).expect("a folder").collect();
     assert_eq!(left.len(), 1, "a temporary file is left: {left:?}");
-    drop(file);
 }
 
 #[test]
