@@ -52,7 +52,7 @@ pub(super) fn fill(
     (enough, effort): (f64, Effort),
 ) -> Filled {
     let mut search = Search::new(instance, machine, worths, left);
-    let root = search.tune(multipliers, effort.rounds, enough);
+    let root = search.tune(multipliers, effort.rounds);
     let (alone, content) = search.alone(worths, left);
     if root.max(alone) <= enough {
         return Filled { bound: root.max(alone), ..Filled::default() };
@@ -151,9 +151,8 @@ impl<'a> Search<'a> {
         best.map_or((0.0, Vec::new()), |kind| (worth(kind), vec![(kind, 1)]))
     }
 
-    /// Improves the multipliers until they show that nothing is worth more than `enough`, sorts the
-    /// items by them, and returns the bound of the whole.
-    fn tune(&mut self, multipliers: &mut Multipliers, rounds: u32, enough: f64) -> f64 {
+    /// Improves the multipliers, sorts the items by them, and returns the bound of the whole.
+    fn tune(&mut self, multipliers: &mut Multipliers, rounds: u32) -> f64 {
         let used: Vec<usize> =
             (0..PARTS).filter(|&part| self.items.iter().any(|it| it.shares[part] > 0.0)).collect();
         let mut current = [0.0; PARTS];
@@ -169,9 +168,6 @@ impl<'a> Search<'a> {
             let (bound, use_of) = self.relaxed(&current);
             if bound < best {
                 (best, kept) = (bound, current);
-            }
-            if best <= enough {
-                break;
             }
             let step = 1.0 / (1.0 + f64::from(round)).sqrt();
             let mut sum = 0.0;
