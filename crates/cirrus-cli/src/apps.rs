@@ -22,6 +22,12 @@ pub(crate) struct Named {
     words: Vec<OsString>,
 }
 
+impl From<Vec<OsString>> for Named {
+    fn from(words: Vec<OsString>) -> Self {
+        Self { words }
+    }
+}
+
 impl Named {
     /// This application, told this.
     pub(crate) fn new(app: String, args: Vec<OsString>) -> Self {

@@ -36,6 +36,12 @@ impl fmt::Display for Failure {
     }
 }
 
+impl From<cirrus::Error> for Failure {
+    fn from(error: cirrus::Error) -> Self {
+        Self { text: error.to_string(), exit_code: error.exit_code() }
+    }
+}
+
 impl From<cirrus_store::Error> for Failure {
     fn from(error: cirrus_store::Error) -> Self {
         let text = match error.kind() {

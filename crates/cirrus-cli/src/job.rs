@@ -1,15 +1,20 @@
 //! Job files: an application and its arguments, in a file that can be kept.
 //!
-//! Owns the format: `app = "NAME"` and a table `[args]` whose keys are the application's flags.
-//! May not know which flags there are. Invariant: a job file means exactly the flags it spells.
+//! Owns the format: `app = "NAME"` and a table `[args]` whose keys are the application's flags; what
+//! its stages cost may stand beside (`cirrus plan pipeline`). May not know which flags there are.
+//! Invariant: a job file means exactly the flags it spells.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::apps::Named;
 use crate::failure::Failure;
+use crate::toml_file;
+
+const HINT: &str = "it has `app = \"images\"` and a table [args] of flags, such as epochs = 2";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +22,9 @@ struct Job {
     app: String,
     #[serde(default)]
     args: toml::Table,
+    /// For `cirrus plan pipeline`.
+    #[serde(default, rename = "pipeline")]
+    _pipeline: IgnoredAny,
 }
 
 /// Runs an application, or the job in a file.
@@ -35,18 +43,7 @@ fn expanded(named: Named) -> Result<Named, Failure> {
     if !path.ends_with(".toml") {
         return Ok(named);
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::input(format!("cannot read job file {path}: {error}")))?;
-    let job: Job = toml::from_str(&text).map_err(|error| {
-        let problem = error.message().replace('\n', " ");
-        let line = error.span().map_or(1, |span| {
-            text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1)
-        });
-        Failure::input(format!(
-            "job file {path}, line {line}: {problem}; it has `app = \"images\"` and a table \
-             [args] of flags, such as epochs = 2"
-        ))
-    })?;
+    let job: Job = toml_file::read("job file", path, HINT)?;
     let mut args = Vec::new();
     for (flag, value) in &job.args {
         let flag_given = format!("--{flag}");

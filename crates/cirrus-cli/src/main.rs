@@ -8,13 +8,14 @@ mod apps;
 mod commands;
 mod failure;
 mod job;
+mod toml_file;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{objects, serve, store};
+use crate::commands::{catalog, objects, plan, serve, store};
 use crate::failure::Failure;
 
 #[global_allocator]
@@ -32,8 +33,16 @@ struct Cli {
 enum Command {
     /// Run an application, or the job that a file describes, on this machine
     Run(apps::Named),
-    /// List what the tasks of an application demand
-    Plan(apps::Named),
+    /// Find the cheapest machines, with a proof of how cheap they can be
+    #[command(
+        subcommand,
+        subcommand_value_name = "COMMAND|APP",
+        after_help = "`cirrus plan images` plans an application, `cirrus plan FILE.toml` a job"
+    )]
+    Plan(plan::Plan),
+    /// Look at the prices that plans are made of, and bring one's own
+    #[command(subcommand)]
+    Catalog(catalog::Command),
     /// Show how the latest run of an application stands
     Status(apps::Named),
     /// Print the logs of the latest run of an application
@@ -69,7 +78,8 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(named) => job::run(named),
-        Command::Plan(named) => job::plan(named),
+        Command::Plan(plan) => plan.run(),
+        Command::Catalog(catalog) => catalog.run().map(|()| ExitCode::SUCCESS),
         Command::Status(named) => named.main("status"),
         Command::Logs(named) => named.main("logs"),
         Command::Down(named) => named.main("down"),

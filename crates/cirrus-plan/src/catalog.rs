@@ -8,6 +8,7 @@ mod read;
 use crate::money::UsdPerHour;
 use crate::offer::Offer;
 pub use read::CatalogError;
+use read::TEXT_MAX;
 
 /// Offers under a name.
 ///
@@ -31,6 +32,9 @@ const BUILT_IN: [(&str, &str); 4] = [
 ];
 
 impl Catalog {
+    /// The longest text of a catalogue, in bytes.
+    pub const TEXT_BYTES_MAX: usize = TEXT_MAX;
+
     /// The names of the catalogues that are built in.
     pub fn built_in_names() -> impl Iterator<Item = &'static str> {
         BUILT_IN.iter().map(|&(name, _)| name)
@@ -86,7 +90,8 @@ impl Catalog {
     }
 
     /// The same catalogue with the offers that `keep` keeps.
-    pub(crate) fn filtered(&self, keep: impl Fn(&Offer) -> bool) -> Self {
+    #[must_use]
+    pub fn filtered(&self, keep: impl Fn(&Offer) -> bool) -> Self {
         let offers = self.offers.iter().filter(|offer| keep(offer)).cloned().collect();
         Self { name: self.name.clone(), offers }
     }

@@ -20,9 +20,12 @@ pub use demand::{Cpu, CpuKind, Demand, Gpu, Replicas, ReplicasError};
 pub use money::{MoneyError, Usd, UsdPerHour};
 pub use offer::{Microcores, Offer};
 pub use packing::{
-    Application, PackError, PackedTask, Placement, Plan, Rented, Resource, Role, Use, pack,
+    Application, Demanded, PackError, PackedTask, Placement, Plan, Rented, Resource, Role, Use,
+    pack,
 };
-pub use pipeline::{Collocated, Pipeline, PipelineError, PipelinePlan, Point, Stage, Trainer};
-pub use pool::{Pool, PoolError, PoolPart, PoolPlan, Shadow, pool_figure};
+pub use pipeline::{
+    Collocated, NextStep, Pipeline, PipelineError, PipelinePlan, Point, Stage, Trainer,
+};
+pub use pool::{Mix, Pool, PoolError, PoolPart, PoolPlan, Shadow, compare, pool_figure};
 pub use total::{Span, Total};
 pub use what_if::{WhatIf, what_if};

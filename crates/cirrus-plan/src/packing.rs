@@ -10,6 +10,7 @@
 
 mod columns;
 mod compile;
+mod demanded;
 mod exact;
 mod first_fit;
 mod instance;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::Catalog;
 use crate::demand::Demand;
 use columns::{Columns, Depth};
+pub use demanded::Demanded;
 use instance::{Instance, Packing};
 use knapsack::Effort;
 pub use lacking::PackError;

@@ -70,7 +70,27 @@ pub struct Trainer {
     pub gpu: Option<String>,
 }
 
+impl Stage {
+    /// A stage whose samples come and go without bytes that count.
+    pub fn new(name: impl Into<String>, cpu_seconds: f64, memory: ByteSize) -> Self {
+        Self { name: name.into(), cpu_seconds, bytes_in: 0, bytes_out: 0, memory }
+    }
+}
+
+impl Trainer {
+    /// A trainer on one device of any kind, whose samples have no bytes that count.
+    pub fn new(device_seconds: f64, cpu_seconds: f64, memory: ByteSize) -> Self {
+        let devices = NonZeroU32::MIN;
+        Self { device_seconds, cpu_seconds, bytes_in: 0, memory, devices, gpu: None }
+    }
+}
+
 impl Pipeline {
+    /// So many samples an epoch, so much in memory, these stages before this trainer.
+    pub fn new(samples: u64, working_set: ByteSize, stages: Vec<Stage>, trainer: Trainer) -> Self {
+        Self { samples, working_set, stages, trainer }
+    }
+
     /// What the devices take when nothing keeps them waiting, in samples a second.
     pub fn throughput_max(&self) -> f64 {
         f64::from(self.trainer.devices.get()) / self.trainer.device_seconds
@@ -104,7 +124,8 @@ impl Pipeline {
                 let replicas =
                     replicas.map(|task| (task.name.clone(), task.demand.replicas.min())).collect();
                 let collocated = self.collocated(catalog);
-                return Ok(PipelinePlan { frontier, replicas, plan, collocated });
+                let next = self.next(catalog, &plan);
+                return Ok(PipelinePlan { frontier, replicas, plan, collocated, next });
             }
         }
         unreachable!("the last step returns")
@@ -153,6 +174,20 @@ impl Pipeline {
         Ok(application)
     }
 
+    /// One device more, and what feeds it; `None` where that cannot be packed.
+    fn next(&self, catalog: &Catalog, plan: &Plan) -> Option<NextStep> {
+        let mut more = self.clone();
+        more.trainer.devices = more.trainer.devices.checked_add(1)?;
+        let rate = more.throughput_max();
+        let cost = pack(&more.application(rate).ok()?, catalog).ok()?.usd_hour;
+        Some(NextStep {
+            devices: more.trainer.devices.get(),
+            delta_usd_hour: cost.as_dollars() - plan.usd_hour.as_dollars(),
+            throughput_share: rate / self.throughput_max() - 1.0,
+            point: self.point(rate, cost),
+        })
+    }
+
     fn point(&self, rate: f64, usd_hour: UsdPerHour) -> Point {
         let hours = to_f64(self.samples) / rate / 3600.0;
         Point { samples_second: rate, usd_hour, usd_epoch: usd_hour.as_dollars() * hours }
@@ -175,6 +210,8 @@ impl Pipeline {
             Some(Collocated {
                 offer: offer.sku.clone(),
                 device_busy: (prepared / taken).min(1.0),
+                break_even_device_seconds: self
+                    .break_even_device_seconds(offer.sustained.as_cores() / devices),
                 point,
             })
         };
@@ -219,9 +256,27 @@ pub struct PipelinePlan {
     /// How many replicas of each task that takes.
     pub replicas: Vec<(String, u32)>,
     /// The machines that feed the devices fully.
+    #[serde(flatten)]
     pub plan: Plan,
     /// The best machine that prepares its own samples.
     pub collocated: Option<Collocated>,
+    /// What goes beyond the devices that there are.
+    pub next: Option<NextStep>,
+}
+
+/// The next step that raises the throughput when the devices are fed fully: one more of them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct NextStep {
+    /// How many devices that makes.
+    pub devices: u32,
+    /// What it costs besides, in dollars an hour.
+    pub delta_usd_hour: f64,
+    /// The share by which the throughput grows.
+    pub throughput_share: f64,
+    /// What is reached.
+    #[serde(flatten)]
+    pub point: Point,
 }
 
 /// A throughput and its price.
@@ -244,6 +299,8 @@ pub struct Collocated {
     pub offer: String,
     /// The share of the time in which its devices have something to do.
     pub device_busy: f64,
+    /// The device time of a sample from which on it would feed its devices alone.
+    pub break_even_device_seconds: f64,
     /// What it does.
     #[serde(flatten)]
     pub point: Point,
@@ -286,13 +343,15 @@ impl PipelinePlan {
         let [x, y] = at(full);
         svg.text([x, y - 8.0], Anchor::Middle, &format!("{:.4}", full.usd_epoch));
         svg.text([x, top + height + 18.0], Anchor::Middle, &format!("{:.0}", full.samples_second));
+        svg.text([left - 8.0, top + height + 4.0], Anchor::End, "0");
+        let [_, y] = at(self.frontier[0]);
+        let first = format!("{:.4}", self.frontier[0].usd_epoch);
+        svg.text([left - 8.0, y + 4.0], Anchor::End, &first);
         if let Some(it) = &self.collocated {
+            // Below, where the frontier does not pass.
             let [x, y] = at(it.point);
-            svg.text(
-                [x, y - 8.0],
-                Anchor::Middle,
-                &format!("{} {:.4}", it.offer, it.point.usd_epoch),
-            );
+            let label = format!("all on {} {:.4}", it.offer, it.point.usd_epoch);
+            svg.text([x + 12.0, y + 26.0], Anchor::End, &label);
         }
         svg.finish()
     }
@@ -308,14 +367,26 @@ impl fmt::Display for PipelinePlan {
         )?;
         let replicas = self.replicas.iter().map(|(name, count)| format!("{count} {name}"));
         writeln!(f, "replicas: {}", replicas.collect::<Vec<_>>().join(", "))?;
-        if let Some(Collocated { offer, device_busy, point }) = &self.collocated {
+        if let Some(it) = &self.collocated {
+            let Collocated { offer, device_busy, point, break_even_device_seconds } = it;
             writeln!(
                 f,
-                "all on one {offer}: {:.4} $ an epoch, {:.4} $/h, {:.0} samples/s, devices busy {:.0} %",
+                "all on one {offer}: {:.4} $ an epoch, {:.4} $/h, {:.0} samples/s\n  devices busy \
+                 {:.0} %; break-even at {:.3} ms of device time a sample",
                 point.usd_epoch,
                 point.usd_hour,
                 point.samples_second,
-                100.0 * device_busy
+                100.0 * device_busy,
+                1000.0 * break_even_device_seconds
+            )?;
+        }
+        if let Some(next) = &self.next {
+            writeln!(
+                f,
+                "next step: {} devices, {:+.4} $/h for {:+.0} % samples/s",
+                next.devices,
+                next.delta_usd_hour,
+                100.0 * next.throughput_share
             )?;
         }
         writeln!(f, "\n{:>12}{:>10}{:>12}", "samples/s", "$/h", "$ an epoch")?;
@@ -406,6 +477,12 @@ mod tests {
         assert_eq!(plan.replicas, replicas);
         let alone = plan.collocated.as_ref().unwrap();
         assert_eq!(alone.offer, "p2.xlarge");
+        assert!((alone.break_even_device_seconds - 0.002_625).abs() < 1e-12);
+        let next = plan.next.as_ref().unwrap();
+        assert_eq!((next.devices, next.throughput_share), (2, 1.0));
+        assert!(next.delta_usd_hour > 0.0, "{next:?}");
+        let sum = plan.full().usd_hour.as_dollars() + next.delta_usd_hour;
+        assert!((sum - next.point.usd_hour.as_dollars()).abs() < 1e-9, "{next:?}");
         assert!((alone.device_busy - 4.0 / 10.5).abs() < 1e-9, "{}", alone.device_busy);
         // Feeding it costs more an hour and less an epoch.
         assert!(plan.full().usd_hour > alone.point.usd_hour);

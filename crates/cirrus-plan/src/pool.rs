@@ -14,9 +14,10 @@ use serde::Serialize;
 use crate::catalog::Catalog;
 use crate::money::UsdPerHour;
 use crate::offer::{Microcores, Offer};
+use crate::packing::Resource;
 use cover::Cover;
 pub(crate) use cover::micros;
-pub use figure::pool_figure;
+pub use figure::{Mix, compare, pool_figure};
 
 /// So many processors, so much memory, so many accelerators, in pieces of any size.
 ///
@@ -82,8 +83,14 @@ impl Pool {
             .filter(|(count, _)| **count > 0.0)
             .map(|(&count, offer)| PoolPart::new(count, offer))
             .collect();
+        let need =
+            [Microcores::from(self.cpu).0, self.memory.bytes(), u64::from(self.gpus)].map(to_f64);
+        let cpu = if self.sustained { Resource::SustainedCpu } else { Resource::Cpu };
+        let paid = |at: usize| cover.prices[at] * need[at];
+        let dearest = (0..need.len()).max_by(|&a, &b| paid(a).total_cmp(&paid(b)));
         Ok(PoolPlan {
             demand: self.to_string(),
+            binding: dearest.map(|at| [cpu, Resource::Memory, Resource::Gpu][at]),
             usd_hour: cover.cost,
             bound: cover.bound,
             gap: gap(cover.cost, cover.bound),
@@ -162,7 +169,10 @@ pub struct PoolPlan {
     pub bound: UsdPerHour,
     /// How much of the cost lies above the bound.
     pub gap: f64,
+    /// The resource that most is paid for.
+    pub binding: Option<Resource>,
     /// What is rented.
+    #[serde(rename = "machines")]
     pub parts: Vec<PoolPart>,
     /// What one more of each would cost, in parts of machines.
     pub shadow: Shadow,
@@ -183,7 +193,8 @@ impl fmt::Display for PoolPlan {
         writeln!(f, "{:.3} $/h: {}", self.usd_hour, self.mix())?;
         writeln!(f, "for {}; no mix costs less than {:.3} $/h", self.demand, self.bound)?;
         if let Some(warning) = &self.warning {
-            writeln!(f, "warning: {warning}")?;
+            // Within eighty columns.
+            writeln!(f, "warning: {}", warning.replace("; ", ";\n  "))?;
         }
         writeln!(
             f,
@@ -196,7 +207,15 @@ impl fmt::Display for PoolPlan {
             write!(f, "{:>9}{price:>10}", round(part.memory_gib))?;
             writeln!(f, "{:>9.4}{:>9.4}", part.usd_hour_vcpu, part.usd_hour_gib)?;
         }
-        Ok(())
+        let Shadow { usd_hour_vcpu, usd_hour_gib, usd_hour_gpu } = self.shadow;
+        write!(f, "\none more vCPU {usd_hour_vcpu:.4} $/h, one more GiB {usd_hour_gib:.4} $/h")?;
+        if usd_hour_gpu > 0.0 {
+            write!(f, ", one more GPU {usd_hour_gpu:.4} $/h")?;
+        }
+        match self.binding {
+            Some(binding) => writeln!(f, "\nmost is paid for {binding}"),
+            None => writeln!(f),
+        }
     }
 }
 
@@ -345,10 +364,10 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "1.042 $/h: 3 r4.large + 109 t2.nano");
         let header = ["offer", "count", "vCPU", "sustained", "GiB", "$/h", "$/vCPU", "$/GiB"];
-        assert!(lines[4].split_whitespace().eq(header), "{text}");
-        let row: Vec<&str> = lines[5].split_whitespace().collect();
-        assert_eq!(row, ["r4.large", "3", "2", "2.00", "15.25", "0.133", "0.0665", "0.0087"]);
+        assert!(lines[5].split_whitespace().eq(header), "{text}");
         let row: Vec<&str> = lines[6].split_whitespace().collect();
+        assert_eq!(row, ["r4.large", "3", "2", "2.00", "15.25", "0.133", "0.0665", "0.0087"]);
+        let row: Vec<&str> = lines[7].split_whitespace().collect();
         assert_eq!(row, ["t2.nano", "109", "1", "0.05", "0.5", "0.0059", "0.0059", "0.0118"]);
     }
 

@@ -156,7 +156,7 @@ pub(crate) fn scaled(number: &str, scale: u64) -> Result<u64, &'static str> {
     if whole.is_empty() || (number.contains('.') && fraction.is_empty()) {
         return Err("does not start with a number");
     }
-    if fraction.len() > 18 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+    if fraction.len() > 18 || !(whole.bytes().chain(fraction.bytes())).all(|b| b.is_ascii_digit()) {
         return Err("is not a decimal number");
     }
     let whole: u64 = whole.parse().map_err(|_| "is too large")?;

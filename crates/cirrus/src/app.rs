@@ -197,15 +197,31 @@ impl<A: TaskArgs + clap::Args> App<A> {
         command::main(self, args.into_iter().collect())
     }
 
+    /// What is decided under these arguments.
+    fn settings(&self, args: &A) -> Settings {
+        let mut settings = self.settings.clone();
+        if let Some(configure) = self.configure {
+            configure(args, &mut settings);
+        }
+        settings
+    }
+
+    /// How many replicas of a task these arguments ask for, or else the fewest that make sense:
+    /// how many this machine carries says nothing of others.
+    pub(crate) fn replicas_wanted(&self, args: &A) -> BTreeMap<&'static str, u32> {
+        let told = self.settings(args).replicas;
+        let wanted = |task: &Task<A>| {
+            told.get(task.name).copied().unwrap_or_else(|| task.demand.replicas.min())
+        };
+        self.tasks.iter().map(|task| (task.name, wanted(task))).collect()
+    }
+
     /// The declaration as data, checked, under these arguments.
     pub(crate) fn spec(&self, args: &A, run: &str) -> Result<AppSpec> {
         if let Some(wrong) = &self.wrong {
             return Err(Error::input(wrong.clone()));
         }
-        let mut settings = self.settings.clone();
-        if let Some(configure) = self.configure {
-            configure(args, &mut settings);
-        }
+        let settings = self.settings(args);
         let tasks = self.tasks.iter().map(|task| task_spec(task, &settings, &self.tasks));
         let tasks = tasks.collect::<Result<Vec<_>>>()?;
         for name in settings.replicas.keys() {

@@ -5,6 +5,7 @@
 //! interrupted.
 
 mod logs;
+mod plan;
 mod progress;
 mod resume;
 mod status;
@@ -15,7 +16,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use cirrus_plan::{Demand, Total};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::app::App;
@@ -106,7 +106,14 @@ fn command<A: clap::Args + TaskArgs>(app: &App<A>) -> Command {
         )
         .subcommand(
             A::augment_args(Command::new("plan"))
-                .about("List what the tasks demand")
+                .about("Find the cheapest machines for what the tasks demand")
+                .arg(
+                    Arg::new("catalog")
+                        .long("catalog")
+                        .value_name("NAME|FILE")
+                        .default_value("aws")
+                        .help("Whose prices: a catalogue of `cirrus catalog list`, or a file"),
+                )
                 .arg(json.clone()),
         )
         .subcommand(Command::new("status").about("Show how the latest run stands").arg(json))
@@ -136,7 +143,7 @@ fn dispatch<A: TaskArgs + clap::Args>(
 ) -> Result<Outcome> {
     match matches.subcommand() {
         Some(("run", run)) => self::run(app, args, run),
-        Some(("plan", plan)) => self::plan(app, plan).map(|()| Outcome::Done),
+        Some(("plan", plan)) => plan::print_plan(&app, plan).map(|()| Outcome::Done),
         Some(("status", status)) => {
             status::print_status(app.name, status.get_flag("json")).map(|()| Outcome::Done)
         }
@@ -191,25 +198,6 @@ fn run<A: TaskArgs + clap::Args>(
     }
     print(&summary.text());
     Ok(Outcome::Done)
-}
-
-fn plan<A: TaskArgs + clap::Args>(app: App<A>, matches: &ArgMatches) -> Result<()> {
-    let spec = app.spec(&own_args(matches)?, "plan")?;
-    if matches.get_flag("json") {
-        return print_json(&spec);
-    }
-    for pool in &spec.pools {
-        print(&format!("memory {}: {}", pool.name, pool.capacity));
-    }
-    for channel in &spec.channels {
-        print(&format!("channel {}: {} of {}", channel.name, channel.capacity, channel.item));
-    }
-    for task in &spec.tasks {
-        print(&format!("task {}: {}; {} here", task.name, task.demand, task.replicas));
-    }
-    let demands: Vec<&Demand> = spec.tasks.iter().map(|task| &task.demand).collect();
-    print(&format!("tasks in total: {}", Total::of(demands)));
-    Ok(())
 }
 
 fn down(app: &str) -> Result<()> {

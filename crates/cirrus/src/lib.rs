@@ -45,6 +45,7 @@ extern crate self as cirrus;
 
 mod api;
 mod app;
+pub mod catalogs;
 mod command;
 mod consumer;
 mod context;

@@ -1,5 +1,7 @@
 //! Commands, one file each.
 
+pub(crate) mod catalog;
 pub(crate) mod objects;
+pub(crate) mod plan;
 pub(crate) mod serve;
 pub(crate) mod store;

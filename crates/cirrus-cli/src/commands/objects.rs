@@ -115,20 +115,26 @@ impl Get {
             let _ = std::io::stdout().write_all(&object.value);
             return Ok(());
         };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let failed = |error: std::io::Error| {
-            Failure::input(format!("cannot write {}: {error}", path.display()))
-        };
-        let folder = folder.unwrap_or(Path::new("."));
-        // Readable by whom the umask says, as any file that a shell writes.
-        let mut file = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-            .tempfile_in(folder)
-            .map_err(failed)?;
-        file.write_all(&object.value).map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        Ok(())
+        write_whole(&path, &object.value)
     }
+}
+
+/// Writes a file that is whole or not there.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let failed =
+        |error: std::io::Error| Failure::input(format!("cannot write {}: {error}", path.display()));
+    let folder = folder.unwrap_or(Path::new("."));
+    // Names no temporary file where there is no folder.
+    std::fs::metadata(folder).map_err(failed)?;
+    // Readable by whom the umask says, as any file that a shell writes.
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
 }
 
 /// Arguments of `stat`.

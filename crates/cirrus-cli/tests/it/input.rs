@@ -75,7 +75,7 @@ fn a_job_file_that_is_wrong() {
     };
     insta::assert_snapshot!(line(&sandbox, &["run", "missing.toml"]), @"cirrus: cannot read job file missing.toml: No such file or directory (os error 2)");
     insta::assert_snapshot!(job("app = \"images"), @r#"cirrus: job file job.toml, line 1: invalid basic string, expected `"`; it has `app = "images"` and a table [args] of flags, such as epochs = 2"#);
-    insta::assert_snapshot!(job("app = \"images\"\nargs.epochs = 1\nspeed = 3\n"), @r#"cirrus: job file job.toml, line 3: unknown field `speed`, expected `app` or `args`; it has `app = "images"` and a table [args] of flags, such as epochs = 2"#);
+    insta::assert_snapshot!(job("app = \"images\"\nargs.epochs = 1\nspeed = 3\n"), @r#"cirrus: job file job.toml, line 3: unknown field `speed`, expected one of `app`, `args`, `pipeline`; it has `app = "images"` and a table [args] of flags, such as epochs = 2"#);
     insta::assert_snapshot!(job("app = 3\n"), @r#"cirrus: job file job.toml, line 1: invalid type: integer `3`, expected a string; it has `app = "images"` and a table [args] of flags, such as epochs = 2"#);
     insta::assert_snapshot!(job("[args]\nepochs = 3\n"), @r#"cirrus: job file job.toml, line 1: missing field `app`; it has `app = "images"` and a table [args] of flags, such as epochs = 2"#);
     insta::assert_snapshot!(job("app = \"images\"\n[args]\nepochs = true\n"), @"cirrus: job file job.toml: `epochs` is true; expected a text or a number");
@@ -203,6 +203,8 @@ fn help_of_every_command() {
     for verb in ["run", "plan", "status", "logs", "down"] {
         commands.extend([vec![verb], vec![verb, "images"]]);
     }
+    commands.extend(["pool", "tasks", "pipeline"].map(|what| vec!["plan", what]));
+    commands.extend(["list", "show", "import"].map(|verb| vec!["catalog", verb]));
     commands.extend(["put", "get", "stat", "ls", "rm"].map(|verb| vec![verb]));
     let mut text = String::new();
     for mut command in commands {

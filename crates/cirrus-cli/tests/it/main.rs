@@ -1,5 +1,6 @@
 //! The integration tests of the program `cirrus`, one binary. Every test starts real processes.
 
+mod catalog;
 mod deliveries;
 mod images;
 mod input;
@@ -9,5 +10,6 @@ mod ledger;
 mod memory;
 mod objects;
 mod pictures;
+mod plan;
 mod program;
 mod support;

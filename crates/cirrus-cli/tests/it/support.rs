@@ -104,6 +104,7 @@ impl Sandbox {
         let mut command = Command::new(program);
         command.args(args).current_dir(self.folder.path()).process_group(0);
         command.env("CIRRUS_STATE_DIR", self.path("state")).env("TMPDIR", self.path("tmp"));
+        command.env("CIRRUS_DATA_DIR", self.path("own"));
         command.env_remove("CIRRUS_LOG").env_remove("COLUMNS").stdin(Stdio::null());
         command
     }

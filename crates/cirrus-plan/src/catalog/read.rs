@@ -42,7 +42,7 @@ const COLUMNS: [&str; 24] = [
 const REQUIRED: [&str; 6] = ["sku", "vcpu", "memory_gib", "usd_hour", "as_of", "source"];
 
 /// The longest catalogue, in bytes.
-const TEXT_MAX: usize = 16 << 20;
+pub(super) const TEXT_MAX: usize = 16 << 20;
 /// The most offers of a catalogue.
 const OFFERS_MAX: usize = 20_000;
 /// The longest cell, in bytes.

@@ -127,6 +127,10 @@ fn lacks(offer: &Offer, room: &Amounts, needs: &Needs) -> (Vec<String>, f64) {
     for (part, (&wanted, &there)) in needs.weights.iter().zip(room).enumerate() {
         if wanted > there {
             distance += (to_f64(wanted) / to_f64(there.max(1))).ln();
+            if part == 3 && there == 0 {
+                // A GPU of another kind is nearer than none.
+                distance += 11.0;
+            }
             lacks.push(shortfall(offer, part, wanted, there));
         }
     }

@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use super::compile::{Members, Purchase, Zone};
 use super::instance::{Amounts, Instance, PARTS, Packing};
-use super::{Application, Solved};
+use super::{Application, Demanded, Solved};
 use crate::catalog::Catalog;
 use crate::money::UsdPerHour;
 use crate::pool::{gap, to_f64};
 use crate::simplex::{Program, Sense};
 
-/// The most placements that are shown in a terminal.
+/// The most machines, and the most placements, that are shown in a terminal.
 const SHOWN_MAX: usize = 12;
 
 /// Machines, and which task goes where.
@@ -43,6 +43,8 @@ pub struct Plan {
     pub one_type_usd_hour: Option<UsdPerHour>,
     /// What one more replica of each task would cost.
     pub replica_usd_hour: BTreeMap<String, f64>,
+    /// What was asked for.
+    pub tasks: Vec<Demanded>,
 }
 
 /// Machines of one offer that are paid alike.
@@ -89,6 +91,12 @@ pub enum Resource {
     Gpu,
     /// Network bandwidth.
     Network,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(RESOURCES[*self as usize].1)
+    }
 }
 
 const RESOURCES: [(Resource, &str, f64); PARTS] = [
@@ -147,6 +155,7 @@ pub(super) fn name(
         first_fit_usd_hour: solved.first_fit.map(UsdPerHour::micros),
         one_type_usd_hour: solved.one_type.map(UsdPerHour::micros),
         replica_usd_hour,
+        tasks: application.tasks.iter().map(Demanded::new).collect(),
     }
 }
 
@@ -284,26 +293,76 @@ impl fmt::Display for Plan {
             }
         }
         writeln!(f, "\n{:>6}  {:<22}{:<12}{:>10}  place", "count", "machine", "paid", "$/h each")?;
-        for it in &self.machines {
+        for it in self.machines.iter().take(SHOWN_MAX) {
             let Rented { offer, place, paid, count, usd_hour } = it;
             writeln!(f, "{count:>6}  {offer:<22}{paid:<12}{usd_hour:>10.4}  {place}")?;
         }
+        more(f, self.machines.len(), "types of machines")?;
         writeln!(f, "\n{:<16}{:>12}{:>8}{:>14}", "resource", "needed", "used", "$/h one more")?;
         for it in &self.uses {
-            let (_, unit, _) = RESOURCES[it.resource as usize];
             let binds = if self.binding == Some(it.resource) { "  binds" } else { "" };
+            let unit = it.resource.to_string();
             write!(f, "{unit:<16}{:>12.2}{:>7.0}%", it.needed, 100.0 * it.used)?;
             writeln!(f, "{:>14.5}{binds}", it.shadow_usd_hour)?;
         }
+        let mut prices: Vec<_> = self.replica_usd_hour.iter().collect();
+        prices.sort_by(|a, b| a.1.total_cmp(b.1));
+        let mut line = "one more replica, $/h:".to_string();
+        for (at, (name, price)) in prices.into_iter().enumerate() {
+            let separator = if at == 0 { "" } else { "," };
+            let more = format!("{separator} {name} {price:.4}");
+            if at > 0 && line.chars().count() + more.chars().count() > 80 {
+                break;
+            }
+            line.push_str(&more);
+        }
+        writeln!(f, "{line}")?;
         writeln!(f, "\n{:>6}  {:<22}holds", "count", "machine")?;
         for it in self.placements.iter().take(SHOWN_MAX) {
             let tasks = it.tasks.iter().map(|(name, count)| format!("{count} {name}"));
-            let tasks = tasks.collect::<Vec<_>>().join(", ");
-            writeln!(f, "{:>6}  {:<22}{tasks}", it.count, it.offer)?;
+            writeln!(f, "{:>6}  {:<22}{}", it.count, it.offer, folded(tasks))?;
         }
-        match self.placements.len().saturating_sub(SHOWN_MAX) {
-            0 => Ok(()),
-            more => writeln!(f, "        and {more} more placements (`--json`)"),
+        more(f, self.placements.len(), "placements")
+    }
+}
+
+/// What is not shown, and where it is.
+fn more(f: &mut fmt::Formatter<'_>, count: usize, what: &str) -> fmt::Result {
+    match count.saturating_sub(SHOWN_MAX) {
+        0 => Ok(()),
+        more => writeln!(f, "        and {more} more {what} (`--json`)"),
+    }
+}
+
+/// Words with commas, in lines that end before the 80th column; the first begins at the 31st.
+fn folded(words: impl Iterator<Item = String>) -> String {
+    let (mut text, mut room) = (String::new(), 49usize);
+    for word in words {
+        let len = word.chars().count() + 2;
+        match text.is_empty() {
+            true => {}
+            false if len > room => {
+                text.push_str(&format!(",\n{:30}", ""));
+                room = 49;
+            }
+            false => text.push_str(", "),
         }
+        text.push_str(&word);
+        room = room.saturating_sub(len);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_folded_within_eighty_columns() {
+        let words = || (0..20).map(|at| format!("{at} preprocess"));
+        let text = format!("{:30}{}", "", folded(words()));
+        assert!(text.lines().count() > 4 && text.lines().all(|line| line.len() <= 80), "{text}");
+        assert!(text.split_whitespace().count() == 40, "{text}");
+        assert_eq!(folded(["1 a".to_string(), "2 b".into()].into_iter()), "1 a, 2 b");
     }
 }

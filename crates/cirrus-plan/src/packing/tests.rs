@@ -500,6 +500,12 @@ fn the_json_has_its_schema_and_the_text_is_money_first() {
         (&0.5.into(), &0.5.into(), &0.0.into())
     );
     assert_eq!(json["binding"], "gpu");
+    assert_eq!(
+        (&json["tasks"][0]["task"], &json["tasks"][0]["replicas"]),
+        (&"decode".into(), &3.into())
+    );
+    assert_eq!(json["tasks"][0]["memory"], "4 GiB");
+    assert_eq!(json["tasks"][0]["memory_bytes"], 4u64 << 30);
     let used: Vec<_> = plan.uses.iter().map(|it| (it.resource, it.used)).collect();
     assert_eq!(used[0], (Resource::Cpu, 1.0));
     let text = plan.to_string();

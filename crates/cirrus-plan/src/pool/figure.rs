@@ -1,10 +1,13 @@
 //! The paper's Figure 1.
 //!
-//! Owns the drawing of what mixes cost. Knows nothing of how they are found.
+//! Owns the comparison of what mixes cost, and its drawing. Knows nothing of how they are found.
 //! Every bar has its number beside it.
+
+use serde::Serialize;
 
 use super::{Pool, PoolError};
 use crate::catalog::Catalog;
+use crate::money::UsdPerHour;
 use crate::svg::{Anchor, Svg};
 
 const LEFT: f64 = 190.0;
@@ -21,12 +24,9 @@ const SUSTAINED: &str = "#d98f5c";
 /// # Errors
 /// When a part of the demand is in no offer of a mix.
 pub fn pool_figure(pool: &Pool, mixes: &[Catalog]) -> Result<String, PoolError> {
-    let mut costs = Vec::new();
-    for mix in mixes {
-        let cost = |sustained| pool.clone().with_sustained(sustained).plan(mix);
-        costs.push((name(mix), cost(false)?.usd_hour, cost(true)?.usd_hour));
-    }
-    let most = costs.iter().map(|(_, bursts, sustained)| bursts.max(sustained).as_dollars());
+    let costs = compare(pool, mixes)?;
+    let most = costs.iter().map(|it| it.usd_hour.max(it.sustained_usd_hour.unwrap_or_default()));
+    let most = most.map(UsdPerHour::as_dollars);
     let scale = LENGTH / most.fold(f64::MIN_POSITIVE, f64::max);
     let height = costs.iter().fold(TOP, |height, _| height + GROUP);
     let mut svg = Svg::new(LEFT + LENGTH + 70.0, height + 10.0);
@@ -37,9 +37,15 @@ pub fn pool_figure(pool: &Pool, mixes: &[Catalog]) -> Result<String, PoolError> 
         svg.text([LEFT + x + 18.0, 41.0], Anchor::Start, label);
     }
     let mut y = TOP;
-    for (name, bursts, sustained) in &costs {
-        svg.text([LEFT - 8.0, y + BAR + 4.0], Anchor::End, name);
-        for (row, cost, colour) in [(0.0, bursts, BURSTS), (1.0, sustained, SUSTAINED)] {
+    for it in &costs {
+        svg.text([LEFT - 8.0, y + BAR + 4.0], Anchor::End, &it.mix);
+        let bars = [(0.0, Some(it.usd_hour), BURSTS), (1.0, it.sustained_usd_hour, SUSTAINED)];
+        for (row, cost, colour) in bars {
+            let Some(cost) = cost else {
+                let top = [LEFT + 6.0, y + row * BAR + 13.0];
+                svg.text(top, Anchor::Start, "not to be had");
+                continue;
+            };
             let (top, length) = (y + row * BAR, cost.as_dollars() * scale);
             svg.rect([LEFT, top], [length, BAR - 2.0], colour);
             svg.text([LEFT + length + 6.0, top + 13.0], Anchor::Start, &format!("{cost:.2}"));
@@ -48,6 +54,37 @@ pub fn pool_figure(pool: &Pool, mixes: &[Catalog]) -> Result<String, PoolError> 
     }
     svg.line([LEFT, TOP - 4.0], [LEFT, height - 8.0], "#222");
     Ok(svg.finish())
+}
+
+/// What a mix costs, in bursts and all the time.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Mix {
+    /// `r4.large + t2.nano`
+    pub mix: String,
+    /// With processors in bursts.
+    pub usd_hour: UsdPerHour,
+    /// With processors all the time; `None`: no offer of the mix sustains any.
+    pub sustained_usd_hour: Option<UsdPerHour>,
+}
+
+/// What each mix costs for this demand. A mix is a catalogue with the offers that it may use.
+///
+/// # Errors
+/// When a part of the demand is in no offer of a mix.
+pub fn compare(pool: &Pool, mixes: &[Catalog]) -> Result<Vec<Mix>, PoolError> {
+    let cost = |mix: &Catalog, sustained| {
+        pool.clone().with_sustained(sustained).plan(mix).map(|plan| plan.usd_hour)
+    };
+    let compared = |mix: &Catalog| {
+        Ok(Mix {
+            mix: name(mix),
+            usd_hour: cost(mix, false)?,
+            // What is there in bursts lacks nothing else.
+            sustained_usd_hour: cost(mix, true).ok(),
+        })
+    };
+    mixes.iter().map(compared).collect()
 }
 
 /// `r4.large + t2.nano`; a mix of many is its catalogue's name.
@@ -64,6 +101,18 @@ fn name(mix: &Catalog) -> String {
 mod tests {
     use super::*;
     use cirrus_units::{ByteSize, Cores};
+
+    #[test]
+    fn a_mix_that_sustains_nothing_has_no_second_bar() {
+        let text = "sku,vcpu,memory_gib,usd_hour,as_of,source,sustained\n\
+                    box,2,8,0.1,2026-11-01,x,0\n";
+        let mixes = [Catalog::read("mine", text).unwrap()];
+        let pool = Pool::new(Cores::milli(4000), ByteSize::gib(4));
+        let found = compare(&pool, &mixes).unwrap();
+        assert_eq!((found[0].usd_hour.as_micros(), found[0].sustained_usd_hour), (200_000, None));
+        let svg = pool_figure(&pool, &mixes).unwrap();
+        assert!(svg.contains(">not to be had<") && svg.contains(">0.20<"), "{svg}");
+    }
 
     #[test]
     fn figure_one_has_a_bar_and_a_number_for_each_mix() {
