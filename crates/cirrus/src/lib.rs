@@ -57,6 +57,8 @@ mod error;
 mod leases;
 mod process;
 mod report;
+#[cfg(test)]
+mod rig;
 mod rundir;
 mod sets;
 mod spec;
