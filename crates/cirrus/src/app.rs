@@ -43,6 +43,7 @@ pub struct Settings {
     splits: BTreeMap<String, SplitSpec>,
     replicas: BTreeMap<String, u32>,
     unordered: BTreeSet<String>,
+    capacities: BTreeMap<String, ByteSize>,
 }
 
 impl Settings {
@@ -62,6 +63,11 @@ impl Settings {
     /// Each batch is delivered as often as in order, and tells its place.
     pub fn unordered(&mut self, channel: &str) {
         self.unordered.insert(channel.to_owned());
+    }
+
+    /// At most how many bytes of batches a channel carries, instead of what its declaration says.
+    pub fn channel_capacity(&mut self, channel: &str, capacity: ByteSize) {
+        self.capacities.insert(channel.to_owned(), capacity);
     }
 
     /// How many replicas of a task to start; its annotation says how many there may be.
@@ -191,7 +197,15 @@ impl<A: TaskArgs + clap::Args> App<A> {
                 return Err(Error::input(format!("replicas of `{name}`, which is no task")));
             }
         }
-        let Settings { pools, mut channels, mut splits, unordered, .. } = settings;
+        let Settings { pools, mut channels, mut splits, unordered, capacities, .. } = settings;
+        for (name, capacity) in capacities {
+            match channels.iter_mut().find(|channel| channel.name == name) {
+                Some(channel) => channel.capacity = capacity,
+                None => {
+                    return Err(Error::input(format!("capacity of `{name}`, which is no channel")));
+                }
+            }
+        }
         for name in &unordered {
             match channels.iter_mut().find(|channel| channel.name == *name) {
                 Some(channel) => channel.unordered = true,
