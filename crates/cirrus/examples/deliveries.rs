@@ -31,6 +31,9 @@ struct Args {
     /// Processes that square them
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
     workers: u32,
+    /// How many bytes of squares may wait for the one who takes them
+    #[arg(long, default_value = "8MiB")]
+    room: ByteSize,
     /// Microseconds that it takes to square one
     #[arg(long, default_value_t = 0)]
     work: u64,
@@ -103,6 +106,7 @@ fn configure(args: &Args, settings: &mut Settings) {
     settings.replicas("square", args.workers);
     let splits = SplitSpec { batch: 16, batches_per_split: 4, ..SplitSpec::default() };
     settings.splits("numbers", splits);
+    settings.channel_capacity("squares", args.room);
     if args.delivery == Delivery::Unordered {
         settings.unordered("squares");
     }

@@ -45,6 +45,7 @@ pub struct Settings {
     splits: BTreeMap<String, SplitSpec>,
     replicas: BTreeMap<String, u32>,
     unordered: BTreeSet<String>,
+    capacities: BTreeMap<String, ByteSize>,
 }
 
 impl Settings {
@@ -73,6 +74,11 @@ impl Settings {
     /// Each batch is delivered as often as in order, and tells its place.
     pub fn unordered(&mut self, channel: &str) {
         self.unordered.insert(channel.to_owned());
+    }
+
+    /// At most how many bytes of batches a channel carries, instead of what its declaration says.
+    pub fn channel_capacity(&mut self, channel: &str, capacity: ByteSize) {
+        self.capacities.insert(channel.to_owned(), capacity);
     }
 
     /// How many replicas of a task to start; its annotation says how many there may be.
@@ -229,14 +235,22 @@ impl<A: TaskArgs + clap::Args> App<A> {
                 return Err(Error::input(format!("replicas of `{name}`, which is no task")));
             }
         }
-        let Settings { mut pools, caches, mut channels, mut splits, unordered, .. } = settings;
+        let Settings { mut pools, caches, mut channels, mut splits, unordered, capacities, .. } =
+            settings;
         for (name, cache) in caches {
             match pools.iter_mut().find(|pool| pool.name == name) {
                 Some(pool) => pool.cache = Some(cache),
                 None => {
-                    return Err(Error::input(format!(
-                        "cache of memory `{name}`, which is not declared"
-                    )));
+                    let text = format!("cache of memory `{name}`, which is not declared");
+                    return Err(Error::input(text));
+                }
+            }
+        }
+        for (name, capacity) in capacities {
+            match channels.iter_mut().find(|channel| channel.name == name) {
+                Some(channel) => channel.capacity = capacity,
+                None => {
+                    return Err(Error::input(format!("capacity of `{name}`, which is no channel")));
                 }
             }
         }

@@ -10,6 +10,8 @@
 mod ahead;
 mod files;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -158,7 +160,8 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
     }
 
     /// The next batch; `None` after the last. Kind `Cancelled` when the task is being stopped,
-    /// kind `Input` when the channel is full of batches that no checkpoint covers.
+    /// kind `Input` when the channel is full of batches that no checkpoint covers, kind `Task` when
+    /// decoding a batch panicked. Where reading failed, every later call fails too.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot checkpoint meanwhile")]
     pub fn next(&mut self) -> Result<Option<Batch<T>>> {
         if self.started {
@@ -268,7 +271,7 @@ impl<T> Drop for Batches<T> {
     fn drop(&mut self) {
         self.ahead.close();
         if let Some(reader) = self.reader.take() {
-            // A panic of the reader was shown as an error of `next` already.
+            // A panic of the reader is an error of `next`; here nobody asks any more.
             let _ = reader.join();
         }
     }

@@ -9,7 +9,11 @@
 
 mod output;
 mod reader;
+#[cfg(test)]
+mod tests;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use bytes::Bytes;
@@ -108,12 +112,14 @@ impl Splits {
         mut map: impl FnMut(&mut O, Record, &mut Rng) -> Result<()>,
     ) -> Result<()> {
         let (sender, receiver) = sync_channel(GROUPS_MAX);
+        let ended = Arc::new(AtomicBool::new(false));
         let reader = Reader {
             context: self.context.clone(),
             name: self.name.clone(),
             spec: self.spec.clone(),
             set: self.set.clone(),
             sender,
+            ended: ended.clone(),
         };
         let reading = std::thread::Builder::new()
             .name("cirrus-reader".to_owned())
@@ -124,6 +130,7 @@ impl Splits {
         // when this process ends.
         let ahead: Vec<Grant> = receiver.try_iter().filter_map(Read::grant).collect();
         drop(receiver);
+        ended.store(true, Ordering::Relaxed);
         let given_back = ahead.iter().try_for_each(|grant| self.give_back(grant));
         if reading.join().is_err() {
             return Err(Error::internal("the reading thread panicked"));
@@ -167,7 +174,13 @@ impl Splits {
                     watch.was_busy();
                 }
                 Read::End(grant) => {
-                    let outputs = output.end()?;
+                    let outputs = match output.end() {
+                        Ok(outputs) => outputs,
+                        Err(error) => {
+                            output.abandon(self)?;
+                            return Err(error);
+                        }
+                    };
                     self.commit(&grant, outputs, output)?;
                     watch.was_waiting();
                 }

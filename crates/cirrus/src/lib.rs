@@ -59,6 +59,8 @@ mod leases;
 mod near;
 mod process;
 mod report;
+#[cfg(test)]
+mod rig;
 mod rundir;
 mod sets;
 mod spec;

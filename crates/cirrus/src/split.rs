@@ -37,6 +37,18 @@ pub enum OrderSpec {
     Sequential,
     /// A permutation drawn from (seed, epoch).
     Shuffled,
+    /// The set's objects anywhere, and the records of each so many of them among themselves: small
+    /// records that are packed are shuffled so without fetching an object for each. Drawn from
+    /// (seed, epoch, how the set is packed), so a set that is written again is packed alike.
+    Windowed {
+        /// Objects whose records are shuffled together, at least 1.
+        objects: u64,
+    },
+    /// Every so manieth record from the first on, then from the second on, and so forth.
+    Strided {
+        /// How far apart, at least 1.
+        step: u64,
+    },
 }
 
 /// What becomes of an epoch's last batch when records are too few to fill it.
@@ -93,11 +105,17 @@ pub struct BatchRange {
 impl SplitSpec {
     /// Refuses numbers that no set can be cut by, naming the set.
     pub(crate) fn validate(&self, set: &str) -> Result<()> {
+        let of_order = match self.order {
+            OrderSpec::Sequential | OrderSpec::Shuffled => ("order", 1),
+            OrderSpec::Windowed { objects } => ("objects", objects),
+            OrderSpec::Strided { step } => ("step", step),
+        };
         let zero = [
-            ("epochs", self.epochs),
-            ("batch", self.batch),
-            ("batches_per_split", self.batches_per_split),
-            ("window", self.window),
+            ("epochs", u64::from(self.epochs)),
+            ("batch", self.batch.into()),
+            ("batches_per_split", self.batches_per_split.into()),
+            ("window", self.window.into()),
+            of_order,
         ];
         match zero.iter().find(|(_, value)| *value == 0) {
             Some((field, _)) => Err(Error::input(format!(
@@ -354,6 +372,29 @@ mod tests {
         assert!(error.contains("`batch`") && error.contains("`train`"), "{error}");
         let spec = SplitSpec { epochs: 3, ..SplitSpec::default() };
         assert!(SplitPlan::new(&spec, u64::MAX / 3).is_err());
+        let orders = [
+            (OrderSpec::Windowed { objects: 0 }, "`objects`"),
+            (OrderSpec::Strided { step: 0 }, "`step`"),
+        ];
+        for (order, field) in orders {
+            let error = SplitSpec { order, ..SplitSpec::default() }.validate("train").unwrap_err();
+            assert!(error.to_string().contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn orders_are_written_as_they_always_were() {
+        let json = |order| serde_json::to_string(&order).unwrap();
+        let orders = [
+            (OrderSpec::Sequential, r#""sequential""#),
+            (OrderSpec::Shuffled, r#""shuffled""#),
+            (OrderSpec::Windowed { objects: 16 }, r#"{"windowed":{"objects":16}}"#),
+            (OrderSpec::Strided { step: 7 }, r#"{"strided":{"step":7}}"#),
+        ];
+        for (order, text) in orders {
+            assert_eq!(json(order), text);
+            assert_eq!(serde_json::from_str::<OrderSpec>(text).unwrap(), order);
+        }
     }
 
     #[test]

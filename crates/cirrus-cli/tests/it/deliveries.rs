@@ -46,6 +46,14 @@ impl Deliveries {
         self.sandbox.start(self.sandbox.command(&example("deliveries"), args))
     }
 
+    /// What `status --json` says of the run.
+    fn status(&self) -> Option<Value> {
+        let command = self.sandbox.command(&example("deliveries"), ["status", "--json"]);
+        let shown: Value =
+            serde_json::from_slice(&self.sandbox.start(command).wait().stdout).ok()?;
+        (shown["state"] == "running").then(|| shown["status"].clone())
+    }
+
     /// The run's folder, once there is one.
     fn run_dir(&self) -> Option<PathBuf> {
         let runs = fs::read_dir(self.sandbox.path("state/deliveries")).ok()?;
@@ -69,11 +77,17 @@ impl Deliveries {
 
     /// Kills workers, the coordinator and the one who takes, at random moments.
     fn kill_many(&self, run: &mut Running, seed: u64) {
+        self.kill_many_when(run, seed, |_| {});
+    }
+
+    /// The same; before each kill `moment` may wait for more.
+    fn kill_many_when(&self, run: &mut Running, seed: u64, moment: impl Fn(&mut Running)) {
         let mut random = Random(seed);
         let mut at = 0;
         for name in ["square-0", "take-0", "coordinator", "square-1", "take-0"] {
             at += 30 + random.below(120);
             self.wait_for_taken(run, at);
+            moment(run);
             let pid = self.sandbox.process(name);
             signal(pid, Signal::KILL);
             wait_for(&format!("another {name}"), || {
@@ -109,6 +123,38 @@ fn unordered_batches_are_each_kept_once_whoever_is_killed() {
     deliveries.assert_exactly_once(&figures);
     let rolled_back = figures["channels"]["squares"]["rolled_back"].as_u64();
     assert!(rolled_back > Some(0), "{figures}");
+}
+
+/// Bytes of a channel with room for few splits: one is four batches of 16 numbers, 4 or 5 B each.
+const ROOM: &str = "1000B";
+/// Splits that may be ahead of the one who takes, by default.
+const WINDOW: u64 = 16;
+
+/// Whether nobody works, and whoever asks for a split is refused it, for the bytes of the channel:
+/// the window has room.
+fn waits_for_room(status: &Value) -> bool {
+    let (set, channel) = (&status["sets"]["numbers"], &status["channels"]["squares"]);
+    let [leased, committed] =
+        ["leased", "committed"].map(|state| set[state].as_u64().unwrap_or(WINDOW));
+    channel["full"] == true && leased == 0 && committed < WINDOW
+}
+
+#[test]
+fn workers_that_wait_for_room_in_a_full_channel_go_on_whoever_is_killed() {
+    for (kind, seed) in [("ordered", 5), ("unordered", 6)] {
+        let deliveries = Deliveries::new(kind);
+        let mut run = deliveries.start_with(&["--room", ROOM, "--pause", "4000"]);
+        deliveries.kill_many_when(&mut run, seed, |run| {
+            wait_for("workers that wait for room", || {
+                assert!(!run.has_ended(), "the run ended: {:?}", run.read());
+                deliveries.status().filter(waits_for_room)
+            });
+        });
+        let figures = run.figures();
+        deliveries.assert_exactly_once(&figures);
+        let rolled_back = figures["channels"]["squares"]["rolled_back"].as_u64();
+        assert!(rolled_back > Some(0), "{kind}: {figures}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::Batch;
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// Encoded bytes of batches that wait for the body, beside the split that is being read; one batch
 /// waits even if it is larger.
@@ -27,7 +27,8 @@ struct AheadState<T> {
     batches: VecDeque<(usize, Batch<T>, bool)>,
     bytes: usize,
     window_full: bool,
-    end: Option<Option<Error>>,
+    /// How reading ended.
+    end: Option<Result<()>>,
     closed: bool,
 }
 
@@ -70,19 +71,22 @@ impl<T> Ahead<T> {
             self.changed.notify_all();
             return Taken::Batch(batch, due);
         }
-        match state.end.take() {
-            Some(Some(error)) => Taken::Failed(error),
-            Some(None) => {
-                state.end = Some(None);
-                Taken::End
+        let window_full = state.window_full;
+        match &mut state.end {
+            // Nothing comes after it: whoever asks again is told the same.
+            Some(Err(error)) => {
+                let again = Error::new(error.kind(), error.to_string());
+                Taken::Failed(std::mem::replace(error, again))
             }
-            None if state.window_full => Taken::WindowFull,
+            Some(Ok(())) => Taken::End,
+            None if window_full => Taken::WindowFull,
             None => Taken::Nothing,
         }
     }
 
-    pub(super) fn end(&self, error: Option<Error>) {
-        self.state.lock().end = Some(error);
+    /// Nothing more comes. The first end counts.
+    pub(super) fn end(&self, end: Result<()>) {
+        self.state.lock().end.get_or_insert(end);
         self.changed.notify_all();
     }
 

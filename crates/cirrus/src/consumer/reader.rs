@@ -3,6 +3,7 @@
 //! Owns getting, comparing and decoding batches. May not checkpoint. Invariant: a batch is handed
 //! over only when all bytes of its split have the checksum that was committed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cirrus_store::{Client, Key, Object};
@@ -40,15 +41,33 @@ pub(super) struct ChannelReader<T> {
     pub(super) ahead: Arc<Ahead<T>>,
 }
 
+/// Ends what waits for a thread that panicked, as one may in a user's `Deserialize`.
+struct EndOfPanic<'a, T>(&'a ChannelReader<T>);
+
+impl<T> Drop for EndOfPanic<'_, T> {
+    fn drop(&mut self) {
+        let text = format!(
+            "the thread that reads channel `{}` panicked, as the log tells, perhaps while it \
+             decoded a {}",
+            self.0.channel,
+            std::any::type_name::<T>()
+        );
+        // Where it did not panic, its own end came first.
+        self.0.ahead.end(Err(Error::task(text)));
+    }
+}
+
 impl<T: DeserializeOwned + Send + 'static> ChannelReader<T> {
     /// `read` is what a checkpoint holds: batches that are not handed over again.
     pub(super) fn run(self, read: Covered) {
-        let end = self.read_all(read).err();
+        let _guard = EndOfPanic(&self);
+        let end = self.read_all(read);
         self.ahead.end(end);
     }
 
     fn read_all(&self, mut read: Covered) -> Result<()> {
-        let mut altered = None;
+        // Splits that are made again; all lie within the window.
+        let mut altered = BTreeSet::new();
         while !self.ahead.is_closed() {
             let (first, taken) = self.taken(&read);
             match self.context.control().next(&self.channel, self.generation, first, taken)? {
@@ -64,16 +83,16 @@ impl<T: DeserializeOwned + Send + 'static> ChannelReader<T> {
                         if !self.hand_over(&committed, objects, &read)? {
                             return Ok(());
                         }
+                        altered.remove(&committed.split);
                         read.add(self.plan.batches_of(committed.split));
                     }
                     Fetched::Gone => self.lost(&committed)?,
                     // Made again once: memory may have failed. A second time it is something else.
-                    Fetched::Altered(error) if altered == Some(committed.split) => {
-                        return Err(error);
-                    }
                     Fetched::Altered(error) => {
+                        if !altered.insert(committed.split) {
+                            return Err(error);
+                        }
                         tracing::warn!("{error}; it is made again");
-                        altered = Some(committed.split);
                         self.lost(&committed)?;
                     }
                 },

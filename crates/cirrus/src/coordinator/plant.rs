@@ -52,6 +52,14 @@ pub(crate) enum Bug {
     AbandonedForgotten,
     /// What a consumer stored and did not live to record stays.
     CheckpointsForgotten,
+    /// A member that is silent stays one.
+    SilentForEver,
+    /// A run that is resumed has the commits of its former life, whose batches are gone.
+    ResumedKeepsCommits,
+    /// A checkpoint may hold batches that were given to nobody.
+    UndeliveredCovered,
+    /// A checkpoint may have a key that is about to be deleted.
+    DoomedKeyRecorded,
 
     // These three are the simulated workers' and trainer's.
     /// A worker commits before its batches are stored.

@@ -82,6 +82,9 @@ pub(crate) struct ChannelStatus {
     /// Committed and not freed.
     pub(crate) retained_bytes: u64,
     pub(crate) capacity_bytes: u64,
+    /// A worker that is free waits: the next split has no room in the bytes or in the window.
+    #[serde(default)]
+    pub(crate) full: bool,
     /// The reader ended.
     pub(crate) closed: bool,
 }

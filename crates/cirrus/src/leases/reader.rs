@@ -5,9 +5,12 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use cirrus_store::iter::{EpochSeed, Order, Records, RecordsOptions, Sequential, Shuffled};
+use cirrus_store::iter::{
+    EpochSeed, Order, Records, RecordsOptions, Sequential, Shuffled, Strided, Windowed,
+};
 
 use super::Record;
 use crate::api::{Grant, LeaseAnswer, Refusal, RefusalKind};
@@ -46,6 +49,8 @@ pub(super) struct Reader {
     pub(super) spec: SplitSpec,
     pub(super) set: SetReader,
     pub(super) sender: SyncSender<Read>,
+    /// The body maps no more: a send tells so as well, but not to one that waits for a lease.
+    pub(super) ended: Arc<AtomicBool>,
 }
 
 impl Reader {
@@ -59,7 +64,7 @@ impl Reader {
     fn read_all(&self) -> Result<()> {
         let (member, control) = (self.context.member(), self.context.control());
         let mut request = control.request();
-        while !self.context.is_cancelled() {
+        while !self.context.is_cancelled() && !self.ended.load(Ordering::Relaxed) {
             match control.lease(member, &self.name, request) {
                 // What it was answered with was taken back before the answer came.
                 Err(error) if is_stale_request(&error) => request = control.request(),
@@ -86,6 +91,10 @@ impl Reader {
         let order: Arc<dyn Order> = match self.spec.order {
             OrderSpec::Sequential => Arc::new(Sequential::new(self.set.len())),
             OrderSpec::Shuffled => Arc::new(Shuffled::new(seed, self.set.len())),
+            OrderSpec::Windowed { objects } => {
+                Arc::new(Windowed::new(seed, self.set.set().manifest(), objects))
+            }
+            OrderSpec::Strided { step } => Arc::new(Strided::new(self.set.len(), step)?),
         };
         let positions = range.first_position..range.first_position + range.records;
         let (pool, set) = (self.set.pool().clone(), self.set.set().clone());

@@ -109,7 +109,7 @@ impl State {
         if record.key.is_empty() || record.key.len() > KEY_LEN_MAX {
             return input(format!("its key is not 1 to {KEY_LEN_MAX} bytes"));
         }
-        if self.durable.sweeps.dooms(&record.key) {
+        if self.durable.sweeps.dooms(&record.key) && !is_planted(Bug::DoomedKeyRecorded) {
             return input(format!(
                 "key {:?} held an earlier checkpoint and is about to be deleted; put each \
                  checkpoint under its own key",
@@ -136,7 +136,9 @@ impl State {
             }
         }
         let plan = self.durable.sets.get(&ends.set).and_then(|set| set.plan.as_ref());
-        if let Some(split) = channel.first_undelivered(plan, &held) {
+        if let Some(split) = channel.first_undelivered(plan, &held)
+            && !is_planted(Bug::UndeliveredCovered)
+        {
             return input(format!(
                 "split {split} was not delivered to generation {}; a cursor covers delivered \
                  batches only",

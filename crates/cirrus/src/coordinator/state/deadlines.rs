@@ -113,7 +113,9 @@ impl Deadlines {
     }
 
     pub(super) fn silent_members(&self, now: Duration, timeouts: &Timeouts) -> Vec<MemberId> {
-        let silent = |heard: Duration| heard + timeouts.heartbeat_timeout <= now;
+        let silent = |heard: Duration| {
+            heard + timeouts.heartbeat_timeout <= now && !is_planted(Bug::SilentForEver)
+        };
         self.members.iter().filter(|(_, heard)| silent(**heard)).map(|(id, _)| *id).collect()
     }
 

@@ -240,6 +240,11 @@ impl State {
         set.is_done(plan) || (!feed.outputs.is_empty() && feed.outputs.iter().all(closed))
     }
 
+    /// Whether the split that comes next waits for `channel`.
+    pub(super) fn is_full(&self, channel: &str, set: &SetState, plan: &SplitPlan) -> bool {
+        set.candidate(plan).is_some_and(|split| !self.may_lease(channel, set, plan, split))
+    }
+
     /// Whether the window and the bytes of `channel` allow one more lease.
     fn may_lease(&self, channel: &str, set: &SetState, plan: &SplitPlan, split: u64) -> bool {
         let Some(ends) = self.graph.channels.get(channel) else { return false };

@@ -120,7 +120,8 @@ impl State {
         else {
             return ChannelStatus::default();
         };
-        let plan = self.durable.sets.get(&ends.set).and_then(|set| set.plan.as_ref());
+        let set = self.durable.sets.get(&ends.set);
+        let plan = set.and_then(|set| set.plan.as_ref());
         ChannelStatus {
             generation: channel.generation,
             cursor: channel.cursor(),
@@ -128,6 +129,7 @@ impl State {
             batches: plan.map_or(0, SplitPlan::batches),
             retained_bytes: channel.retained_bytes,
             capacity_bytes: ends.capacity,
+            full: set.zip(plan).is_some_and(|(set, plan)| self.is_full(name, set, plan)),
             closed: channel.closed,
         }
     }

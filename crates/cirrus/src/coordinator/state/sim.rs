@@ -9,6 +9,7 @@ mod actor;
 mod dice;
 mod faults;
 mod judge;
+mod liar;
 mod log;
 mod seeds;
 mod store;
@@ -109,6 +110,8 @@ struct Sim {
     disk: SharedDisk,
     core: Arc<Core<SimLog>>,
     pending: Vec<Pending>,
+    /// It was told that it resumes the run.
+    resumes: bool,
     /// The coordinator neither hears, decides nor writes until then.
     still_until_ms: u64,
     /// Nothing becomes durable until then.
@@ -119,6 +122,8 @@ struct Sim {
     faults_until_ms: u64,
     actors: Vec<Actor>,
     actors_started: u64,
+    /// Processes that the engine is yet to start, and when.
+    successors: Vec<(u64, Role, u32)>,
     store: Store,
     judge: Judge,
     tally: Tally,
@@ -160,6 +165,7 @@ impl Sim {
             disk,
             core,
             pending: Vec::new(),
+            resumes: false,
             still_until_ms: 0,
             disk_hangs_until_ms: 0,
             network: BTreeMap::new(),
@@ -167,6 +173,7 @@ impl Sim {
             faults_until_ms: FAULTS_UNTIL_MS,
             actors: Vec::new(),
             actors_started: 0,
+            successors: Vec::new(),
             store: Store::default(),
             judge: Judge::new(seed),
             tally: Tally::default(),
@@ -181,7 +188,7 @@ impl Sim {
     }
 
     async fn run(mut self) -> Tally {
-        while !self.actors.iter().all(Actor::is_finished) {
+        while !self.successors.is_empty() || !self.actors.iter().all(Actor::is_finished) {
             assert!(self.now_ms < RUN_MS_MAX, "{}", self.describe());
             self.step().await;
         }
@@ -203,6 +210,12 @@ impl Sim {
         tokio::time::advance(Duration::from_millis(STEP_MS)).await;
         if self.faults_are_on() {
             self.faults();
+        }
+        let now_ms = self.now_ms;
+        for (_, role, replica) in
+            self.successors.extract_if(.., |(due, ..)| *due <= now_ms).collect::<Vec<_>>()
+        {
+            self.start(role, replica);
         }
         self.deliver();
         if self.now_ms >= self.still_until_ms {
@@ -271,6 +284,9 @@ impl Sim {
         for (_, message) in std::mem::replace(&mut self.network, later) {
             match message {
                 Message::Call { from: to, call, command } => {
+                    if let Command::Heartbeat(beat) = &command {
+                        self.judge.heard(beat.member, self.now_ms);
+                    }
                     let core = self.core.clone();
                     self.begin(async move {
                         Done::Answered { to, call, answer: core.handle(command).await }
@@ -334,7 +350,14 @@ impl Sim {
             false
         });
         done.into_iter().for_each(|done| self.finish(done));
-        self.judge.channel(&self.core.state.lock(), self.shape.capacity);
+        let state = self.core.state.lock();
+        self.judge.channel(&state, self.shape.capacity);
+        if self.now_ms.is_multiple_of(TICK_MS) {
+            self.judge.members(&state, self.now_ms);
+        }
+        if self.now_ms.is_multiple_of(25) {
+            liar::lie(&state, &self.plan, self.shape, self.seed);
+        }
     }
 
     fn finish(&mut self, done: Done) {

@@ -3,8 +3,12 @@
 //! Owns how often processes, the coordinator and its disk fail. May not know what must hold then.
 //! Invariant: whatever happens is counted, so that a quiet run is noticed.
 
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use super::{LATE_MS_MAX, Message, Sim, start_core};
 use crate::api::MemberGone;
+use crate::coordinator::gate::Log as _;
 
 /// What happened, so that a quiet simulation cannot pass for a test of faults.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -16,6 +20,7 @@ pub(super) struct Tally {
     pub(super) standstills: u64,
     pub(super) disk_hangs: u64,
     pub(super) deaths: u64,
+    pub(super) late_successors: u64,
     pub(super) freezes: u64,
     pub(super) hangs: u64,
     pub(super) overtaken: u64,
@@ -30,7 +35,7 @@ pub(super) struct Tally {
 
 impl Tally {
     /// What happened, and how often.
-    pub(super) fn faults(&self) -> [(&'static str, u64); 15] {
+    pub(super) fn faults(&self) -> [(&'static str, u64); 16] {
         [
             ("crashes", self.crashes),
             ("runs resumed", self.resumptions),
@@ -39,6 +44,7 @@ impl Tally {
             ("standstills", self.standstills),
             ("hangs of the disk", self.disk_hangs),
             ("deaths", self.deaths),
+            ("late successors", self.late_successors),
             ("freezes", self.freezes),
             ("hangs", self.hangs),
             ("overtaken attempts", self.overtaken),
@@ -62,6 +68,7 @@ impl Sim {
         if self.dice.one_in(1500) {
             self.tally.standstills += 1;
             self.still_until_ms = self.now_ms + self.dice.below(3000);
+            self.judge.woke(self.still_until_ms);
         }
         if self.dice.one_in(1000) {
             self.tally.disk_hangs += 1;
@@ -71,7 +78,7 @@ impl Sim {
             self.tally.wipes += 1;
             self.store.wipe(self.now_ms);
         }
-        if self.dice.one_in(150) {
+        if self.dice.one_in(150) && !self.actors.is_empty() {
             let index = self.dice.below(self.actors.len() as u64);
             let index = usize::try_from(index).unwrap();
             if !self.actors[index].is_finished() {
@@ -83,10 +90,19 @@ impl Sim {
     /// The coordinator comes back with what was durable; answers that it owed are never sent.
     fn crash(&mut self, resumes: bool) {
         self.tally.crashes += 1;
+        // The engine says so again to the next one if this one was never ready.
+        self.resumes = resumes || (self.resumes && !self.is_ready());
         self.pending.clear();
         self.tally.forgotten_events += self.disk.lose_power(&mut self.dice);
-        self.core = start_core(&self.graph, &self.disk, resumes);
+        self.core = start_core(&self.graph, &self.disk, self.resumes);
+        self.judge.woke(self.now_ms);
         self.tally.from_snapshot += u64::from(self.disk.has_snapshot());
+    }
+
+    /// Whether the coordinator's own boot is durable.
+    fn is_ready(&self) -> bool {
+        let passed = pin!(self.core.log.gate().passed(self.core.durable_through));
+        passed.poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     /// Every process dies, memory nodes too, and the run is resumed; words of the dead may come late.
@@ -95,11 +111,14 @@ impl Sim {
         self.store.wipe(self.now_ms);
         self.network.retain(|_, message| !matches!(message, Message::Put { .. }));
         self.actors.clear();
+        self.successors.clear();
+        self.judge.resumed(self.now_ms);
         self.crash(true);
         self.start_everybody();
     }
 
-    /// Either way another process takes its place; a frozen one wakes up later, knowing nothing.
+    /// Either way another process takes its place, at once or when the engine comes to it; a frozen
+    /// one wakes up later, knowing nothing, and may be the first to be heard again.
     fn kill_or_freeze(&mut self, index: usize) {
         let (role, replica, pid) = self.actors[index].identity();
         if self.dice.one_in(2) {
@@ -115,6 +134,11 @@ impl Sim {
                 self.send(Message::Call { from: 0, call: 0, command });
             }
         }
-        self.start(role, replica);
+        let mut due_ms = self.now_ms;
+        if self.dice.one_in(2) {
+            self.tally.late_successors += 1;
+            due_ms += self.dice.below(LATE_MS_MAX);
+        }
+        self.successors.push((due_ms, role, replica));
     }
 }

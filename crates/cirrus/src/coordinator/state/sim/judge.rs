@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::State;
 use super::super::tests::CHANNEL;
+use super::TICK_MS;
 use super::actor::Role;
 use super::store::Store;
 use crate::api::*;
@@ -16,6 +17,9 @@ use crate::split::SplitPlan;
 
 /// A split has three batches of at most 14 B.
 const SPLIT_BYTES_MAX: u64 = 42;
+
+/// The timeout of heartbeats, and two ticks.
+const SILENT_MS_MAX: u64 = 1500 + 2 * TICK_MS;
 
 #[derive(Debug, Default)]
 pub(super) struct Judge {
@@ -31,6 +35,12 @@ pub(super) struct Judge {
     saved: u64,
     /// Splits of which something was lost.
     lost: BTreeSet<u64>,
+    /// When each member's heart was heard last.
+    heard_ms: BTreeMap<MemberId, u64>,
+    /// When the coordinator started last, or went on after it stood still.
+    woke_ms: u64,
+    /// When all processes were gone last.
+    resumed_ms: u64,
 }
 
 impl Judge {
@@ -64,6 +74,35 @@ impl Judge {
         let replaced = latest
             .is_some_and(|(latest, (_, since_ms))| generation < *latest && *since_ms < asked_ms);
         assert!(!replaced, "seed {}: {generation} is answered after {latest:?}", self.seed);
+    }
+
+    pub(super) fn heard(&mut self, member: MemberId, now_ms: u64) {
+        self.heard_ms.insert(member, now_ms);
+    }
+
+    pub(super) fn woke(&mut self, now_ms: u64) {
+        self.woke_ms = self.woke_ms.max(now_ms);
+    }
+
+    pub(super) fn resumed(&mut self, now_ms: u64) {
+        self.resumed_ms = now_ms;
+    }
+
+    /// Who is silent for longer than it may is a member no more.
+    pub(super) fn members(&mut self, state: &State, now_ms: u64) {
+        for (member, _) in state.durable().members.live() {
+            let heard_ms = *self.heard_ms.entry(member).or_insert(now_ms);
+            let silent_ms = now_ms.saturating_sub(heard_ms.max(self.woke_ms));
+            let seed = self.seed;
+            assert!(silent_ms <= SILENT_MS_MAX, "seed {seed}: {member} is silent for {silent_ms}");
+        }
+    }
+
+    /// What a consumer is given was made since all memory was lost.
+    pub(super) fn given(&self, committed: &Committed) {
+        let Committed { split, attempt, .. } = committed;
+        let former = self.wrote_ms.get(attempt).is_some_and(|wrote| *wrote < self.resumed_ms);
+        assert!(!former, "seed {}: {attempt} of split {split} is a former life's", self.seed);
     }
 
     /// An attempt is one lease of one split to one member.

@@ -29,6 +29,7 @@ impl Actor {
             }
             (Step::Next, Reply::Next(NextAnswer::Wait)) => self.ask_again(sim),
             (Step::Next, Reply::Next(NextAnswer::Committed(committed))) => {
+                sim.judge.given(&committed);
                 // Sometimes it checkpoints within a split.
                 let batches = sim.plan.batches_of(committed.split);
                 let first = self.covered.missing_in(&batches).first().map_or(0, |run| run.start);

@@ -1,0 +1,154 @@
+//! Workers against a whole run within this process.
+//!
+//! Owns what `Splits` must do where memory answers late or not at all, and the order of records over
+//! workers and restarts. May not know how the run is put together. Invariant: nothing waits without a
+//! bound.
+
+use cirrus_store::iter::{self, EpochSeed, Order, Strided, Windowed};
+use cirrus_store::set::Manifest;
+use cirrus_units::ByteSize;
+
+use super::*;
+use crate::api::NextAnswer;
+use crate::error::Kind;
+use crate::rig::{CHANNEL, Rig, SET};
+use crate::split::OrderSpec;
+
+/// One split of four records in two batches.
+fn one_split() -> SplitSpec {
+    SplitSpec { batch: 2, batches_per_split: 2, ..SplitSpec::default() }
+}
+
+#[test]
+fn a_split_is_committed_only_when_its_batches_are_acknowledged() {
+    let rig = Rig::new(one_split());
+    rig.write_set(4, 1);
+    let (worker, trainer) = (rig.context("decode", 0), rig.context("train", 0));
+    let control = trainer.control();
+    let opened = control.open_consumer(trainer.member(), CHANNEL, control.request()).unwrap();
+    let next = || control.next(CHANNEL, opened.generation, 0, Vec::new()).unwrap();
+    std::thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            let mut seen = 0;
+            worker.splits(SET)?.map_into(CHANNEL, |_, _| {
+                seen += 1;
+                if seen == 4 {
+                    // All is read, and the last batch is about to be put.
+                    rig.hold();
+                }
+                Ok(seen)
+            })
+        });
+        // Once more for as long as the coordinator holds the call, when the node has answered.
+        while !rig.is_holding() {
+            assert_eq!(next(), NextAnswer::Wait);
+        }
+        assert_eq!(next(), NextAnswer::Wait);
+        assert_eq!((rig.set().leased, rig.set().committed), (1, 0));
+        rig.release();
+        let answer = next();
+        assert!(matches!(answer, NextAnswer::Committed(_)), "{answer:?}");
+        control.end(trainer.member(), crate::api::Outcome::Done, Default::default()).unwrap();
+        working.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_split_whose_batches_are_never_acknowledged_is_not_committed() {
+    let rig = Rig::of(crate::spec::tests::example(64 << 20, one_split()), ByteSize::mib(2));
+    rig.write_set(4, 1);
+    let worker = rig.context("decode", 0);
+    let result = worker.splits(SET).unwrap().map_into(CHANNEL, |record, _| {
+        // The last batch has no room.
+        Ok(vec![7u8; if record.position < 2 { 1 } else { 2 << 20 }])
+    });
+    let kind = result.unwrap_err().kind();
+    assert!(matches!(kind, Kind::OutOfMemory | Kind::TooLarge), "{kind:?}");
+    assert_eq!(rig.set().committed, 0);
+}
+
+const RECORDS: u64 = 50;
+/// The last object is short.
+const PACKING: u32 = 4;
+const EPOCHS: u32 = 2;
+const SEED: u64 = 5;
+
+/// The records of all epochs, as the orders themselves have them.
+fn expected(order: OrderSpec) -> Vec<u64> {
+    let manifest = Manifest::empty().with_count(RECORDS).with_packing(PACKING).unwrap();
+    let epochs = (0..u64::from(EPOCHS)).map(|epoch| -> Box<dyn Order> {
+        let seed = EpochSeed { seed: SEED, epoch };
+        match order {
+            OrderSpec::Sequential => Box::new(iter::Sequential::new(RECORDS)),
+            OrderSpec::Shuffled => Box::new(iter::Shuffled::new(seed, RECORDS)),
+            OrderSpec::Windowed { objects } => Box::new(Windowed::new(seed, &manifest, objects)),
+            OrderSpec::Strided { step } => Box::new(Strided::new(RECORDS, step).unwrap()),
+        }
+    });
+    epochs.flat_map(|order| (0..RECORDS).filter_map(move |at| order.record(at))).collect()
+}
+
+/// What a consumer takes that so many workers write for, up to `batches` of them; a checkpoint
+/// holds it.
+fn take(rig: &Rig, workers: u32, batches: u64) -> Vec<u64> {
+    rig.write_set(RECORDS, PACKING);
+    let work = |context: Context| {
+        let splits = context.splits(SET)?;
+        splits.map_into(CHANNEL, |record, _| {
+            assert_eq!(record.bytes.as_ref(), record.index.to_le_bytes());
+            Ok(record.index)
+        })
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|replica| rig.context("decode", replica)).collect();
+        let workers: Vec<_> =
+            workers.into_iter().map(|context| scope.spawn(|| work(context))).collect();
+        let mut channel = rig.context("train", 0).batches::<u64>(CHANNEL).unwrap();
+        let mut taken = Vec::new();
+        while channel.position() < batches
+            && let Some(batch) = channel.next().unwrap()
+        {
+            taken.extend(batch.items);
+            channel.checkpoint_when_due(|| Ok("state".into())).unwrap();
+        }
+        channel.checkpoint("state").unwrap();
+        rig.cancel_tasks();
+        workers.into_iter().for_each(|worker| worker.join().unwrap().unwrap());
+        taken
+    })
+}
+
+#[test]
+fn every_order_is_the_same_for_one_worker_and_three_and_in_a_run_that_is_resumed() {
+    let orders = [
+        OrderSpec::Sequential,
+        OrderSpec::Shuffled,
+        OrderSpec::Windowed { objects: 3 },
+        OrderSpec::Strided { step: 7 },
+    ];
+    let mut sequences = std::collections::BTreeSet::new();
+    for order in orders {
+        let splits = SplitSpec {
+            seed: SEED,
+            epochs: EPOCHS,
+            batch: 4,
+            batches_per_split: 2,
+            window: 4,
+            order,
+            ..SplitSpec::default()
+        };
+        let expected = expected(order);
+        for workers in [1, 3] {
+            assert_eq!(take(&Rig::new(splits.clone()), workers, u64::MAX), expected, "{order:?}");
+        }
+        // Within a split, and within a window of objects.
+        let mut rig = Rig::new(splits);
+        let mut taken = take(&rig, 1, 7);
+        assert_eq!(taken.len(), 28);
+        rig.resume();
+        taken.extend(take(&rig, 3, u64::MAX));
+        assert_eq!(taken, expected, "{order:?}, resumed");
+        sequences.insert(expected);
+    }
+    assert_eq!(sequences.len(), orders.len());
+}
