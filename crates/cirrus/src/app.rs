@@ -238,29 +238,16 @@ impl<A: TaskArgs + clap::Args> App<A> {
         let Settings { mut pools, caches, mut channels, mut splits, unordered, capacities, .. } =
             settings;
         for (name, cache) in caches {
-            match pools.iter_mut().find(|pool| pool.name == name) {
-                Some(pool) => pool.cache = Some(cache),
-                None => {
-                    let text = format!("cache of memory `{name}`, which is not declared");
-                    return Err(Error::input(text));
-                }
-            }
+            let wrong = || format!("cache of memory `{name}`, which is not declared");
+            declared(&mut pools, |pool| pool.name == name, wrong)?.cache = Some(cache);
         }
         for (name, capacity) in capacities {
-            match channels.iter_mut().find(|channel| channel.name == name) {
-                Some(channel) => channel.capacity = capacity,
-                None => {
-                    return Err(Error::input(format!("capacity of `{name}`, which is no channel")));
-                }
-            }
+            let wrong = || format!("capacity of `{name}`, which is no channel");
+            declared(&mut channels, |channel| channel.name == name, wrong)?.capacity = capacity;
         }
-        for name in &unordered {
-            match channels.iter_mut().find(|channel| channel.name == *name) {
-                Some(channel) => channel.unordered = true,
-                None => {
-                    return Err(Error::input(format!("unordered `{name}`, which is no channel")));
-                }
-            }
+        for name in unordered {
+            let wrong = || format!("unordered `{name}`, which is no channel");
+            declared(&mut channels, |channel| channel.name == name, wrong)?.unordered = true;
         }
         // A set that is read by a task of many replicas, or that feeds a channel, has splits.
         for task in &tasks {
@@ -279,6 +266,15 @@ impl<A: TaskArgs + clap::Args> App<A> {
     fn wrong(&mut self, what: String) {
         self.wrong.get_or_insert(what);
     }
+}
+
+/// What was declared and is meant, or what is wrong.
+fn declared<T>(
+    all: &mut [T],
+    is_meant: impl Fn(&T) -> bool,
+    wrong: impl FnOnce() -> String,
+) -> Result<&mut T> {
+    all.iter_mut().find(|one| is_meant(one)).ok_or_else(|| Error::input(wrong()))
 }
 
 fn task_spec<A>(task: &Task<A>, settings: &Settings, all: &[Task<A>]) -> Result<TaskSpec> {
