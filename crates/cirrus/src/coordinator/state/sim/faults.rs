@@ -95,7 +95,7 @@ impl Sim {
         self.pending.clear();
         self.tally.forgotten_events += self.disk.lose_power(&mut self.dice);
         self.core = start_core(&self.graph, &self.disk, self.resumes);
-        self.judge.woke(self.now_ms);
+        self.judge.started(self.now_ms);
         self.tally.from_snapshot += u64::from(self.disk.has_snapshot());
     }
 

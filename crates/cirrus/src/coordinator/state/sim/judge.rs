@@ -84,6 +84,13 @@ impl Judge {
         self.woke_ms = self.woke_ms.max(now_ms);
     }
 
+    /// The coordinator starts: everybody has the whole time, and the ids of members whose
+    /// registration it forgot are others' now.
+    pub(super) fn started(&mut self, now_ms: u64) {
+        self.heard_ms.clear();
+        self.woke(now_ms);
+    }
+
     pub(super) fn resumed(&mut self, now_ms: u64) {
         self.resumed_ms = now_ms;
     }
