@@ -56,7 +56,9 @@ impl Plan {
 
     /// The position of a step; the end of the order behind the last.
     pub(super) fn position_of(&self, step: u64) -> u64 {
-        self.share.run(step, self.order.len()).start
+        let len = self.order.len();
+        // A last batch that is shorter may end with another reader's part.
+        if step < self.share.len(len) { self.share.run(step, len).start } else { len }
     }
 
     /// Leaves out `steps` steps.

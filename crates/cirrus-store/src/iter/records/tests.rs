@@ -296,6 +296,22 @@ async fn readers_go_on_in_another_number_and_read_the_one_order() {
 }
 
 #[tokio::test]
+async fn a_reader_whose_part_of_the_last_batch_is_not_its_end_is_at_the_end() {
+    let (source, set) = filled(MapSource::default(), 20, 4);
+    let order: Arc<dyn Order> = Arc::new(Sequential::new(20));
+    for (rank, last) in [(0, 16), (1, 17), (2, 19)] {
+        let share = Share::new(rank, 3, 16).unwrap();
+        let (source, set, order) = (source.clone(), set.clone(), order.clone());
+        let mut records = Records::of_share(source, set, order, share, RecordsOptions::default());
+        let mut read = 0;
+        while let Some(record) = records.next().await {
+            read = record.unwrap().position;
+        }
+        assert_eq!((read, records.position()), (last, 20));
+    }
+}
+
+#[tokio::test]
 async fn a_set_is_opened_by_its_manifest() {
     let (source, set) = filled(MapSource::default(), 10, 3);
     let opened = open_set(&*source, set.name().clone()).await.unwrap();
