@@ -4,6 +4,7 @@
 //! a list. Knows nothing of caches. Invariant: an announcement never changes.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use hashbrown::HashMap;
 
@@ -31,15 +32,21 @@ pub trait Foresight: fmt::Debug + Send + Sync {
     }
 }
 
-/// A list of gets that will be made. 16 bytes each, and about 100 for each key.
+/// A list of gets that will be made. 24 bytes each, and about 100 for each key.
 #[derive(Debug, Default)]
 pub struct Trace {
     objects: HashMap<Key, usize, foldhash::fast::RandomState>,
     keys: Vec<Key>,
-    /// The object of each get.
-    gets: Vec<usize>,
+    gets: Vec<Get>,
     /// The times of each object's gets, ascending.
     uses: Vec<Vec<u64>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Get {
+    object: usize,
+    /// When the object comes again.
+    again_at: Option<NonZeroU64>,
 }
 
 impl Trace {
@@ -49,8 +56,12 @@ impl Trace {
         for (time, key) in (0..).zip(keys) {
             let known = trace.objects.get(&key).copied();
             let object = known.unwrap_or_else(|| trace.add(key));
-            trace.gets.push(object);
-            trace.uses[object].push(time);
+            let uses = &mut trace.uses[object];
+            if let Some(before) = uses.last().and_then(|at| usize::try_from(*at).ok()) {
+                trace.gets[before].again_at = NonZeroU64::new(time);
+            }
+            uses.push(time);
+            trace.gets.push(Get { object, again_at: None });
         }
         trace
     }
@@ -80,13 +91,21 @@ impl Foresight for Trace {
     }
 
     fn next_use(&self, object: u64, time: u64) -> Option<u64> {
-        let uses = self.uses.get(usize::try_from(object).ok()?)?;
+        let object = usize::try_from(object).ok()?;
+        // Mostly it is asked when an object comes again that has just been read.
+        if let Some(before) = time.checked_sub(1).and_then(|at| usize::try_from(at).ok())
+            && let Some(get) = self.gets.get(before)
+            && get.object == object
+        {
+            return get.again_at.map(NonZeroU64::get);
+        }
+        let uses = self.uses.get(object)?;
         uses.get(uses.partition_point(|used_at| *used_at < time)).copied()
     }
 
     fn key_at(&self, time: u64) -> Option<Key> {
-        let object = *self.gets.get(usize::try_from(time).ok()?)?;
-        Some(self.keys[object].clone())
+        let get = self.gets.get(usize::try_from(time).ok()?)?;
+        Some(self.keys[get.object].clone())
     }
 }
 

@@ -16,6 +16,11 @@ impl<T: Copy + Default> ByPlace<T> {
         self.notes.get(place.index()).copied().unwrap_or_default()
     }
 
+    /// How many places have a note.
+    pub(super) fn len(&self) -> usize {
+        self.notes.len()
+    }
+
     pub(super) fn set(&mut self, place: Place, note: T) {
         if place.index() >= self.notes.len() {
             self.notes.resize(place.index() + 1, T::default());

@@ -19,9 +19,10 @@ const UNKNOWN: u64 = u64::MAX;
 /// How late a read may be heard of: gets overtake each other, and hits wait in buffers.
 const LATE_READS_MAX: u64 = 1 << 10;
 
-/// Evicts what is needed last, and first what is not needed any more or was not announced.
-/// Logarithmic time; about 45 bytes an entry, and 25 for each object that was read and that the
-/// reader has not yet passed for certain.
+/// Evicts what is needed last, and first what is not needed any more or was not announced. A read
+/// takes constant time, an eviction logarithmic time for each entry that was read since the last
+/// one; about 65 bytes an entry, and 25 for each object that left and whose last read the reader has
+/// not yet passed for certain.
 ///
 /// Where entries are of equal size, every get is announced and each is made in turn, no policy that
 /// keeps what it fetches has more hits: Belady, "A study of replacement algorithms for a
@@ -36,10 +37,12 @@ const LATE_READS_MAX: u64 = 1 << 10;
 #[derive(Debug)]
 pub struct Clairvoyant {
     future: Arc<dyn Foresight>,
-    /// By next use; the last leaves first.
+    /// By next use, as far as it was listed; the last leaves first.
     order: BTreeSet<(u64, Place)>,
     entries: ByPlace<Needed>,
-    /// By object, the time behind its last get; what the reader has passed is left out.
+    /// Places that may be listed under a use that has been made.
+    read: Vec<Place>,
+    /// By object that left, the time behind its last get; what the reader has passed is left out.
     heard: HashMap<u64, u64, foldhash::fast::FixedState>,
     /// Size of `heard` at which to look for what may be left out.
     heard_max: usize,
@@ -47,10 +50,16 @@ pub struct Clairvoyant {
     unforeseen: u64,
 }
 
+/// What is known of an entry. Invariant: `next` is the first use of the object behind `heard`, or,
+/// where the reader has left that out, behind a place that he has passed.
 #[derive(Debug, Default, Clone, Copy)]
 struct Needed {
     object: u64,
+    /// The time behind the last get.
+    heard: u64,
     next: u64,
+    /// The next use under which the order has it.
+    listed: u64,
 }
 
 impl Clairvoyant {
@@ -60,6 +69,7 @@ impl Clairvoyant {
             future,
             order: BTreeSet::new(),
             entries: ByPlace::default(),
+            read: Vec::new(),
             heard: HashMap::default(),
             heard_max: 1024,
             unforeseen: 0,
@@ -70,22 +80,32 @@ impl Clairvoyant {
         self.future.passed().saturating_sub(LATE_READS_MAX)
     }
 
-    /// The object is read: when it is needed next.
-    fn next_after_read(&mut self, object: u64) -> u64 {
-        let passed = self.passed();
-        let heard = self.heard.get(&object).map_or(passed, |heard| passed.max(*heard));
-        let Some(read_at) = self.future.next_use(object, heard) else { return NEVER };
-        self.heard.insert(object, read_at + 1);
-        if self.heard.len() > self.heard_max {
-            self.heard.retain(|_, heard| *heard > passed);
-            self.heard_max = 1024.max(2 * self.heard.len());
-        }
-        self.future.next_use(object, read_at + 1).unwrap_or(NEVER)
+    fn next_use(&self, object: u64, time: u64) -> u64 {
+        self.future.next_use(object, time).unwrap_or(NEVER)
     }
 
-    fn place(&mut self, place: Place, object: u64, next: u64) {
-        self.entries.set(place, Needed { object, next });
-        self.order.insert((next, place));
+    /// The announced get at `read_at` has been made.
+    fn hear(&self, needed: &mut Needed, read_at: u64) {
+        if read_at != NEVER {
+            needed.heard = read_at + 1;
+            needed.next = self.next_use(needed.object, needed.heard);
+        }
+    }
+
+    fn list(&mut self, place: Place, needed: Needed) {
+        self.entries.set(place, Needed { listed: needed.next, ..needed });
+        self.order.insert((needed.next, place));
+    }
+
+    /// Lists what was read under its next use.
+    fn list_read(&mut self) {
+        while let Some(place) = self.read.pop() {
+            let needed = self.entries.get(place);
+            if needed.listed != needed.next {
+                self.order.remove(&(needed.listed, place));
+                self.list(place, needed);
+            }
+        }
     }
 
     /// Looks again at entries whose next use the reader has left out.
@@ -95,8 +115,9 @@ impl Clairvoyant {
             && next < passed
         {
             self.order.pop_first();
-            let object = self.entries.get(place).object;
-            self.place(place, object, self.future.next_use(object, passed).unwrap_or(NEVER));
+            let needed = self.entries.get(place);
+            let next = self.next_use(needed.object, passed);
+            self.list(place, Needed { next, ..needed });
         }
     }
 }
@@ -111,25 +132,56 @@ impl Evict for Clairvoyant {
     }
 
     fn on_insert(&mut self, place: Place, entry: Entry<'_>) {
-        let object = self.future.object_of(entry.key);
-        self.unforeseen += u64::from(object.is_none());
-        let next = object.map_or(NEVER, |object| self.next_after_read(object));
-        self.place(place, object.unwrap_or(UNKNOWN), next);
+        let mut needed = Needed { object: UNKNOWN, heard: 0, next: NEVER, listed: NEVER };
+        match self.future.object_of(entry.key) {
+            Some(object) => {
+                needed.object = object;
+                needed.heard = self.heard.remove(&object).unwrap_or(0);
+                let read_at = self.next_use(object, needed.heard.max(self.passed()));
+                self.hear(&mut needed, read_at);
+            }
+            None => self.unforeseen += 1,
+        }
+        self.list(place, needed);
     }
 
     fn on_access(&mut self, place: Place) {
-        let Needed { object, next } = self.entries.get(place);
-        if object != UNKNOWN && self.order.remove(&(next, place)) {
-            let next = self.next_after_read(object);
-            self.place(place, object, next);
+        let mut needed = self.entries.get(place);
+        if needed.next == NEVER {
+            return;
+        }
+        let (passed, was_listed) = (self.passed(), needed.listed == needed.next);
+        let read_at = match needed.next {
+            next if next >= passed => next,
+            _ => self.next_use(needed.object, passed),
+        };
+        self.hear(&mut needed, read_at);
+        self.entries.set(place, needed);
+        if was_listed {
+            self.read.push(place);
+            // A place that became free is here still, and may come once more.
+            if self.read.len() > self.entries.len() {
+                self.list_read();
+            }
         }
     }
 
     fn on_remove(&mut self, place: Place) {
-        self.order.remove(&(self.entries.get(place).next, place));
+        let needed = self.entries.get(place);
+        self.order.remove(&(needed.listed, place));
+        self.entries.set(place, Needed::default());
+        let passed = self.passed();
+        if needed.heard > passed {
+            self.heard.insert(needed.object, needed.heard);
+            if self.heard.len() > self.heard_max {
+                self.heard.retain(|_, heard| *heard > passed);
+                self.heard_max = 1024.max(2 * self.heard.len());
+            }
+        }
     }
 
     fn victim(&mut self) -> Option<Place> {
+        self.list_read();
         self.revise();
         self.order.last().map(|(_, place)| *place)
     }
