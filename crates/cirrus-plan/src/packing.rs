@@ -159,21 +159,25 @@ struct Solved {
 
 const DEEP: Depth = Depth {
     rounds: 200,
-    effort: Effort { nodes: 1_000, slack: 2e-4, labels_max: 80_000, rounds: 10 },
+    effort: Effort { nodes: 1_000, slack: 2e-4, labels_max: 80_000, rounds: 10, contents: 4 },
     gap: 3e-3,
+    step: 5e-4,
 };
 /// For few replicas, of which a machine more is a large share of the cost: nearer, by less work
 /// for each machine.
 const CAREFUL: Depth = Depth {
-    effort: Effort { nodes: 500, slack: 2e-4, labels_max: 2_000, rounds: 10 },
+    effort: Effort { nodes: 500, slack: 2e-4, labels_max: 2_000, rounds: 10, contents: 2 },
     gap: 3e-4,
     ..DEEP
 };
 const SHALLOW: Depth = Depth {
     rounds: 4,
-    effort: Effort { nodes: 300, slack: 1e-2, labels_max: 0, rounds: 4 },
+    effort: Effort { nodes: 300, slack: 1e-2, labels_max: 0, rounds: 4, contents: 4 },
     gap: 2e-3,
+    step: 5e-4,
 };
+/// The least parts of machines that are rounded up together.
+const NEARLY_WHOLE: [f64; 3] = [0.85, 0.6, 0.4];
 /// A gap beyond which the answer is searched for cheaper places.
 const GOOD: f64 = 1e-3;
 const REPAIRS_MAX: u32 = 40;
@@ -190,15 +194,22 @@ fn solve(full: &Instance) -> Option<Solved> {
     let mut columns = Columns::new(&instance, &starts);
     let counts = instance.counts();
     let is_small = counts.iter().sum::<u32>() <= SMALL_MAX;
-    let deep = if is_small { CAREFUL } else { DEEP };
-    let relaxed = columns.relax(&counts, &instance.limits, deep);
+    // With more kinds a round costs more, and the rounding that follows matters more than its end.
+    let step = 2e-5 * crate::pool::to_f64(counts.len() as u64);
+    let deep = if is_small { Depth { step, ..CAREFUL } } else { DEEP };
+    let mut relaxed = columns.relax(&counts, &instance.limits, deep);
     if relaxed.lack > 1e-6 && first.is_none() {
         return None;
     }
     let mut bound = crate::pool::micros(relaxed.bound, f64::ceil).as_micros();
     let cost = |packing: &Packing| instance.total(packing);
     let (first_fit, one_type) = (first.as_ref().map(cost), single.as_ref().map(cost));
-    let rounded = round::round(&instance, &mut columns, relaxed.clone(), SHALLOW);
+    columns.narrow(&mut relaxed);
+    // Which way of rounding is the cheapest shows only afterwards.
+    let rounded: Vec<Packing> = NEARLY_WHOLE[..if is_small { 3 } else { 1 }]
+        .iter()
+        .filter_map(|&part| round::round(&instance, &mut columns, relaxed.clone(), SHALLOW, part))
+        .collect();
     let candidates = first.map(|it| round::downsized(&instance, it)).into_iter().chain(rounded);
     let mut packing = candidates.min_by_key(|packing| instance.total(packing));
     let beyond = |packing: &Option<Packing>, bound: u64, share: f64| {

@@ -13,6 +13,8 @@ const PENALTY: f64 = 1e6;
 const TOLERANCE: f64 = 1e-9;
 /// After so many pivots that gain nothing, the first improving column is taken: that cannot cycle.
 const STALLS_MAX: usize = 50;
+/// So many columns are tried before all are looked at again.
+const CANDIDATES_MAX: usize = 50;
 
 /// One direction of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +28,11 @@ pub(crate) enum Sense {
 pub(crate) struct Program {
     senses: Vec<Sense>,
     right: Vec<f64>,
-    columns: Vec<Column>,
+    costs: Vec<f64>,
+    /// Of all columns, one after the other.
+    entries: Vec<(usize, f64)>,
+    /// Where each column's entries begin, and where the last one's end.
+    starts: Vec<usize>,
     /// Which column is basic in each row.
     basis: Vec<Basic>,
     /// Row-major.
@@ -34,12 +40,6 @@ pub(crate) struct Program {
     values: Vec<f64>,
     is_basic: Vec<bool>,
     pivots: usize,
-}
-
-#[derive(Debug)]
-struct Column {
-    cost: f64,
-    entries: Vec<(usize, f64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,9 @@ impl Program {
             basis: rows.iter().enumerate().map(start).collect(),
             values: right.clone(),
             right,
-            columns: Vec::new(),
+            costs: Vec::new(),
+            entries: Vec::new(),
+            starts: vec![0],
             inverse,
             is_basic: Vec::new(),
             pivots: 0,
@@ -79,7 +81,9 @@ impl Program {
 
     /// Adds a column; `entries` names each row at most once.
     pub(crate) fn push(&mut self, cost: f64, entries: Vec<(usize, f64)>) {
-        self.columns.push(Column { cost, entries });
+        self.costs.push(cost);
+        self.entries.extend(entries);
+        self.starts.push(self.entries.len());
         self.is_basic.push(false);
     }
 
@@ -87,14 +91,31 @@ impl Program {
     pub(crate) fn solve(&mut self) {
         let mut stalls = 0;
         // Each pivot costs more than looking at all columns: a bound that is never met in practice.
-        for _ in 0..50 * (self.basis.len() + self.columns.len()) + 1000 {
-            let duals = self.duals();
-            let Some(entering) = self.entering(&duals, stalls > STALLS_MAX) else { return };
-            let direction = self.direction(entering);
-            let Some(row) = self.leaving(&direction, stalls > STALLS_MAX) else { return };
-            let step = self.values[row] / direction[row];
-            stalls = if step > TOLERANCE { 0 } else { stalls + 1 };
-            self.pivot(row, entering, &direction);
+        let mut pivots = 50 * (self.basis.len() + self.costs.len()) + 1000;
+        loop {
+            let mut duals = self.duals();
+            // Most of what improves now does so after some pivots: all are looked at again only
+            // when none of the best is left.
+            let candidates = self.improving(&duals, stalls > STALLS_MAX);
+            if candidates.is_empty() {
+                return;
+            }
+            while let Some((entering, reduced)) = self.entering(&candidates, &duals) {
+                let direction = self.direction(entering);
+                let Some(row) = self.leaving(&direction, stalls > STALLS_MAX) else { return };
+                let step = self.values[row] / direction[row];
+                stalls = if step > TOLERANCE { 0 } else { stalls + 1 };
+                self.pivot(row, entering, &direction);
+                let inverse = &self.inverse[row * duals.len()..][..duals.len()];
+                duals.iter_mut().zip(inverse).for_each(|(dual, part)| *dual += reduced * part);
+                pivots -= 1;
+                if pivots == 0 {
+                    return;
+                }
+                if stalls > STALLS_MAX {
+                    break;
+                }
+            }
         }
     }
 
@@ -129,7 +150,7 @@ impl Program {
 
     fn cost(&self, basic: Basic) -> f64 {
         match basic {
-            Basic::Column(column) => self.columns[column].cost,
+            Basic::Column(column) => self.costs[column],
             Basic::Slack(_) => 0.0,
             Basic::Lack(_) => PENALTY,
         }
@@ -142,19 +163,45 @@ impl Program {
         }
     }
 
-    /// What enters the basis: the least reduced cost, or when `first`, the first below zero.
-    fn entering(&self, duals: &[f64], first: bool) -> Option<Basic> {
-        let slacks =
-            (0..duals.len()).map(|row| (Basic::Slack(row), -self.slack_sign(row) * duals[row]));
-        let columns = self.columns.iter().enumerate().filter(|(at, _)| !self.is_basic[*at]);
-        let columns = columns.map(|(at, column)| {
-            let worth: f64 = column.entries.iter().map(|&(row, part)| duals[row] * part).sum();
-            (Basic::Column(at), column.cost - worth)
-        });
-        let mut improving = slacks.chain(columns).filter(|&(_, reduced)| reduced < -TOLERANCE);
-        let best =
-            if first { improving.next() } else { improving.min_by(|a, b| a.1.total_cmp(&b.1)) };
-        best.map(|(basic, _)| basic)
+    /// What improves the most by a unit of it, or when `first`, the first that does.
+    fn improving(&self, duals: &[f64], first: bool) -> Vec<Basic> {
+        let slacks = (0..duals.len()).map(Basic::Slack);
+        let columns = (0..self.costs.len()).filter(|&at| !self.is_basic[at]).map(Basic::Column);
+        let reduced = slacks.chain(columns).map(|basic| (basic, self.reduced(basic, duals)));
+        let mut improving = reduced.filter(|&(_, reduced)| reduced < -TOLERANCE);
+        if first {
+            return improving.next().map(|(basic, _)| basic).into_iter().collect();
+        }
+        let mut improving: Vec<(Basic, f64)> = improving.collect();
+        if improving.len() > CANDIDATES_MAX {
+            improving.select_nth_unstable_by(CANDIDATES_MAX, |a, b| a.1.total_cmp(&b.1));
+            improving.truncate(CANDIDATES_MAX);
+        }
+        improving.into_iter().map(|(basic, _)| basic).collect()
+    }
+
+    /// The least reduced cost of these, if it is below zero.
+    fn entering(&self, candidates: &[Basic], duals: &[f64]) -> Option<(Basic, f64)> {
+        let reduced = candidates.iter().map(|&basic| (basic, self.reduced(basic, duals)));
+        let improving = reduced.filter(|&(_, reduced)| reduced < -TOLERANCE);
+        improving.min_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
+    /// What one more unit of it adds to the cost; nothing of what is in the basis.
+    fn reduced(&self, basic: Basic, duals: &[f64]) -> f64 {
+        match basic {
+            Basic::Column(at) if self.is_basic[at] => 0.0,
+            Basic::Column(at) => {
+                let worth: f64 =
+                    self.entries(at).iter().map(|&(row, part)| duals[row] * part).sum();
+                self.costs[at] - worth
+            }
+            Basic::Slack(row) | Basic::Lack(row) => -self.slack_sign(row) * duals[row],
+        }
+    }
+
+    fn entries(&self, column: usize) -> &[(usize, f64)] {
+        &self.entries[self.starts[column]..self.starts[column + 1]]
     }
 
     /// The entering column in terms of the basis.
@@ -163,7 +210,7 @@ impl Program {
         let slack = |row| [(row, self.slack_sign(row))];
         let single;
         let entries: &[(usize, f64)] = match entering {
-            Basic::Column(column) => &self.columns[column].entries,
+            Basic::Column(column) => self.entries(column),
             Basic::Slack(row) | Basic::Lack(row) => {
                 single = slack(row);
                 &single
@@ -231,7 +278,7 @@ impl Program {
         for (column, &basic) in self.basis.iter().enumerate() {
             match basic {
                 Basic::Column(at) => {
-                    for &(row, part) in &self.columns[at].entries {
+                    for &(row, part) in self.entries(at) {
                         matrix[row * size + column] = part;
                     }
                 }

@@ -19,6 +19,10 @@ use crate::simplex::{Program, Sense};
 /// many, more rounds are not worth their time.
 const THOROUGH_FROM: u32 = 5;
 const STALE_MAX: u32 = 10;
+/// The share of the latest prices, beside those of the best bound.
+const LATEST: f64 = 0.3;
+/// The most contents that rounding goes on with.
+const NARROW: usize = 2_000;
 
 /// Contents, and the multipliers with which each machine was last filled.
 pub(super) struct Columns<'a> {
@@ -50,6 +54,8 @@ pub(super) struct Depth {
     pub(super) effort: Effort,
     /// The relative distance of cost and bound at which it is enough.
     pub(super) gap: f64,
+    /// A round that lowers the cost by less than this share hardly does.
+    pub(super) step: f64,
 }
 
 impl<'a> Columns<'a> {
@@ -83,7 +89,7 @@ impl<'a> Columns<'a> {
         let mut pushed = Vec::new();
         let mut relaxed = Relaxed { safe: vec![0.0; need.len()], ..Relaxed::default() };
         let (mut seen, mut stale, mut mark) = (0, 0, f64::INFINITY);
-        let mut mean: Option<Asking<'_>> = None;
+        let mut best: Option<Asking<'_>> = None;
         for round in 0..=depth.rounds {
             while seen < self.patterns.len() {
                 if let Some((cost, entries)) = self.column(seen, need, &row_of, rows.len()) {
@@ -102,16 +108,27 @@ impl<'a> Columns<'a> {
                 break;
             }
             let latest = Asking { need, limits, prices, limit_prices };
-            mean = Some(latest.mixed_with(mean));
-            // Prices leap between corners; the bound is found between them.
-            let asking = mean.as_ref().filter(|_| stale > THOROUGH_FROM).unwrap_or(&latest);
-            let (worths, goes_on) = self.price(asking, depth.effort, stale > THOROUGH_FROM);
-            let (bound, over) = asking.bound(self.instance, &worths);
-            relaxed.bound = relaxed.bound.max(bound);
-            let safe = asking.prices.iter().map(|price| price / over * (1.0 - 1e-9));
-            let safe: Vec<f64> = safe.collect();
-            if value(&safe, need) >= value(&relaxed.safe, need) {
-                relaxed.safe = safe;
+            // Prices leap between corners; the bound is found between them (Wentges, "Weighted
+            // Dantzig-Wolfe decomposition for linear mixed-integer programming", International
+            // Transactions in Operational Research 4(2), 1997).
+            let between = best.as_ref().map(|best| latest.mixed_with(best));
+            let mut goes_on = false;
+            for asking in between.into_iter().chain(std::iter::once(latest)) {
+                let (worths, found) = self.price(&asking, depth.effort, stale > THOROUGH_FROM);
+                let (bound, over) = asking.bound(self.instance, &worths);
+                let safe = asking.prices.iter().map(|price| price / over * (1.0 - 1e-9));
+                let safe: Vec<f64> = safe.collect();
+                if value(&safe, need) >= value(&relaxed.safe, need) {
+                    relaxed.safe = safe;
+                }
+                if bound > relaxed.bound {
+                    relaxed.bound = bound;
+                    best = Some(asking);
+                }
+                if found {
+                    goes_on = true;
+                    break;
+                }
             }
             let cost: f64 = program
                 .solution()
@@ -121,7 +138,7 @@ impl<'a> Columns<'a> {
                 })
                 .sum();
             let is_close = cost - relaxed.bound <= depth.gap * cost && program.lack() < 1e-6;
-            if cost < mark * (1.0 - 5e-4) {
+            if cost < mark * (1.0 - depth.step) {
                 (mark, stale) = (cost, 0);
             }
             stale += 1;
@@ -194,6 +211,25 @@ impl<'a> Columns<'a> {
         (cut, found)
     }
 
+    /// Forgets most of the contents that are not in the answer and that its prices do not pay for.
+    pub(super) fn narrow(&mut self, relaxed: &mut Relaxed) {
+        let mut loss: Vec<f64> = self.patterns.iter().map(|it| self.loss(it, relaxed)).collect();
+        relaxed.amounts.iter().for_each(|&(at, _)| loss[at] = f64::NEG_INFINITY);
+        let mut kept: Vec<usize> = (0..loss.len()).collect();
+        kept.sort_by(|&a, &b| loss[a].total_cmp(&loss[b]));
+        kept.truncate(relaxed.amounts.len().max(NARROW));
+        let mut now = vec![usize::MAX; loss.len()];
+        kept.iter().enumerate().for_each(|(to, &from)| now[from] = to);
+        relaxed.amounts.iter_mut().for_each(|(at, _)| *at = now[*at]);
+        self.patterns = kept.iter().map(|&at| self.patterns[at].clone()).collect();
+        self.known = self.patterns.iter().cloned().collect();
+    }
+
+    fn loss(&self, pattern: &Pattern, relaxed: &Relaxed) -> f64 {
+        let worth = pattern.items.iter().map(|&(kind, n)| relaxed.prices[kind] * f64::from(n));
+        to_f64(self.instance.cost(pattern)) / 1e6 - worth.sum::<f64>()
+    }
+
     /// Adds the part of every pattern that these counts have room for.
     pub(super) fn truncate(&mut self, need: &[u32], patterns: &[usize]) {
         for &at in patterns {
@@ -216,16 +252,14 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Some of these, and more of what there was before.
-    fn mixed_with(&self, mean: Option<Self>) -> Self {
-        let mix = |new: &[f64], old: Option<Vec<f64>>| match old {
-            Some(old) => new.iter().zip(old).map(|(new, old)| 0.3 * new + 0.7 * old).collect(),
-            None => new.to_vec(),
+    /// Some of these, and more of others.
+    fn mixed_with(&self, other: &Self) -> Self {
+        let mix = |new: &[f64], old: &[f64]| {
+            new.iter().zip(old).map(|(new, old)| LATEST * new + (1.0 - LATEST) * old).collect()
         };
-        let (prices, limit_prices) = mean.map(|it| (it.prices, it.limit_prices)).unzip();
         Self {
-            prices: mix(&self.prices, prices),
-            limit_prices: mix(&self.limit_prices, limit_prices),
+            prices: mix(&self.prices, &other.prices),
+            limit_prices: mix(&self.limit_prices, &other.limit_prices),
             ..*self
         }
     }

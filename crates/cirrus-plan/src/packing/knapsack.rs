@@ -26,6 +26,8 @@ pub(super) struct Effort {
     pub(super) labels_max: usize,
     /// How often multipliers are improved.
     pub(super) rounds: u32,
+    /// How many contents of one search are kept.
+    pub(super) contents: usize,
 }
 
 /// What was found, and what no content is worth more than.
@@ -38,9 +40,6 @@ pub(super) struct Filled {
     pub(super) is_cut: bool,
 }
 
-/// So many contents of one search are kept.
-const CONTENTS_MAX: usize = 4;
-
 /// Fills a machine with at most `left` of each kind, each worth `worths` dollars.
 /// Contents whose worth is at most `enough` are of no interest.
 pub(super) fn fill(
@@ -52,7 +51,7 @@ pub(super) fn fill(
     (enough, effort): (f64, Effort),
 ) -> Filled {
     let mut search = Search::new(instance, machine, worths, left);
-    let root = search.tune(multipliers, effort.rounds);
+    let root = search.tune(multipliers, effort.rounds, enough);
     let (alone, content) = search.alone(worths, left);
     if root.max(alone) <= enough {
         return Filled { bound: root.max(alone), ..Filled::default() };
@@ -72,7 +71,7 @@ pub(super) fn fill(
             contents.extend(better.filter(|items| instance.room(machine, items).is_some()));
         }
     }
-    contents.drain(..contents.len().saturating_sub(CONTENTS_MAX));
+    contents.drain(..contents.len().saturating_sub(effort.contents));
     contents.iter_mut().for_each(|items| items.sort_unstable());
     if alone > search.best.max(enough) {
         contents.push(content);
@@ -133,7 +132,7 @@ impl<'a> Search<'a> {
             enough: 0.0,
             contents: Vec::new(),
             nodes: 0,
-            effort: Effort { nodes: 0, slack: 0.0, labels_max: 0, rounds: 0 },
+            effort: Effort { nodes: 0, slack: 0.0, labels_max: 0, rounds: 0, contents: 0 },
         }
     }
 
@@ -151,8 +150,9 @@ impl<'a> Search<'a> {
         best.map_or((0.0, Vec::new()), |kind| (worth(kind), vec![(kind, 1)]))
     }
 
-    /// Improves the multipliers, sorts the items by them, and returns the bound of the whole.
-    fn tune(&mut self, multipliers: &mut Multipliers, rounds: u32) -> f64 {
+    /// Improves the multipliers until the bound of the whole is `enough`, sorts the items by them,
+    /// and returns that bound.
+    fn tune(&mut self, multipliers: &mut Multipliers, rounds: u32, enough: f64) -> f64 {
         let used: Vec<usize> =
             (0..PARTS).filter(|&part| self.items.iter().any(|it| it.shares[part] > 0.0)).collect();
         let mut current = [0.0; PARTS];
@@ -168,6 +168,9 @@ impl<'a> Search<'a> {
             let (bound, use_of) = self.relaxed(&current);
             if bound < best {
                 (best, kept) = (bound, current);
+            }
+            if best <= enough {
+                break;
             }
             let step = 1.0 / (1.0 + f64::from(round)).sqrt();
             let mut sum = 0.0;

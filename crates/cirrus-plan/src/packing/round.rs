@@ -8,17 +8,17 @@ use super::columns::{Columns, Depth, Relaxed, truncated};
 use super::exact;
 use super::instance::{Instance, Packing, Pattern};
 
-/// The least part of a machine that is rounded up together with others.
-const NEARLY_WHOLE: f64 = 0.85;
 /// So few replicas are searched through.
 const SEARCHED_MAX: u32 = 14;
 
-/// A packing from the linear program's answer; `None` when the limits were used up on the way.
+/// A packing from the linear program's answer, in which machines of which there is this part or
+/// more are rounded up together; `None` when the limits were used up on the way.
 pub(super) fn round(
     instance: &Instance,
     columns: &mut Columns<'_>,
     mut relaxed: Relaxed,
     depth: Depth,
+    nearly_whole: f64,
 ) -> Option<Packing> {
     let (mut left, mut limits) = (instance.counts(), instance.limits.clone());
     let mut packing = Packing::new();
@@ -39,7 +39,7 @@ pub(super) fn round(
         }
         if packing.len() == before {
             for (place, &(at, amount)) in parts.iter().enumerate() {
-                if place == 0 || amount >= NEARLY_WHOLE {
+                if place == 0 || amount >= nearly_whole {
                     let pattern = &columns.patterns[at];
                     put(instance, pattern, 1, &mut left, &mut limits, &mut packing);
                 }
