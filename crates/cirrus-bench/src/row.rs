@@ -52,6 +52,10 @@ pub(crate) enum Number {
     WaitedShare,
     /// Bytes that were asked for and not handed out.
     BytesAhead,
+    /// Of what a plan rents, in dollars an hour.
+    PlanCost,
+    /// Until a plan is found.
+    PlanSeconds,
 }
 
 impl Number {
@@ -70,6 +74,8 @@ impl Number {
             Self::Hits => "hits",
             Self::WaitedShare => "waited",
             Self::BytesAhead => "ahead",
+            Self::PlanCost => "cost",
+            Self::PlanSeconds => "time",
         }
     }
 
@@ -87,6 +93,8 @@ impl Number {
             Self::Hits => "hits",
             Self::WaitedShare => "of the time",
             Self::BytesAhead => "bytes",
+            Self::PlanCost => "$/h",
+            Self::PlanSeconds => "s",
         }
     }
 
@@ -98,7 +106,9 @@ impl Number {
             | Self::NanosecondsPerHit
             | Self::OverheadBytes
             | Self::WaitedShare
-            | Self::BytesAhead => "lower",
+            | Self::BytesAhead
+            | Self::PlanCost
+            | Self::PlanSeconds => "lower",
             Self::OperationsPerServerSecond
             | Self::OperationsPerClientSecond
             | Self::OperationsPerSecond
@@ -126,7 +136,9 @@ impl Number {
             | Self::OverheadBytes
             | Self::Hits
             | Self::WaitedShare
-            | Self::BytesAhead => f64::NAN,
+            | Self::BytesAhead
+            | Self::PlanCost
+            | Self::PlanSeconds => f64::NAN,
         }
     }
 }

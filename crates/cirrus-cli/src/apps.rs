@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::failure::Failure;
+use crate::job;
 
 /// Every application: its name, and its command line.
 type Main = fn(Vec<OsString>) -> ExitCode;
@@ -39,6 +40,12 @@ impl Named {
         self.words.first().map(|app| app.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
+    /// Whether there is such an application, or it is the name of a job file.
+    pub(crate) fn is_known(&self) -> bool {
+        let app = self.app();
+        job::is_file(&app) || APPS.iter().any(|(name, _)| *name == app)
+    }
+
     /// What it is told.
     pub(crate) fn args(&self) -> &[OsString] {
         self.words.get(1..).unwrap_or_default()
@@ -58,11 +65,12 @@ pub(crate) fn main(app: &str, args: Vec<OsString>) -> Result<ExitCode, Failure> 
     match APPS.iter().find(|(name, _)| *name == app) {
         Some((_, main)) => Ok(main(args)),
         None => {
-            let names: Vec<&str> = APPS.iter().map(|(name, _)| *name).collect();
-            Err(Failure::input(format!(
-                "there is no application `{app}`; there is {}",
-                names.join(", ")
-            )))
+            Err(Failure::input(format!("there is no application `{app}`; there is {}", names())))
         }
     }
+}
+
+/// The names of all, in a row.
+pub(crate) fn names() -> String {
+    APPS.map(|(name, _)| name).join(", ")
 }

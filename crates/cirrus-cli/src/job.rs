@@ -27,6 +27,11 @@ struct Job {
     _pipeline: IgnoredAny,
 }
 
+/// Whether this is the name of a job file, and no application's.
+pub(crate) fn is_file(name: &str) -> bool {
+    name.ends_with(".toml")
+}
+
 /// Runs an application, or the job in a file.
 pub(crate) fn run(named: Named) -> Result<ExitCode, Failure> {
     expanded(named)?.main("run")
@@ -40,7 +45,7 @@ pub(crate) fn plan(named: Named) -> Result<ExitCode, Failure> {
 /// Flags on the command line come after those of the file, and win.
 fn expanded(named: Named) -> Result<Named, Failure> {
     let path = &named.app();
-    if !path.ends_with(".toml") {
+    if !is_file(path) {
         return Ok(named);
     }
     let job: Job = toml_file::read("job file", path, HINT)?;

@@ -28,4 +28,4 @@ pub use pipeline::{
 };
 pub use pool::{Mix, Pool, PoolError, PoolPart, PoolPlan, Shadow, compare, pool_figure};
 pub use total::{Span, Total};
-pub use what_if::{WhatIf, what_if};
+pub use what_if::{WhatIf, next_steps, what_if};

@@ -1,6 +1,6 @@
 //! What another demand would cost.
 //!
-//! Owns [`what_if`] and its changes. Knows no solver: every answer is a plan of its own.
+//! Owns [`what_if`] and its changes, and [`next_steps`]. Knows no solver: every answer is a plan of its own.
 //! A change that cannot be packed says why; it is not left out.
 
 use std::fmt;
@@ -9,9 +9,9 @@ use cirrus_units::{ByteSize, Cores};
 use serde::Serialize;
 
 use crate::catalog::Catalog;
-use crate::demand::{Cpu, Gpu};
+use crate::demand::{Cpu, Gpu, Replicas};
 use crate::money::UsdPerHour;
-use crate::packing::{Application, Plan, pack};
+use crate::packing::{Application, Plan, Role, pack};
 
 /// A change, and what it does to the price.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,18 +40,24 @@ impl fmt::Display for WhatIf {
     }
 }
 
-/// Packs the application again under each change that makes sense for it, and compares.
-/// Costs a packing for each.
-pub fn what_if(application: &Application, catalog: &Catalog, plan: &Plan) -> Vec<WhatIf> {
-    let changed = |change: String, application: &Application, catalog: &Catalog| {
+impl WhatIf {
+    fn of(change: String, application: &Application, catalog: &Catalog, plan: &Plan) -> Self {
         let packed = pack(application, catalog);
         let usd_hour = packed.as_ref().ok().map(|packed| packed.usd_hour);
-        WhatIf {
+        Self {
             change,
             usd_hour,
             delta_usd_hour: usd_hour.map(|cost| cost.as_dollars() - plan.usd_hour.as_dollars()),
             problem: packed.err().map(|error| error.to_string()),
         }
+    }
+}
+
+/// Packs the application again under each change that makes sense for it, and compares.
+/// Costs a packing for each.
+pub fn what_if(application: &Application, catalog: &Catalog, plan: &Plan) -> Vec<WhatIf> {
+    let changed = |change: String, application: &Application, catalog: &Catalog| {
+        WhatIf::of(change, application, catalog, plan)
     };
     let mut answers = Vec::new();
     for (words, change) in CHANGES {
@@ -70,6 +76,44 @@ pub fn what_if(application: &Application, catalog: &Catalog, plan: &Plan) -> Vec
         answers.push(changed(format!("only in {elsewhere}"), application, &there));
     }
     answers
+}
+
+/// The most tasks whose next replicas are packed.
+const STEPS_MAX: usize = 20;
+
+/// What one more replica of each task that computes costs, the cheapest first: the steps that can
+/// raise the throughput. Tasks that are placed together grow together. Of more than 20 tasks those
+/// that the prices of the plan call cheapest; costs a packing for each.
+pub fn next_steps(application: &Application, catalog: &Catalog, plan: &Plan) -> Vec<WhatIf> {
+    let mut groups: Vec<Vec<&str>> = Vec::new();
+    for task in application.tasks.iter().filter(|task| task.role == Role::Compute) {
+        let together = |group: &&Vec<String>| group.contains(&task.name);
+        let group = match application.together.iter().find(together) {
+            Some(group) => group.iter().map(String::as_str).collect(),
+            None => vec![task.name.as_str()],
+        };
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    let price = |group: &[&str]| -> f64 {
+        group.iter().filter_map(|name| plan.replica_usd_hour.get(*name)).sum()
+    };
+    groups.sort_by(|a, b| price(a).total_cmp(&price(b)));
+    groups.truncate(STEPS_MAX);
+    let step = |group: &Vec<&str>| {
+        let mut more = application.clone();
+        for task in more.tasks.iter_mut().filter(|task| group.contains(&task.name.as_str())) {
+            let count = task.demand.replicas.min().saturating_add(1);
+            if let Ok(replicas) = Replicas::new(count, count) {
+                task.demand.replicas = replicas;
+            }
+        }
+        WhatIf::of(format!("one more {}", group.join(" and ")), &more, catalog, plan)
+    };
+    let mut steps: Vec<WhatIf> = groups.iter().map(step).collect();
+    steps.sort_by_key(|step| (step.usd_hour.is_none(), step.usd_hour));
+    steps
 }
 
 type Change = fn(&mut crate::demand::Demand);
@@ -135,6 +179,38 @@ mod tests {
         let answers = what_if(&application, &paper, &plan);
         let gpu = answers.iter().find(|answer| answer.change.contains("GPU")).unwrap();
         assert!(gpu.to_string().contains("`train` fits no machine of `paper`"), "{gpu}");
+    }
+
+    #[test]
+    fn the_next_steps_are_sorted_by_what_they_cost() {
+        let paper = Catalog::built_in("paper").unwrap().only(&["m4.large".into()]).unwrap();
+        let mut application = Application::default();
+        // Two cores, of which the first task leaves one.
+        for (name, milli) in [("wide", 1000), ("large", 2000), ("left", 500), ("right", 500)] {
+            let demand = Demand::default()
+                .with_cpu(Cpu::sustained(Cores::milli(milli)))
+                .with_memory(ByteSize::mib(100));
+            application.tasks.push(PackedTask::new(name, demand));
+        }
+        application.tasks.push(PackedTask::new("memory", Demand::default()));
+        application.tasks[4].role = Role::Memory;
+        application.tasks[4].demand.cpu = Cpu::burst(Cores::milli(1));
+        application.together = vec![vec!["left".into(), "right".into()]];
+        let plan = pack(&application, &paper).unwrap();
+        let steps = next_steps(&application, &paper, &plan);
+        let words: Vec<&str> = steps.iter().map(|step| step.change.as_str()).collect();
+        assert_eq!(words.len(), 3, "{words:?}");
+        assert!(words.contains(&"one more left and right"), "{words:?}");
+        let costs: Vec<f64> = steps.iter().map(|step| step.delta_usd_hour.unwrap()).collect();
+        assert!(costs.is_sorted() && costs.iter().all(|cost| *cost >= 0.0), "{costs:?}");
+        let large = steps.iter().find(|step| step.change == "one more large").unwrap();
+        assert!((large.delta_usd_hour.unwrap() - 0.108).abs() < 1e-9, "{large:?}");
+        for count in 0..30 {
+            let one = PackedTask::new(format!("t{count}"), Demand::default());
+            application.tasks.push(one);
+        }
+        let plan = pack(&application, &paper).unwrap();
+        assert_eq!(next_steps(&application, &paper, &plan).len(), STEPS_MAX);
     }
 
     #[test]

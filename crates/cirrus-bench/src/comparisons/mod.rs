@@ -14,6 +14,7 @@ mod iterators;
 mod mapped;
 mod memcached;
 mod memory;
+mod plans;
 mod ratios;
 mod redis;
 mod requests;
@@ -38,7 +39,7 @@ pub(crate) struct Family {
 }
 
 /// Every family.
-pub(crate) const FAMILIES: [Family; 12] = [
+pub(crate) const FAMILIES: [Family; 13] = [
     generator::FAMILY,
     redis::FAMILY,
     memcached::FAMILY,
@@ -51,6 +52,7 @@ pub(crate) const FAMILIES: [Family; 12] = [
     iterators::FAMILY,
     stalls::FAMILY,
     hits::FAMILY,
+    plans::FAMILY,
 ];
 
 /// One situation.

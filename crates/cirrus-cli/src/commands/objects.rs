@@ -125,8 +125,14 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed =
         |error: std::io::Error| Failure::input(format!("cannot write {}: {error}", path.display()));
     let folder = folder.unwrap_or(Path::new("."));
-    // Names no temporary file where there is no folder.
-    std::fs::metadata(folder).map_err(failed)?;
+    if !folder.is_dir() {
+        let text = format!(
+            "cannot write {}: {} is no folder; make it (mkdir -p), or write elsewhere",
+            path.display(),
+            folder.display()
+        );
+        return Err(Failure::input(text));
+    }
     // Readable by whom the umask says, as any file that a shell writes.
     let mut file = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))

@@ -17,6 +17,7 @@ use cirrus::plan::Catalog;
 use clap::Subcommand;
 use indicatif::ProgressBar;
 
+use crate::apps::{self, Named};
 use crate::failure::Failure;
 use crate::job;
 
@@ -41,8 +42,21 @@ impl Plan {
             Self::Pool(pool) => pool.run().map(done),
             Self::Tasks(tasks) => tasks.run().map(done),
             Self::Pipeline(pipeline) => pipeline.run().map(done),
-            Self::App(words) => job::plan(words.into()),
+            Self::App(words) => job::plan(known(words.into())?),
         }
+    }
+}
+
+/// The application or job file, if it is one.
+fn known(named: Named) -> Result<Named, Failure> {
+    match named.is_known() {
+        true => Ok(named),
+        false => Err(Failure::input(format!(
+            "there is nothing called `{}` to plan; there is pool, tasks, pipeline, an application \
+             ({}) or a job file (*.toml)",
+            named.app(),
+            apps::names()
+        ))),
     }
 }
 

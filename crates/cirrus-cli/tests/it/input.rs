@@ -55,10 +55,11 @@ fn a_value_that_makes_no_sense() {
 fn an_application_that_is_not_there_or_has_not_run() {
     let sandbox = Sandbox::new();
     let line = |args: &[&str]| line(&sandbox, args);
-    for verb in ["run", "plan", "status", "logs", "down"] {
+    for verb in ["run", "status", "logs", "down"] {
         let line = line(&[verb, "imagenet"]);
         assert_eq!(line, "cirrus: there is no application `imagenet`; there is images");
     }
+    insta::assert_snapshot!(line(&["plan", "pols"]), @"cirrus: there is nothing called `pols` to plan; there is pool, tasks, pipeline, an application (images) or a job file (*.toml)");
     for verb in ["status", "logs", "down"] {
         insta::allow_duplicates! {
             insta::assert_snapshot!(line(&[verb, "images"]), @"images: `images` has not run here; start it with its command `run`");

@@ -143,7 +143,7 @@ fn a_pool_that_makes_no_sense() {
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--only", "t2.nano,"]), @"cirrus: invalid value 't2.nano,' for '--only <OFFER,...>': expected names of offers, such as r4.large,t2.nano; see '--help'.");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--discount", "m4"]), @"cirrus: invalid value 'm4' for '--discount <PREFIX=PERCENT>': expected PREFIX=PERCENT, such as m5.=20; see '--help'.");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--catalog", "paper", "--only", "m4.large", "--gpus", "1"]), @"cirrus: no offer of the catalogue `paper` has GPUs for this demand; try another");
-    insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--only", "t3.nano", "--plot", "no/such/figure.svg"]), @"cirrus: cannot write no/such/figure.svg: No such file or directory (os error 2)");
+    insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--only", "t3.nano", "--plot", "no/such/figure.svg"]), @"cirrus: cannot write no/such/figure.svg: no/such is no folder; make it (mkdir -p), or write elsewhere");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--frobnicate"]), @"cirrus: unexpected argument '--frobnicate' found; tip: a similar argument exists: '--fractional'; see '--help'.");
 }
 
@@ -174,7 +174,11 @@ fn tasks_are_packed_and_compared() {
         answers.iter().any(|it| it["change"].as_str().is_some_and(|it| it.contains("GPU"))),
         "{plan}"
     );
+    let steps = plan["next_steps"].as_array().expect("steps");
+    let dearer = |step: &Value| step["delta_usd_hour"].as_f64().is_some_and(|delta| delta >= 0.0);
+    assert!(!steps.is_empty() && steps.iter().all(dearer), "{plan}");
     let text = sandbox.run(["plan", "tasks", "tasks.toml", "--what-if"]).text().to_owned();
+    assert!(text.contains("\nnext steps, the cheapest first\none more "), "{text}");
     assert!(text.contains("\nwhat if\nevery task that may bears spot machines"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }
@@ -248,7 +252,7 @@ fn a_pipeline_that_is_written_wrong() {
     insta::assert_snapshot!(line(&right.replace("0.010", "-1.0"), &[]), @"cirrus: job.toml: a sample costs `decode` -1 seconds; expected a measured time above 0");
     insta::assert_snapshot!(line(&right.replace("\"8GiB\"", "\"8\""), &[]), @"cirrus: job file job.toml, line 18: `8` has no unit; expected a number and a unit, such as 512MiB, 8GiB, 64KiB, 1500MB or 4096B; it has a table [pipeline] with samples, working_set, [[pipeline.stage]] and [pipeline.trainer], as docs/cost.md says");
     insta::assert_snapshot!(line(&right.replace("k80", "h100"), &[]), @"cirrus: `trainer` fits no machine of `paper`; the nearest, cg1.4xlarge (aws us-east-1), has m2050 where h100 is needed");
-    insta::assert_snapshot!(line(&right, &["--plot", "no/such.svg"]), @"cirrus: cannot write no/such.svg: No such file or directory (os error 2)");
+    insta::assert_snapshot!(line(&right, &["--plot", "no/such.svg"]), @"cirrus: cannot write no/such.svg: no is no folder; make it (mkdir -p), or write elsewhere");
     insta::assert_snapshot!(line(&right, &["--figures", "no.json"]), @"cirrus: figures no.json: No such file or directory (os error 2)");
     sandbox.write(
         "figures.json",

@@ -56,7 +56,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("cirrus-macros", &["cirrus-units"]),
     ("cirrus", &["cirrus-macros", "cirrus-plan", "cirrus-store", "cirrus-units"]),
     ("cirrus-learn", &["cirrus", "cirrus-store", "cirrus-units"]),
-    ("cirrus-bench", &["cirrus-store", "cirrus-units"]),
+    ("cirrus-bench", &["cirrus-plan", "cirrus-store", "cirrus-units"]),
     (
         "cirrus-cli",
         &["cirrus", "cirrus-learn", "cirrus-macros", "cirrus-plan", "cirrus-store", "cirrus-units"],

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use cirrus::plan::{
-    Application, Cpu, Demand, Gpu, PackError, PackedTask, Replicas, Role, pack, what_if,
+    Application, Cpu, Demand, Gpu, PackError, PackedTask, Replicas, Role, next_steps, pack, what_if,
 };
 use cirrus::{ByteRate, ByteSize, Cores};
 use serde::de::Error as _;
@@ -32,7 +32,8 @@ pub(crate) struct Tasks {
     /// Offers to choose from [default: all]
     #[arg(long, value_name = "OFFER,...", value_delimiter = ',')]
     only: Vec<String>,
-    /// Plan again with spot machines, bursts, less memory, more processors, GPUs, or elsewhere
+    /// Plan again with spot machines, bursts, less memory, more processors or GPUs, elsewhere, and
+    /// with one more of each task
     #[arg(long)]
     what_if: bool,
     /// Print JSON
@@ -47,12 +48,19 @@ impl Tasks {
         let catalog = self.prices.only(&self.only)?;
         let plan = patiently("packing", || pack(&application, &catalog));
         let plan = plan.map_err(|error| refused(&error))?;
-        let answers = match self.what_if {
-            true => patiently("what if", || what_if(&application, &catalog, &plan)),
-            false => Vec::new(),
+        let (answers, steps) = match self.what_if {
+            true => patiently("what if", || {
+                let answers = what_if(&application, &catalog, &plan);
+                (answers, next_steps(&application, &catalog, &plan))
+            }),
+            false => Default::default(),
         };
         if self.json {
-            let more = [("catalog", json!(self.prices.catalog)), ("what_if", json!(answers))];
+            let more = [
+                ("catalog", json!(self.prices.catalog)),
+                ("what_if", json!(answers)),
+                ("next_steps", json!(steps)),
+            ];
             print(&json_with(&plan, more)?);
             return Ok(());
         }
@@ -60,6 +68,10 @@ impl Tasks {
         if !answers.is_empty() {
             print("\nwhat if");
             answers.iter().for_each(|answer| print(&answer.to_string()));
+        }
+        if !steps.is_empty() {
+            print("\nnext steps, the cheapest first");
+            steps.iter().for_each(|step| print(&step.to_string()));
         }
         Ok(())
     }
