@@ -14,8 +14,10 @@ use parking_lot::Mutex;
 pub(crate) const RECORDS: &str = "records";
 /// Batches that a stage has written or read.
 pub(crate) const BATCHES: &str = "batches";
-/// Bytes that a stage has written or read.
-pub(crate) const BYTES: &str = "bytes";
+/// Bytes of records or batches that a stage has read.
+pub(crate) const BYTES_IN: &str = "bytes_in";
+/// Bytes of records or batches that a stage has written.
+pub(crate) const BYTES_OUT: &str = "bytes_out";
 /// Microseconds in which the body worked.
 pub(crate) const BUSY_US: &str = "busy_us";
 /// Microseconds in which the body waited for data, or for room for it.
@@ -24,6 +26,8 @@ pub(crate) const WAIT_US: &str = "wait_us";
 pub(crate) const FIRST_US: &str = "first_us";
 /// Microseconds of processor time of the process.
 pub(crate) const CPU_US: &str = "cpu_us";
+/// The most bytes that the process had resident.
+pub(crate) const RESIDENT_MAX: &str = "resident_max";
 
 /// A number that only grows; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +54,7 @@ impl Counters {
         self.0.lock().entry(name.to_owned()).or_default().clone()
     }
 
-    /// What they are now, processor time included.
+    /// What they are now, with the processor time and memory of the process.
     pub(crate) fn values(&self) -> BTreeMap<String, u64> {
         let values = self.0.lock();
         let mut values: BTreeMap<String, u64> = values
@@ -58,6 +62,7 @@ impl Counters {
             .map(|(name, counter)| (name.clone(), counter.0.load(Ordering::Relaxed)))
             .collect();
         values.insert(CPU_US.to_owned(), cpu_us());
+        values.extend(resident_max().map(|bytes| (RESIDENT_MAX.to_owned(), bytes)));
         values
     }
 }
@@ -95,6 +100,14 @@ impl Stopwatch {
         self.since = now;
         lap
     }
+}
+
+/// `None` where the kernel does not say.
+fn resident_max() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 fn cpu_us() -> u64 {

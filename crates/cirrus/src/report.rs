@@ -13,7 +13,9 @@ use serde::Serialize;
 use crate::control::Control;
 use crate::coordinator::ledger;
 use crate::coordinator::status::{Status, TaskStatus};
-use crate::counters::{BUSY_US, CPU_US, FIRST_US, RECORDS, WAIT_US};
+use crate::counters::{
+    BUSY_US, BYTES_IN, BYTES_OUT, CPU_US, FIRST_US, RECORDS, RESIDENT_MAX, WAIT_US,
+};
 use crate::error::{Error, Result};
 use crate::rundir::{RunDir, write_whole};
 use crate::spec::AppSpec;
@@ -49,6 +51,13 @@ struct Stage {
     /// Share of the time that it waited for data or for room.
     wait_share: f64,
     cpu_seconds: f64,
+    /// In which it worked, over all replicas.
+    busy_seconds: f64,
+    /// Of records or batches.
+    bytes_in: u64,
+    bytes_out: u64,
+    /// The most that a process had resident, as a mean over its processes.
+    memory_bytes: u64,
     /// From its start to its first batch.
     first_batch_seconds: f64,
 }
@@ -170,6 +179,10 @@ impl Stage {
             records_per_busy_second: per(busy),
             wait_share: if busy + wait > 0.0 { wait / (busy + wait) } else { 0.0 },
             cpu_seconds: seconds(CPU_US),
+            busy_seconds: busy,
+            bytes_in: counter(BYTES_IN),
+            bytes_out: counter(BYTES_OUT),
+            memory_bytes: counter(RESIDENT_MAX) / (status.members.len() as u64).max(1),
             first_batch_seconds: seconds(FIRST_US),
         }
     }

@@ -13,7 +13,7 @@ use cirrus_store::{Client, Key};
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
-use crate::counters::{BYTES, Counter, RECORDS, Stopwatch};
+use crate::counters::{BYTES_OUT, Counter, RECORDS, Stopwatch};
 use crate::error::{Error, Result};
 use crate::near::Near;
 
@@ -57,7 +57,7 @@ impl SetWriter {
             chunk_bytes: 0,
             in_flight: VecDeque::new(),
             records: context.counter(RECORDS),
-            bytes: context.counter(BYTES),
+            bytes: context.counter(BYTES_OUT),
             watch: Stopwatch::start(context.counters()),
             context,
         })

@@ -226,9 +226,15 @@ fn a_pipeline_feeds_its_gpu_at_the_least_cost() {
     assert_eq!(full["pipeline"]["working_set"], 40u64 << 30);
 
     // Half the processor time, as a run measured it, takes half the replicas.
+    let unstated = documented("[pipeline]").replace("cpu_seconds = 0.010\n", "");
+    sandbox.write("job.toml", unstated.replace("working_set = \"40GiB\"\n", ""));
     sandbox.write(
         "figures.json",
-        r#"{"stages":[{"task":"decode","cpu_seconds":5.0,"records":1000}]}"#,
+        r#"{"stages":[
+            {"task":"load","cpu_seconds":1.0,"records":1000,"bytes_out":42949672960},
+            {"task":"decode","cpu_seconds":5.0,"records":1000,"bytes_in":110000000,
+             "bytes_out":600000000,"memory_bytes":1073741824}
+        ]}"#,
     );
     let measured = plan(&["--figures", "figures.json"]);
     assert!(
@@ -237,6 +243,13 @@ fn a_pipeline_feeds_its_gpu_at_the_least_cost() {
         measured.text(),
         measured.stderr
     );
+    let measured = json(&plan(&["--figures", "figures.json", "--json"]));
+    let pipeline = &measured["pipeline"];
+    assert_eq!(pipeline["working_set"], 40u64 << 30);
+    assert_eq!(pipeline["stages"][0]["bytes_in"], 110_000);
+    assert_eq!(pipeline["stages"][0]["bytes_out"], 600_000);
+    // What the file states stays.
+    assert_eq!(pipeline["stages"][0]["memory"], 512u64 << 20);
 }
 
 #[test]
@@ -258,7 +271,9 @@ fn a_pipeline_that_is_written_wrong() {
         "figures.json",
         r#"{"stages":[{"task":"encode","cpu_seconds":5.0,"records":1000}]}"#,
     );
-    insta::assert_snapshot!(line(&right, &["--figures", "figures.json"]), @"cirrus: figures figures.json: no records of a task `decode`; name the stage so");
+    let unstated = right.replace("cpu_seconds = 0.010\n", "");
+    insta::assert_snapshot!(line(&unstated, &[]), @"cirrus: job.toml: `decode` has no cpu_seconds; state it, or give what a run measured with --figures FILE");
+    insta::assert_snapshot!(line(&unstated, &["--figures", "figures.json"]), @"cirrus: figures figures.json: no records of a task `decode`; name the stage so");
 }
 
 #[test]

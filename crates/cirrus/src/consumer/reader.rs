@@ -14,7 +14,7 @@ use super::ahead::Ahead;
 use crate::api::{Committed, Generation, NextAnswer};
 use crate::context::Context;
 use crate::coordinator::keys::batch_key;
-use crate::counters::BYTES;
+use crate::counters::BYTES_IN;
 use crate::covered::Covered;
 use crate::error::{Error, Result};
 use crate::split::SplitPlan;
@@ -159,7 +159,7 @@ impl<T: DeserializeOwned + Send + 'static> ChannelReader<T> {
         let unread = numbers.clone().zip(objects).filter(|(n, _)| !read.holds(&(*n..*n + 1)));
         for (number, object) in unread {
             let bytes = object.value.len();
-            self.context.counter(BYTES).add(bytes as u64);
+            self.context.counter(BYTES_IN).add(bytes as u64);
             let due = committed.checkpoint_due && number + 1 == numbers.end;
             if !self.ahead.put(bytes, self.decode(number, &object)?, due) {
                 return Ok(false);

@@ -13,7 +13,7 @@ use super::Splits;
 use crate::api::{Grant, Output};
 use crate::context::Context;
 use crate::coordinator::keys::{attempt_prefix, batch_key};
-use crate::counters::{BATCHES, BYTES};
+use crate::counters::{BATCHES, BYTES_OUT};
 use crate::error::{Error, Result};
 use crate::sweeper::delete_prefix;
 
@@ -109,7 +109,7 @@ impl<T: Serialize> ChannelOutput<T> {
         split.bytes += len as u64;
         split.checksum = cirrus_store::checksum_of(split.checksum, &bytes);
         self.context.counter(BATCHES).add(1);
-        self.context.counter(BYTES).add(len as u64);
+        self.context.counter(BYTES_OUT).add(len as u64);
         while self.in_flight_bytes > 0 && self.in_flight_bytes + len > PUT_BYTES_MAX {
             self.land_one()?;
         }

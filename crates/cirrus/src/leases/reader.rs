@@ -15,6 +15,7 @@ use cirrus_store::iter::{
 use super::Record;
 use crate::api::{Grant, LeaseAnswer, Refusal, RefusalKind};
 use crate::context::Context;
+use crate::counters::BYTES_IN;
 use crate::error::{Error, Result};
 use crate::sets::SetReader;
 use crate::split::{OrderSpec, SplitSpec};
@@ -99,7 +100,7 @@ impl Reader {
         let positions = range.first_position..range.first_position + range.records;
         let (pool, set) = (self.set.pool().clone(), self.set.set().clone());
         let mut records = Records::new(pool, set, order, positions, RecordsOptions::default());
-        let runtime = self.context.runtime();
+        let (runtime, read) = (self.context.runtime(), self.context.counter(BYTES_IN));
         loop {
             let group = runtime.block_on(async {
                 let mut group = Vec::with_capacity(GROUP_RECORDS);
@@ -117,6 +118,8 @@ impl Reader {
             if group.is_empty() {
                 break;
             }
+            let bytes: usize = group.iter().map(|record| record.bytes.len()).sum();
+            read.add(bytes as u64);
             if self.sender.send(Read::Records(group)).is_err() {
                 return Ok(ControlFlow::Break(()));
             }

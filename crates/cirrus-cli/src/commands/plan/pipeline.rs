@@ -10,7 +10,7 @@ use cirrus::ByteSize;
 use cirrus::plan::{self, PipelineError};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::tasks::{refused, written};
 use super::{Prices, json_with, patiently};
@@ -31,7 +31,7 @@ pub(crate) struct Pipeline {
     /// Offers to choose from [default: all]
     #[arg(long, value_name = "OFFER,...", value_delimiter = ',')]
     only: Vec<String>,
-    /// Take the stages' processor time from what `cirrus run ... --json FILE` wrote
+    /// Take costs that the job file leaves out from what `cirrus run ... --json FILE` wrote
     #[arg(long, value_name = "FILE")]
     figures: Option<PathBuf>,
     /// Draw dollars an epoch over samples a second, as an SVG file
@@ -45,10 +45,9 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let file: File = toml_file::read("job file", &self.file, HINT)?;
-        let mut pipeline = file.pipeline.measured();
-        if let Some(path) = &self.figures {
-            take_figures(&mut pipeline, path)?;
-        }
+        let figures = self.figures.as_deref().map(Figures::read).transpose()?;
+        let costs = Stated { file: &self.file, figures: figures.as_ref() };
+        let pipeline = costs.pipeline(file.pipeline)?;
         let catalog = self.prices.only(&self.only)?;
         let plan =
             patiently("packing", || pipeline.plan(&catalog)).map_err(|error| match error {
@@ -68,26 +67,59 @@ impl Pipeline {
     }
 }
 
-/// Puts the processor time that a run measured in the place of what the file says of each stage.
-fn take_figures(pipeline: &mut plan::Pipeline, path: &Path) -> Result<(), Failure> {
-    let wrong = |problem: String| Failure::input(format!("figures {}: {problem}", path.display()));
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let figures: Value = serde_json::from_slice(&text).map_err(|error| {
-        wrong(format!("{error}; expected what `cirrus run ... --json FILE` writes"))
-    })?;
-    let stages = figures["stages"].as_array().map_or(&[][..], Vec::as_slice);
-    for stage in &mut pipeline.stages {
-        let figure = stages.iter().find(|it| it["task"] == *stage.name);
-        let of = |name: &str| figure.and_then(|it| it[name].as_f64());
-        stage.cpu_seconds = match (of("cpu_seconds"), of("records")) {
-            (Some(seconds), Some(records)) if records > 0.0 => seconds / records,
-            _ => {
-                let name = &stage.name;
-                return Err(wrong(format!("no records of a task `{name}`; name the stage so")));
-            }
-        };
+/// What a run measured of each task, and from where.
+struct Figures {
+    path: PathBuf,
+    stages: Vec<Figure>,
+}
+
+/// What `cirrus run ... --json FILE` says of a task, among more.
+#[derive(Debug, Deserialize)]
+struct Figure {
+    task: String,
+    records: f64,
+    cpu_seconds: f64,
+    #[serde(default)]
+    busy_seconds: f64,
+    #[serde(default)]
+    bytes_in: f64,
+    #[serde(default)]
+    bytes_out: f64,
+    #[serde(default)]
+    memory_bytes: u64,
+}
+
+impl Figures {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        #[derive(Deserialize)]
+        struct Written {
+            stages: Vec<Figure>,
+        }
+        let wrong = |problem: String| wrong_figures(path, &problem);
+        let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let written: Written = serde_json::from_slice(&text).map_err(|error| {
+            wrong(format!("{error}; expected what `cirrus run ... --json FILE` writes"))
+        })?;
+        Ok(Self { path: path.to_owned(), stages: written.stages })
     }
-    Ok(())
+
+    fn of(&self, name: &str) -> Result<&Figure, Failure> {
+        let found = self.stages.iter().find(|it| it.task == name && it.records > 0.0);
+        found.ok_or_else(|| {
+            let problem = format!("no records of a task `{name}`; name the stage so");
+            wrong_figures(&self.path, &problem)
+        })
+    }
+}
+
+fn wrong_figures(path: &Path, problem: &str) -> Failure {
+    Failure::input(format!("figures {}: {problem}", path.display()))
+}
+
+/// Bytes for a sample, rounded up.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+fn bytes_each(bytes: f64, samples: f64) -> u64 {
+    (bytes / samples).ceil() as u64
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,7 +137,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Costs {
     samples: u64,
-    #[serde(deserialize_with = "written")]
+    #[serde(default, deserialize_with = "written")]
     working_set: Option<ByteSize>,
     stage: Vec<Stage>,
     trainer: Trainer,
@@ -115,23 +147,29 @@ struct Costs {
 #[serde(deny_unknown_fields)]
 struct Stage {
     name: String,
-    cpu_seconds: f64,
+    #[serde(default)]
+    cpu_seconds: Option<f64>,
     #[serde(default, deserialize_with = "written")]
     bytes_in: Option<ByteSize>,
     #[serde(default, deserialize_with = "written")]
     bytes_out: Option<ByteSize>,
-    #[serde(deserialize_with = "written")]
+    #[serde(default, deserialize_with = "written")]
     memory: Option<ByteSize>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Trainer {
-    device_seconds: f64,
-    cpu_seconds: f64,
+    /// The task that a run's figures have of it.
+    #[serde(default = "Trainer::usual_name")]
+    name: String,
+    #[serde(default)]
+    device_seconds: Option<f64>,
+    #[serde(default)]
+    cpu_seconds: Option<f64>,
     #[serde(default, deserialize_with = "written")]
     bytes_in: Option<ByteSize>,
-    #[serde(deserialize_with = "written")]
+    #[serde(default, deserialize_with = "written")]
     memory: Option<ByteSize>,
     #[serde(default)]
     devices: Option<NonZeroU32>,
@@ -139,23 +177,91 @@ struct Trainer {
     gpu: Option<String>,
 }
 
-impl Costs {
-    fn measured(self) -> plan::Pipeline {
-        let bytes = |size: Option<ByteSize>| size.unwrap_or_default().bytes();
-        let stage = |it: Stage| {
-            let memory = it.memory.unwrap_or_default();
-            let mut stage = plan::Stage::new(it.name, it.cpu_seconds, memory);
-            stage.bytes_in = bytes(it.bytes_in);
-            stage.bytes_out = bytes(it.bytes_out);
-            stage
-        };
-        let Trainer { device_seconds, cpu_seconds, bytes_in, memory, devices, gpu } = self.trainer;
-        let memory = memory.unwrap_or_default();
-        let mut trainer = plan::Trainer::new(device_seconds, cpu_seconds, memory);
-        trainer.bytes_in = bytes(bytes_in);
-        trainer.devices = devices.unwrap_or(trainer.devices);
-        trainer.gpu = gpu;
-        let stages = self.stage.into_iter().map(stage).collect();
-        plan::Pipeline::new(self.samples, self.working_set.unwrap_or_default(), stages, trainer)
+impl Trainer {
+    fn usual_name() -> String {
+        "train".to_owned()
     }
+}
+
+/// A job file, and what was measured of what it leaves out.
+#[derive(Clone, Copy)]
+struct Stated<'a> {
+    file: &'a str,
+    figures: Option<&'a Figures>,
+}
+
+impl<'a> Stated<'a> {
+    fn pipeline(self, costs: Costs) -> Result<plan::Pipeline, Failure> {
+        let trainer = self.trainer(&costs.trainer)?;
+        let ours = |task: &str| {
+            task == costs.trainer.name || costs.stage.iter().any(|stage| stage.name == task)
+        };
+        let working_set = match (costs.working_set, self.figures) {
+            (Some(stated), _) => stated,
+            // What the others wrote is what these read.
+            (None, Some(figures)) => {
+                let others = figures.stages.iter().filter(|it| !ours(&it.task));
+                ByteSize::new(bytes_each(others.map(|it| it.bytes_out).sum(), 1.0))
+            }
+            (None, None) => ByteSize::default(),
+        };
+        let stages = costs.stage.iter().map(|it| self.stage(it)).collect::<Result<_, _>>()?;
+        Ok(plan::Pipeline::new(costs.samples, working_set, stages, trainer))
+    }
+
+    fn stage(self, it: &Stage) -> Result<plan::Stage, Failure> {
+        let figure = self.figure(&it.name)?;
+        let cpu_seconds =
+            self.seconds(&it.name, "cpu_seconds", it.cpu_seconds, |figure| figure.cpu_seconds)?;
+        let memory = it.memory.or(figure.map(|it| ByteSize::new(it.memory_bytes)));
+        let mut stage = plan::Stage::new(it.name.clone(), cpu_seconds, memory.unwrap_or_default());
+        stage.bytes_in = bytes(it.bytes_in, figure, |it| it.bytes_in);
+        stage.bytes_out = bytes(it.bytes_out, figure, |it| it.bytes_out);
+        Ok(stage)
+    }
+
+    fn trainer(self, it: &Trainer) -> Result<plan::Trainer, Failure> {
+        // A trainer that is stated whole need not have run.
+        let is_stated = it.device_seconds.is_some() && it.cpu_seconds.is_some();
+        let figure = if is_stated { None } else { self.figure(&it.name)? };
+        let seconds = |what, stated, measured| self.seconds(&it.name, what, stated, measured);
+        let device_seconds = seconds("device_seconds", it.device_seconds, |it| it.busy_seconds)?;
+        let cpu_seconds = seconds("cpu_seconds", it.cpu_seconds, |it| it.cpu_seconds)?;
+        let memory = it.memory.or(figure.map(|it| ByteSize::new(it.memory_bytes)));
+        let mut trainer =
+            plan::Trainer::new(device_seconds, cpu_seconds, memory.unwrap_or_default());
+        trainer.bytes_in = bytes(it.bytes_in, figure, |it| it.bytes_in);
+        trainer.devices = it.devices.unwrap_or(trainer.devices);
+        trainer.gpu.clone_from(&it.gpu);
+        Ok(trainer)
+    }
+
+    fn figure(self, name: &str) -> Result<Option<&'a Figure>, Failure> {
+        self.figures.map(|figures| figures.of(name)).transpose()
+    }
+
+    fn seconds(
+        self,
+        name: &str,
+        what: &str,
+        stated: Option<f64>,
+        measured: fn(&Figure) -> f64,
+    ) -> Result<f64, Failure> {
+        match (stated, self.figure(name)) {
+            (Some(stated), _) => Ok(stated),
+            (None, Ok(Some(figure))) => Ok(measured(figure) / figure.records),
+            (None, Ok(None)) => Err(Failure::input(format!(
+                "{}: `{name}` has no {what}; state it, or give what a run measured with --figures \
+                 FILE",
+                self.file
+            ))),
+            (None, Err(failure)) => Err(failure),
+        }
+    }
+}
+
+/// Bytes for a sample: as they are stated, or as they were measured.
+fn bytes(stated: Option<ByteSize>, figure: Option<&Figure>, measured: fn(&Figure) -> f64) -> u64 {
+    let measured = figure.map_or(0, |figure| bytes_each(measured(figure), figure.records));
+    stated.map_or(measured, ByteSize::bytes)
 }
