@@ -31,6 +31,7 @@ use instance::{Instance, Packing};
 use knapsack::Effort;
 pub use lacking::PackError;
 pub use plan::{Placement, Plan, Rented, Resource, Use};
+use round::Way;
 
 /// The most tasks of an application.
 pub(crate) const TASKS_MAX: usize = 10_000;
@@ -178,6 +179,10 @@ const SHALLOW: Depth = Depth {
 };
 /// The least parts of machines that are rounded up together.
 const NEARLY_WHOLE: [f64; 3] = [0.85, 0.6, 0.4];
+/// So many ways of rounding are tried with one kind, and the fewer the more kinds there are: at
+/// most so many.
+const WAYS_KINDS: usize = 300;
+const WAYS_MAX: usize = 12;
 /// A gap beyond which the answer is searched for cheaper places.
 const GOOD: f64 = 1e-3;
 const REPAIRS_MAX: u32 = 40;
@@ -205,10 +210,10 @@ fn solve(full: &Instance) -> Option<Solved> {
     let cost = |packing: &Packing| instance.total(packing);
     let (first_fit, one_type) = (first.as_ref().map(cost), single.as_ref().map(cost));
     columns.narrow(&mut relaxed);
-    // Which way of rounding is the cheapest shows only afterwards.
-    let rounded: Vec<Packing> = NEARLY_WHOLE[..if is_small { 3 } else { 1 }]
-        .iter()
-        .filter_map(|&part| round::round(&instance, &mut columns, relaxed.clone(), SHALLOW, part))
+    let ways = if is_small { (WAYS_KINDS / counts.len()).clamp(3, WAYS_MAX) } else { 1 };
+    let rounded: Vec<Packing> = (0..ways)
+        .map(|at| Way { nearly_whole: NEARLY_WHOLE[at % NEARLY_WHOLE.len()], first: at / 3 })
+        .filter_map(|way| round::round(&instance, &mut columns, relaxed.clone(), SHALLOW, way))
         .collect();
     let candidates = first.map(|it| round::downsized(&instance, it)).into_iter().chain(rounded);
     let mut packing = candidates.min_by_key(|packing| instance.total(packing));

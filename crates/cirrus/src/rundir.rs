@@ -4,6 +4,7 @@
 //! what is in the files of others. Invariant: a run whose lock can be taken is over.
 
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -71,6 +72,13 @@ impl RunDir {
             return Err(Error::input(format!(
                 "run {run} of `{app}` is done: there is nothing to resume"
             )));
+        }
+        // Nobody is where its coordinator was: who asks now waits for the new one.
+        match fs::remove_file(dir.run_record()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(unwritable(&dir.run_record(), error));
+            }
+            Ok(()) | Err(_) => {}
         }
         Ok((run, dir, RunLock(lock)))
     }
@@ -162,12 +170,21 @@ impl RunDir {
 
     /// Leaves word of where the run can be reached.
     pub(crate) fn write_record(&self, record: &RunRecord) -> Result<()> {
-        write_json(&self.path.join("run.json"), record)
+        write_json(&self.run_record(), record)
     }
 
     /// Where the run can be reached.
     pub(crate) fn record(&self) -> Result<RunRecord> {
-        read_json(&self.path.join("run.json"))
+        match self.run_record().try_exists() {
+            Ok(false) => {
+                Err(Error::input(format!("run {} is starting; ask again in a moment", self.name())))
+            }
+            Ok(true) | Err(_) => read_json(&self.run_record()),
+        }
+    }
+
+    fn run_record(&self) -> PathBuf {
+        self.path.join("run.json")
     }
 
     /// Blocks until the process that leads the run has ended.

@@ -370,7 +370,7 @@ fn so_are_many() {
 
 #[test]
 fn a_run_is_resumed_after_its_memory_died_after_ctrl_c_and_after_its_last_checkpoint() {
-    let job = Job::small(12);
+    let job = Job::small(8);
     let mut run = job.start();
     let memory = job.sandbox.process("memory-data-0");
     job.sandbox.wait_for_status(&mut run, "a checkpoint", |s| (cursor(s) > 0).then_some(()));

@@ -19,6 +19,8 @@ use crate::simplex::{Program, Sense};
 /// many, more rounds are not worth their time.
 const THOROUGH_FROM: u32 = 5;
 const STALE_MAX: u32 = 10;
+/// With fewer types of machines than this there are more rounds.
+const ROUNDS_TYPES: u32 = 20;
 /// The share of the latest prices, beside those of the best bound.
 const LATEST: f64 = 0.3;
 /// The most contents that rounding goes on with.
@@ -90,7 +92,10 @@ impl<'a> Columns<'a> {
         let mut relaxed = Relaxed { safe: vec![0.0; need.len()], ..Relaxed::default() };
         let (mut seen, mut stale, mut mark) = (0, 0, f64::INFINITY);
         let mut best: Option<Asking<'_>> = None;
-        for round in 0..=depth.rounds {
+        // A round finds some contents for each type of machine, so that few types take more rounds.
+        let types = u32::try_from(self.instance.machines.len()).unwrap_or(u32::MAX);
+        let more = (ROUNDS_TYPES / types.max(1)).max(1);
+        for round in 0..=depth.rounds * more {
             while seen < self.patterns.len() {
                 if let Some((cost, entries)) = self.column(seen, need, &row_of, rows.len()) {
                     program.push(cost, entries);
@@ -104,7 +109,7 @@ impl<'a> Columns<'a> {
             rows.iter().zip(&duals).for_each(|(&kind, dual)| prices[kind] = dual.max(0.0));
             let limit_prices: Vec<f64> = duals[rows.len()..].iter().map(|dual| -dual).collect();
             relaxed.prices.clone_from(&prices);
-            if round == depth.rounds {
+            if round == depth.rounds * more {
                 break;
             }
             let latest = Asking { need, limits, prices, limit_prices };
@@ -114,7 +119,8 @@ impl<'a> Columns<'a> {
             let between = best.as_ref().map(|best| latest.mixed_with(best));
             let mut goes_on = false;
             for asking in between.into_iter().chain(std::iter::once(latest)) {
-                let (worths, found) = self.price(&asking, depth.effort, stale > THOROUGH_FROM);
+                let (worths, found) =
+                    self.price(&asking, depth.effort, stale > THOROUGH_FROM * more);
                 let (bound, over) = asking.bound(self.instance, &worths);
                 let safe = asking.prices.iter().map(|price| price / over * (1.0 - 1e-9));
                 let safe: Vec<f64> = safe.collect();
@@ -142,7 +148,7 @@ impl<'a> Columns<'a> {
                 (mark, stale) = (cost, 0);
             }
             stale += 1;
-            if is_close || !goes_on || stale > STALE_MAX {
+            if is_close || !goes_on || stale > STALE_MAX * more {
                 break;
             }
         }

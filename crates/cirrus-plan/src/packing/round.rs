@@ -11,15 +11,24 @@ use super::instance::{Instance, Packing, Pattern};
 /// So few replicas are searched through.
 const SEARCHED_MAX: u32 = 14;
 
-/// A packing from the linear program's answer, in which machines of which there is this part or
-/// more are rounded up together; `None` when the limits were used up on the way.
+/// A way of rounding; which one is the cheapest shows only afterwards.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    /// Machines of which there is this part or more are rounded up together.
+    pub(super) nearly_whole: f64,
+    /// Which of the machines is rounded up first, by the part of it that there is.
+    pub(super) first: usize,
+}
+
+/// A packing from the linear program's answer; `None` when the limits were used up on the way.
 pub(super) fn round(
     instance: &Instance,
     columns: &mut Columns<'_>,
     mut relaxed: Relaxed,
     depth: Depth,
-    nearly_whole: f64,
+    way: Way,
 ) -> Option<Packing> {
+    let mut first = way.first;
     let (mut left, mut limits) = (instance.counts(), instance.limits.clone());
     let mut packing = Packing::new();
     while left.iter().any(|&count| count > 0) {
@@ -38,8 +47,9 @@ pub(super) fn round(
             put(instance, &columns.patterns[at], copies, &mut left, &mut limits, &mut packing);
         }
         if packing.len() == before {
+            let chosen = std::mem::take(&mut first).min(parts.len().saturating_sub(1));
             for (place, &(at, amount)) in parts.iter().enumerate() {
-                if place == 0 || amount >= nearly_whole {
+                if place == chosen || (place > chosen && amount >= way.nearly_whole) {
                     let pattern = &columns.patterns[at];
                     put(instance, pattern, 1, &mut left, &mut limits, &mut packing);
                 }

@@ -1,5 +1,7 @@
 //! Packings against oracles that share no code with the solver.
 
+mod published;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
