@@ -49,6 +49,22 @@ pub(super) struct Relaxed {
     pub(super) lack: f64,
 }
 
+impl Relaxed {
+    /// Takes the bound and the safe prices that these worths of all machines prove, if they are
+    /// better; whether the bound is.
+    fn learn(&mut self, instance: &Instance, asking: &Asking<'_>, worths: &[f64]) -> bool {
+        let (bound, over) = asking.bound(instance, worths);
+        let safe = asking.prices.iter().map(|price| price / over * (1.0 - 1e-9));
+        let safe: Vec<f64> = safe.collect();
+        if value(&safe, asking.need) >= value(&self.safe, asking.need) {
+            self.safe = safe;
+        }
+        let is_better = bound > self.bound;
+        self.bound = self.bound.max(bound);
+        is_better
+    }
+}
+
 /// How far to go.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Depth {
@@ -121,14 +137,7 @@ impl<'a> Columns<'a> {
             for asking in between.into_iter().chain(std::iter::once(latest)) {
                 let (worths, found) =
                     self.price(&asking, depth.effort, stale > THOROUGH_FROM * more);
-                let (bound, over) = asking.bound(self.instance, &worths);
-                let safe = asking.prices.iter().map(|price| price / over * (1.0 - 1e-9));
-                let safe: Vec<f64> = safe.collect();
-                if value(&safe, need) >= value(&relaxed.safe, need) {
-                    relaxed.safe = safe;
-                }
-                if bound > relaxed.bound {
-                    relaxed.bound = bound;
+                if relaxed.learn(self.instance, &asking, &worths) {
                     best = Some(asking);
                 }
                 if found {
