@@ -6,6 +6,7 @@
 
 use std::hint::black_box;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -102,19 +103,21 @@ impl Policy {
 #[derive(Debug)]
 struct Rounds(Trace);
 
+const ROUND: u64 = READS as u64;
+
 impl Foresight for Rounds {
     fn object_of(&self, key: &Key) -> Option<u64> {
         self.0.object_of(key)
     }
 
     fn next_use(&self, object: u64, time: u64) -> Option<u64> {
-        let round = time - time % self.0.len();
+        let round = time - time % ROUND;
         let this = self.0.next_use(object, time - round).map(|at| round + at);
-        this.or_else(|| Some(round + self.0.len() + self.0.next_use(object, 0)?))
+        this.or_else(|| Some(round + ROUND + self.0.next_use(object, 0)?))
     }
 
     fn key_at(&self, time: u64) -> Option<Key> {
-        self.0.key_at(time % self.0.len())
+        self.0.key_at(time % ROUND)
     }
 }
 
@@ -132,7 +135,7 @@ fn cell(peer: Peer, policy: Policy, objects: u32, threads: usize) -> Cell {
         name,
         is_quick: true,
         measure: Box::new(move |bench| {
-            // It keeps its entries in the order of their next uses: a hit is not a note alone.
+            // Each hit takes a number that threads share, and its next use is looked up.
             let is_judged = !matches!(policy, Policy::Clairvoyant);
             let target = is_judged.then_some(Target::AtMost(target));
             measure(bench, &subject, (peer, policy), (objects, threads), target)
@@ -149,19 +152,15 @@ fn measure(
 ) -> Result<Vec<Row>> {
     let objects = objects(count)?;
     let (reads, processors) = (reads(&objects), bench.processors);
-    let cache = bench.runtime.block_on(cirrus(&objects, policy.options(&reads)))?;
-    let mut ours = Reader { store: cache, reads: &reads, threads, processors };
-    let mut theirs: Box<dyn Side> = match peer {
-        Peer::Map => Box::new(Reader { store: map(&objects), reads: &reads, threads, processors }),
-        Peer::Moka => {
-            Box::new(Reader { store: moka(&objects), reads: &reads, threads, processors })
-        }
+    let cache = bench.runtime.block_on(cirrus(&objects, &reads, policy.options(&reads)))?;
+    let mut ours = Reader::new(cache, &reads, threads, processors);
+    let mut theirs: Box<dyn Side + '_> = match peer {
+        Peer::Map => Box::new(Reader::new(map(&objects), &reads, threads, processors)),
+        Peer::Moka => Box::new(Reader::new(moka(&objects), &reads, threads, processors)),
         Peer::QuickCache => {
-            Box::new(Reader { store: quick_cache(&objects), reads: &reads, threads, processors })
+            Box::new(Reader::new(quick_cache(&objects), &reads, threads, processors))
         }
-        Peer::Foyer => {
-            Box::new(Reader { store: foyer(&objects), reads: &reads, threads, processors })
-        }
+        Peer::Foyer => Box::new(Reader::new(foyer(&objects), &reads, threads, processors)),
     };
     let compared = Compared::run(&mut ours, &mut *theirs, bench.turns)?;
     Ok(vec![subject.row(&compared, Number::NanosecondsPerHit, target)])
@@ -179,23 +178,32 @@ struct Reader<'a, S> {
     reads: &'a [Key],
     threads: usize,
     processors: Processors,
+    /// Which part of the reads each thread comes to next; each begins with another one.
+    next: Vec<AtomicUsize>,
 }
 
-impl<S: Store> Reader<'_, S> {
-    /// Reads for about `slice`, from another key on than other threads do.
+impl<'a, S: Store> Reader<'a, S> {
+    fn new(store: S, reads: &'a [Key], threads: usize, processors: Processors) -> Self {
+        let parts = reads.len() / READS_AT_ONCE;
+        let next = (0..threads).map(|thread| AtomicUsize::new(parts / threads * thread)).collect();
+        Self { store, reads, threads, processors, next }
+    }
+
+    /// Reads for about `slice`, from where the thread was.
     fn read(&self, thread: usize, slice: Duration) -> Result<u64> {
         let parts = self.reads.chunks_exact(READS_AT_ONCE);
-        let first = parts.len() / self.threads * thread;
+        let first = self.next[thread].load(Relaxed);
         let (began, mut count) = (Instant::now(), 0);
-        for part in parts.clone().skip(first).chain(parts.cycle()) {
+        for part in parts.clone().cycle().skip(first) {
             let bytes: usize = part.iter().map(|key| self.store.read(key)).sum();
             ensure!(bytes == part.len() * VALUE_BYTES, "a read that is no hit");
-            count += part.len() as u64;
+            count += 1;
             if began.elapsed() >= slice {
                 break;
             }
         }
-        Ok(count)
+        self.next[thread].store((first + count) % parts.len(), Relaxed);
+        Ok((count * READS_AT_ONCE) as u64)
     }
 }
 
@@ -282,11 +290,16 @@ impl Source for Given {
 /// Room for all objects, as caches that count bytes see them.
 const CAPACITY: ByteSize = ByteSize::gib(1);
 
-async fn cirrus(objects: &[(Key, Object)], mut options: CacheOptions) -> Result<Cache<Given>> {
+/// A cache that was read once in the order of reading, as announced.
+async fn cirrus(
+    objects: &[(Key, Object)],
+    reads: &[Key],
+    mut options: CacheOptions,
+) -> Result<Cache<Given>> {
     let source = Given(objects.iter().cloned().collect());
     options.freshness = Freshness::Immutable;
     let cache = Cache::new(source, CAPACITY, options);
-    for (key, _) in objects {
+    for key in reads {
         cache.get(key).await?;
     }
     Ok(cache)

@@ -90,6 +90,7 @@ impl Foresight for Trace {
         self.objects.get(key).map(|object| *object as u64)
     }
 
+    #[inline]
     fn next_use(&self, object: u64, time: u64) -> Option<u64> {
         let object = usize::try_from(object).ok()?;
         // Mostly it is asked when an object comes again that has just been read.

@@ -16,6 +16,11 @@ impl<T: Copy + Default> ByPlace<T> {
         self.notes.get(place.index()).copied().unwrap_or_default()
     }
 
+    /// The note of a place, if it was written.
+    pub(super) fn get_mut(&mut self, place: Place) -> Option<&mut T> {
+        self.notes.get_mut(place.index())
+    }
+
     /// How many places have a note.
     pub(super) fn len(&self) -> usize {
         self.notes.len()

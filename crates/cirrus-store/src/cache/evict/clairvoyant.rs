@@ -62,6 +62,24 @@ struct Needed {
     listed: u64,
 }
 
+impl Needed {
+    /// The announced get at `read_at` has been made.
+    fn hear(&mut self, future: &dyn Foresight, read_at: u64) {
+        if read_at != NEVER {
+            self.heard = read_at + 1;
+            self.next = next_use(future, self.object, self.heard);
+        }
+    }
+}
+
+fn next_use(future: &dyn Foresight, object: u64, time: u64) -> u64 {
+    future.next_use(object, time).unwrap_or(NEVER)
+}
+
+fn passed(future: &dyn Foresight) -> u64 {
+    future.passed().saturating_sub(LATE_READS_MAX)
+}
+
 impl Clairvoyant {
     /// For the gets that `future` announces; the first comes next.
     pub fn new(future: Arc<dyn Foresight>) -> Self {
@@ -73,22 +91,6 @@ impl Clairvoyant {
             heard: HashMap::default(),
             heard_max: 1024,
             unforeseen: 0,
-        }
-    }
-
-    fn passed(&self) -> u64 {
-        self.future.passed().saturating_sub(LATE_READS_MAX)
-    }
-
-    fn next_use(&self, object: u64, time: u64) -> u64 {
-        self.future.next_use(object, time).unwrap_or(NEVER)
-    }
-
-    /// The announced get at `read_at` has been made.
-    fn hear(&self, needed: &mut Needed, read_at: u64) {
-        if read_at != NEVER {
-            needed.heard = read_at + 1;
-            needed.next = self.next_use(needed.object, needed.heard);
         }
     }
 
@@ -110,13 +112,13 @@ impl Clairvoyant {
 
     /// Looks again at entries whose next use the reader has left out.
     fn revise(&mut self) {
-        let passed = self.passed();
+        let passed = passed(&*self.future);
         while let Some(&(next, place)) = self.order.first()
             && next < passed
         {
             self.order.pop_first();
             let needed = self.entries.get(place);
-            let next = self.next_use(needed.object, passed);
+            let next = next_use(&*self.future, needed.object, passed);
             self.list(place, Needed { next, ..needed });
         }
     }
@@ -137,8 +139,8 @@ impl Evict for Clairvoyant {
             Some(object) => {
                 needed.object = object;
                 needed.heard = self.heard.remove(&object).unwrap_or(0);
-                let read_at = self.next_use(object, needed.heard.max(self.passed()));
-                self.hear(&mut needed, read_at);
+                let from = needed.heard.max(passed(&*self.future));
+                needed.hear(&*self.future, next_use(&*self.future, object, from));
             }
             None => self.unforeseen += 1,
         }
@@ -146,17 +148,16 @@ impl Evict for Clairvoyant {
     }
 
     fn on_access(&mut self, place: Place) {
-        let mut needed = self.entries.get(place);
-        if needed.next == NEVER {
+        let Some(needed) = self.entries.get_mut(place).filter(|needed| needed.next != NEVER) else {
             return;
-        }
-        let (passed, was_listed) = (self.passed(), needed.listed == needed.next);
+        };
+        let was_listed = needed.listed == needed.next;
+        let passed = passed(&*self.future);
         let read_at = match needed.next {
             next if next >= passed => next,
-            _ => self.next_use(needed.object, passed),
+            _ => next_use(&*self.future, needed.object, passed),
         };
-        self.hear(&mut needed, read_at);
-        self.entries.set(place, needed);
+        needed.hear(&*self.future, read_at);
         if was_listed {
             self.read.push(place);
             // A place that became free is here still, and may come once more.
@@ -170,7 +171,7 @@ impl Evict for Clairvoyant {
         let needed = self.entries.get(place);
         self.order.remove(&(needed.listed, place));
         self.entries.set(place, Needed::default());
-        let passed = self.passed();
+        let passed = passed(&*self.future);
         if needed.heard > passed {
             self.heard.insert(needed.object, needed.heard);
             if self.heard.len() > self.heard_max {
