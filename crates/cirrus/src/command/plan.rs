@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::spec::AppSpec;
 use crate::task::TaskArgs;
 
-/// What a memory node takes beside its capacity, and what a coordinator takes: by experience, not
-/// measured for each application.
+/// What a memory node takes beside its capacity, and what a coordinator takes: many times what the
+/// images job needs (docs/cost.md).
 const MEMORY_CPU: Cpu = Cpu::sustained(Cores::milli(500));
 const COORDINATOR_CPU: Cpu = Cpu::burst(Cores::milli(250));
 const COORDINATOR_MEMORY: ByteSize = ByteSize::mib(256);
