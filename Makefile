@@ -10,6 +10,8 @@ PROGRAMS = $(or $(CARGO_TARGET_DIR),target)/$(PROFILE:--%=%)
 APT = $(if $(filter 0,$(shell id -u)),,sudo) env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq
 # Where the tests find redis-py.
 REDIS_PY = .tools/redis-py
+# Where the benchmarks find PyTorch (the system's, without CUDA) and MosaicML's streaming.
+LOADERS = .tools/loaders
 
 .PHONY: run test bench lint fmt deny accept tools bench-tools help
 
@@ -75,6 +77,12 @@ bench-tools:
 	for package in $$missing; do \
 		$(APT) install -y --no-install-recommends $$package || echo "$$package: not installed" >&2; \
 	done
+	@$(LOADERS)/bin/python -c 'import streaming' 2>/dev/null || { \
+		$(APT) install -y --no-install-recommends python3-torch python3-torchvision python3-venv && \
+		/usr/bin/python3 -m venv --system-site-packages $(LOADERS) && \
+		$(LOADERS)/bin/pip install -q --no-deps mosaicml-streaming && \
+		$(LOADERS)/bin/pip install -q Brotli catalogue pillow python-snappy 'transformers<5' 'xxhash<4' zstd; \
+	} || echo "PyTorch or MosaicML's streaming: not installed" >&2
 
 fmt:
 	$(CARGO) fmt --all

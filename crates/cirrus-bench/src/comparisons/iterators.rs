@@ -25,7 +25,7 @@ use crate::servers::{Instance, Kind};
 use crate::side::{Compared, Side, Work};
 
 /// A set is this large, whatever its records.
-const SET_BYTES: usize = 64 << 20;
+pub(super) const SET_BYTES: usize = 64 << 20;
 
 /// Objects of a window of the windowed shuffle.
 const WINDOW_OBJECTS: u64 = 8;
@@ -58,14 +58,14 @@ pub(super) const FAMILY: Family = Family {
 
 /// How records lie.
 #[derive(Debug, Clone, Copy)]
-struct Layout {
-    record_bytes: usize,
-    packing: u32,
+pub(super) struct Layout {
+    pub(super) record_bytes: usize,
+    pub(super) packing: u32,
 }
 
 /// In which order they are read.
 #[derive(Debug, Clone, Copy)]
-enum How {
+pub(super) enum How {
     Sequential,
     Windowed,
     Shuffled,
@@ -104,7 +104,7 @@ fn measure(
 ) -> Result<Vec<Row>> {
     let runtime = bench.runtime.clone();
     let filled = Rc::new(Filled::prepare(bench.servers.of(Kind::Cirrus)?, runtime, layout)?);
-    let mut ours = Reader { filled: filled.clone(), order: filled.order(how) };
+    let mut ours = Reader::new(filled.clone(), how);
     let mut theirs = Getter { order: filled.order(how), filled, bulk };
     let subject =
         Subject { name: name.to_owned(), peer: peer.to_owned(), value_bytes: layout.record_bytes };
@@ -113,7 +113,7 @@ fn measure(
 }
 
 /// A set that is there to be read.
-struct Filled {
+pub(super) struct Filled {
     server: u32,
     runtime: Rc<Runtime>,
     client: Client,
@@ -122,7 +122,11 @@ struct Filled {
 }
 
 impl Filled {
-    fn prepare(instance: &Instance, runtime: Rc<Runtime>, layout: Layout) -> Result<Self> {
+    pub(super) fn prepare(
+        instance: &Instance,
+        runtime: Rc<Runtime>,
+        layout: Layout,
+    ) -> Result<Self> {
         let mut options = ClientOptions::default();
         options.maps = false;
         let client = Client::new(&instance.address.to_string(), options);
@@ -157,9 +161,15 @@ impl Filled {
 }
 
 /// Takes records off an iterator.
-struct Reader {
+pub(super) struct Reader {
     filled: Rc<Filled>,
     order: Arc<dyn Order>,
+}
+
+impl Reader {
+    pub(super) fn new(filled: Rc<Filled>, how: How) -> Self {
+        Self { order: filled.order(how), filled }
+    }
 }
 
 impl Side for Reader {

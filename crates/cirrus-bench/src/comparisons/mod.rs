@@ -11,6 +11,7 @@ mod durable;
 mod generator;
 mod hits;
 mod iterators;
+mod loaders;
 mod mapped;
 mod memcached;
 mod memory;
@@ -39,7 +40,7 @@ pub(crate) struct Family {
 }
 
 /// Every family.
-pub(crate) const FAMILIES: [Family; 13] = [
+pub(crate) const FAMILIES: [Family; 14] = [
     generator::FAMILY,
     redis::FAMILY,
     memcached::FAMILY,
@@ -50,6 +51,7 @@ pub(crate) const FAMILIES: [Family; 13] = [
     memory::FAMILY,
     ratios::FAMILY,
     iterators::FAMILY,
+    loaders::FAMILY,
     stalls::FAMILY,
     hits::FAMILY,
     plans::FAMILY,
