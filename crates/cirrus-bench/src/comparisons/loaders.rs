@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::iterators::{Filled, How, Layout, Reader, SET_BYTES};
-use crate::comparisons::{Bench, Cell, Family};
+use crate::comparisons::{Cell, Family};
 use crate::load::Latency;
 use crate::row::{Number, Subject};
 use crate::servers::Kind;
