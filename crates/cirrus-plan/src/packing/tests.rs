@@ -344,3 +344,18 @@ fn a_hundred_tasks_that_all_differ_are_packed() {
     let (plan, ..) = bench(&application, &aws, "100 tasks of 100 kinds");
     assert!(plan.gap <= 0.06, "{plan}");
 }
+/// Few replicas of many kinds: the first machines that are thought of cost the same for many rounds.
+#[test]
+fn tasks_that_nearly_all_differ_are_near_their_bound() {
+    for name in ["gcp", "azure"] {
+        let catalog = Catalog::built_in(name).unwrap();
+        for seed in 1..=5 {
+            for kinds in [25, 40] {
+                let application = random_application(&mut Random(seed), kinds, 40, false);
+                let name = format!("{name}, 40 tasks of {kinds} kinds, seed {seed}");
+                let (plan, ..) = bench(&application, &catalog, &name);
+                assert!(plan.gap <= 0.06, "{plan}");
+            }
+        }
+    }
+}
