@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::instance::{Amounts, Instance, Kind, Machine, PARTS, Packing};
 use super::*;
 
+mod highs;
+mod medium;
 mod rules;
 
 /// A generator whose numbers stay the same over versions.
