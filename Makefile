@@ -12,6 +12,8 @@ APT = $(if $(filter 0,$(shell id -u)),,sudo) env RUNLEVEL=1 DEBIAN_FRONTEND=noni
 REDIS_PY = .tools/redis-py
 # Where the benchmarks find PyTorch (the system's, without CUDA) and MosaicML's streaming.
 LOADERS = .tools/loaders
+# Where they find HiGHS, built: its source would take ten minutes of a processor.
+HIGHS = .tools/highs
 
 .PHONY: run test bench lint fmt deny accept tools bench-tools help
 
@@ -48,8 +50,9 @@ bench: bench-tools
 accept: tools
 	CIRRUS_SIM_SEEDS=20000 $(CARGO) nextest run $(PROFILE) --workspace --profile accept --run-ignored all
 
-# Tools that the toolchain lacks. The tests need nextest, redis-server, redis-tools and redis-py (and
-# Debian's venv module to install it): what cannot be had stops here. cargo-deny is skipped.
+# Tools that the toolchain lacks. The tests need nextest, redis-server, redis-tools, redis-py and
+# HiGHS (and Debian's venv module to install them): what cannot be had stops here. cargo-deny is
+# skipped.
 tools:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny || true
@@ -63,6 +66,8 @@ tools:
 	fi
 	@$(REDIS_PY)/bin/python -c 'import redis' 2>/dev/null || \
 		{ python3 -m venv $(REDIS_PY) && $(REDIS_PY)/bin/pip install -q redis; }
+	@test -x $(HIGHS)/highsbox/highs_dist/bin/highs || \
+		$(REDIS_PY)/bin/pip install -q --target $(HIGHS) highsbox==1.15.1
 
 # The systems that are compared with, installed where they are missing; none of them is started as
 # a service. What cannot be installed is reported by its comparisons.

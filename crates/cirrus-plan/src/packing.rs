@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Catalog;
 use crate::demand::Demand;
-use columns::{Columns, Depth};
+use columns::{Columns, Depth, Relaxed};
 pub use demanded::Demanded;
 use instance::{Instance, Packing};
 use knapsack::Effort;
@@ -189,7 +189,11 @@ const REPAIRS_MAX: u32 = 40;
 /// So many replicas are few.
 const SMALL_MAX: u32 = 500;
 /// So many replicas are searched through for a proof.
-const PROVEN_MAX: u32 = 30;
+const PROVEN_MAX: u32 = 60;
+/// A distance of the linear program's cost and bound that is no answer yet.
+const FAR: f64 = 5e-2;
+/// So often it is asked again.
+const AGAIN_MAX: u32 = 50;
 
 /// `None` when the limits leave too few machines.
 fn solve(full: &Instance) -> Option<Solved> {
@@ -202,7 +206,7 @@ fn solve(full: &Instance) -> Option<Solved> {
     // With more kinds a round costs more, and the rounding that follows matters more than its end.
     let step = 2e-5 * crate::pool::to_f64(counts.len() as u64);
     let deep = if is_small { Depth { step, ..CAREFUL } } else { DEEP };
-    let mut relaxed = columns.relax(&counts, &instance.limits, deep);
+    let mut relaxed = relax(&instance, &mut columns, &counts, deep);
     if relaxed.lack > 1e-6 && first.is_none() {
         return None;
     }
@@ -222,7 +226,8 @@ fn solve(full: &Instance) -> Option<Solved> {
             crate::pool::to_f64(instance.total(it)) > crate::pool::to_f64(bound) * (1.0 + share)
         })
     };
-    if counts.iter().sum::<u32>() <= PROVEN_MAX && beyond(&packing, bound, 0.0) {
+    let searched_max = if packing.is_some() { PROVEN_MAX } else { SMALL_MAX };
+    if counts.iter().sum::<u32>() <= searched_max && beyond(&packing, bound, 0.0) {
         let found =
             exact::search(&instance, &counts, &instance.limits, &relaxed.safe, exact::STEPS_MANY);
         let least = found.packing.into_iter().chain(packing);
@@ -241,6 +246,28 @@ fn solve(full: &Instance) -> Option<Solved> {
         pattern.machine = kept[pattern.machine];
     }
     Some(Solved { packing, bound, first_fit, one_type, prices: relaxed.prices })
+}
+
+/// The linear program's answer. It gives up when its cost has not fallen for some rounds; but the
+/// first machines may cost the same for many, and places for what had none cost more.
+fn relax(instance: &Instance, columns: &mut Columns<'_>, counts: &[u32], depth: Depth) -> Relaxed {
+    let mut relaxed = columns.relax(counts, &instance.limits, depth);
+    for _ in 0..AGAIN_MAX {
+        let cost = |&(at, amount): &(usize, f64)| {
+            amount * crate::pool::to_f64(instance.cost(&columns.patterns[at])) / 1e6
+        };
+        let cost: f64 = relaxed.amounts.iter().map(cost).sum();
+        if relaxed.lack < 1e-6 && cost - relaxed.bound < FAR * cost {
+            break;
+        }
+        let known = columns.patterns.len();
+        let next = columns.relax(counts, &instance.limits, depth);
+        relaxed = Relaxed { bound: next.bound.max(relaxed.bound), ..next };
+        if columns.patterns.len() == known {
+            break;
+        }
+    }
+    relaxed
 }
 
 #[cfg(test)]
