@@ -9,10 +9,11 @@ use cirrus_store::set::Manifest;
 use cirrus_units::ByteSize;
 
 use super::*;
-use crate::api::NextAnswer;
+use crate::api::{Attempt, NextAnswer};
 use crate::error::Kind;
 use crate::rig::{CHANNEL, Rig, SET};
-use crate::split::OrderSpec;
+use crate::spec::tests::example;
+use crate::split::{OrderSpec, SplitPlan};
 
 /// One split of four records in two batches.
 fn one_split() -> SplitSpec {
@@ -53,9 +54,9 @@ fn a_split_is_committed_only_when_its_batches_are_acknowledged() {
     });
 }
 
-#[test]
-fn a_split_whose_batches_are_never_acknowledged_is_not_committed() {
-    let rig = Rig::of(crate::spec::tests::example(64 << 20, one_split()), ByteSize::mib(2));
+/// A worker whose only split could not be stored, and has ended.
+fn whose_put_failed() -> (Rig, Context) {
+    let rig = Rig::of(example(64 << 20, one_split()), ByteSize::mib(2));
     rig.write_set(4, 1);
     let worker = rig.context("decode", 0);
     let result = worker.splits(SET).unwrap().map_into(CHANNEL, |record, _| {
@@ -64,6 +65,35 @@ fn a_split_whose_batches_are_never_acknowledged_is_not_committed() {
     });
     let kind = result.unwrap_err().kind();
     assert!(matches!(kind, Kind::OutOfMemory | Kind::TooLarge), "{kind:?}");
+    (rig, worker)
+}
+
+#[test]
+fn a_split_whose_batches_are_never_acknowledged_is_not_committed() {
+    let (rig, _) = whose_put_failed();
+    assert_eq!(rig.set().committed, 0);
+}
+
+#[test]
+fn a_split_whose_put_failed_is_given_back_at_once() {
+    let (_rig, worker) = whose_put_failed();
+    let range = SplitPlan::new(&one_split(), 4).unwrap().split(0).unwrap();
+    // The run's first attempt; whoever has the split by now has another.
+    let grant = Grant { split: 0, attempt: Attempt(1), range };
+    let channel = CHANNEL.to_owned();
+    let output = Output { channel, batches: range.batches, bytes: 1, checksum: 0 };
+    let late = worker.control().commit(worker.member(), SET, &grant, vec![output]);
+    assert!(is_stale_attempt(&late.unwrap_err()));
+}
+
+#[test]
+fn a_worker_whose_commit_is_refused_ends_although_nothing_is_left_to_lease() {
+    // The split is larger than its channel.
+    let rig = Rig::of(example(8, one_split()), ByteSize::mib(64));
+    rig.write_set(4, 1);
+    let worker = rig.context("decode", 0);
+    let result = worker.splits(SET).unwrap().map_into(CHANNEL, |_, _| Ok(7u64 << 40));
+    assert_eq!(result.unwrap_err().kind(), Kind::TooLarge);
     assert_eq!(rig.set().committed, 0);
 }
 
