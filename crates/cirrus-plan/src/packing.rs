@@ -13,6 +13,8 @@ mod compile;
 mod demanded;
 mod exact;
 mod first_fit;
+#[cfg(feature = "highs")]
+mod highs;
 mod instance;
 mod knapsack;
 mod lacking;
@@ -226,6 +228,11 @@ fn solve(full: &Instance) -> Option<Solved> {
             crate::pool::to_f64(instance.total(it)) > crate::pool::to_f64(bound) * (1.0 + share)
         })
     };
+    #[cfg(feature = "highs")]
+    if beyond(&packing, bound, 0.0) {
+        let chosen = highs::chosen(&instance, &columns.patterns, packing.as_ref());
+        packing = chosen.into_iter().chain(packing).min_by_key(cost);
+    }
     let searched_max = if packing.is_some() { PROVEN_MAX } else { SMALL_MAX };
     if counts.iter().sum::<u32>() <= searched_max && beyond(&packing, bound, 0.0) {
         let found =

@@ -68,12 +68,12 @@ pub(super) fn round(
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
-fn whole(amount: f64) -> u32 {
+pub(super) fn whole(amount: f64) -> u32 {
     amount as u32
 }
 
 /// Puts up to so many copies of a pattern; the last one may hold less.
-fn put(
+pub(super) fn put(
     instance: &Instance,
     pattern: &Pattern,
     copies: u32,
@@ -98,7 +98,7 @@ fn put(
 }
 
 /// Merges copies, after each content went to the cheapest machine that holds it.
-fn merged(instance: &Instance, packing: Packing) -> Packing {
+pub(super) fn merged(instance: &Instance, packing: Packing) -> Packing {
     let mut copies = std::collections::BTreeMap::new();
     for (pattern, count) in downsized(instance, packing) {
         *copies.entry(pattern).or_insert(0) += count;
