@@ -326,7 +326,10 @@ impl<S: Source> Shared<S> {
     /// Keeps what came, and answers those who wait.
     pub(super) fn land(&self, ticket: &Ticket<S>, sent_at: Instant, outcome: Result<Landing>) {
         let answer = self.desk.with(|state| {
-            let guess = state.flights.land(&ticket.key, ticket.id);
+            // Beside a write it is unknown whether this is what was before, also when that write is
+            // given up: then nothing may be held.
+            let is_kept = !state.writes.are_under_way(&ticket.key);
+            let guess = state.flights.land(&ticket.key, ticket.id).filter(|_| is_kept);
             // The table's own receiver is gone, and nobody joins any more.
             let callers = callers(&ticket.answer);
             if let (true, Ok(Landing { object, .. })) = (self.guesses_max > 0, &outcome) {

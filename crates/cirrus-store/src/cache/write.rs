@@ -31,9 +31,8 @@ impl<S: Sink> Cache<S> {
     /// Dropping the future, or an error, leaves it open whether the source has the value, as it
     /// does without a cache; nothing is held here then.
     pub async fn put(&self, key: &Key, value: Bytes) -> Result<Version> {
-        self.settle(key).await?;
         let shared = &self.owner.shared;
-        let (under_way, sent_at) = (UnderWay::begin(shared, key), Instant::now());
+        let (under_way, sent_at) = (self.begin(key).await?, Instant::now());
         match shared.source.put(key, value.clone()).await {
             Ok(version) => {
                 under_way.keep(of(value, version), sent_at);
@@ -67,8 +66,7 @@ impl<S: Sink> Cache<S> {
         key: &Key,
         write: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        self.settle(key).await?;
-        let under_way = UnderWay::begin(&self.owner.shared, key);
+        let under_way = self.begin(key).await?;
         let outcome = write.await;
         under_way.forget();
         outcome
@@ -126,6 +124,16 @@ impl<S: Sink> Cache<S> {
 }
 
 impl<S: Source> Cache<S> {
+    /// A write of the key, when nothing that was accepted of it is left to write.
+    async fn begin<'a>(&'a self, key: &'a Key) -> Result<UnderWay<'a, S>> {
+        loop {
+            self.settle(key).await?;
+            if let Some(under_way) = UnderWay::begin(&self.owner.shared, key) {
+                return Ok(under_way);
+            }
+        }
+    }
+
     /// Waits until nothing that was accepted of the key is left to write.
     pub(super) async fn settle(&self, key: &Key) -> Result<()> {
         let dirty = &self.owner.shared.dirty;
@@ -175,12 +183,25 @@ impl<S: Sink> Shared<S> {
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
             while let Some((key, value)) = writer.next() {
+                shared.until_alone(&key).await;
                 let sent_at = Instant::now();
                 let outcome = shared.source.put(&key, value.clone()).await;
                 shared.wrote(&mut writer, (&key, value), sent_at, outcome);
                 shared.dirty.changed.notify_waiters();
             }
         });
+    }
+
+    /// Waits for the writes that were under way when a value was accepted: what was accepted is
+    /// later, so that gets which it has answered stay right. No others begin meanwhile.
+    async fn until_alone(&self, key: &Key) {
+        loop {
+            let changed = self.dirty.changed.notified();
+            if self.desk.lock().writes.is_alone(key) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     fn wrote(
@@ -229,14 +250,19 @@ struct UnderWay<'a, S: Source> {
 }
 
 impl<'a, S: Source> UnderWay<'a, S> {
-    fn begin(shared: &'a Shared<S>, key: &'a Key) -> Self {
+    /// `None` when a value of the key was accepted meanwhile.
+    fn begin(shared: &'a Shared<S>, key: &'a Key) -> Option<Self> {
         let hash = shared.desk.table.hash(key);
         shared.desk.with(|state| {
+            // Values are accepted at the desk, too: none comes between.
+            if shared.dirty.contains(key) {
+                return None;
+            }
             state.writes.begin(key);
             state.flights.overtake(key);
             state.shelf.forget(hash, key);
-        });
-        Self { shared, key, is_over: false }
+            Some(Self { shared, key, is_over: false })
+        })
     }
 
     fn keep(self, object: Object, sent_at: Instant) {
@@ -251,6 +277,7 @@ impl<'a, S: Source> UnderWay<'a, S> {
     fn end(mut self, wrote: Option<(Object, Instant)>) {
         self.is_over = true;
         self.shared.desk.with(|state| self.shared.end(state, self.key, wrote));
+        self.shared.dirty.changed.notify_waiters();
     }
 }
 
@@ -262,6 +289,8 @@ impl<S: Source> Drop for UnderWay<'_, S> {
             let mut state = self.shared.desk.lock();
             state.writes.end(self.key);
             state.flights.overtake(self.key);
+            drop(state);
+            self.shared.dirty.changed.notify_waiters();
         }
     }
 }
@@ -288,6 +317,15 @@ impl Writes {
         let crowd = self.table.entry(key.clone()).or_default();
         crowd.have_met |= crowd.writes > 0;
         crowd.writes += 1;
+    }
+
+    pub(super) fn are_under_way(&self, key: &Key) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Whether no more than one is under way.
+    fn is_alone(&self, key: &Key) -> bool {
+        self.table.get(key).is_none_or(|crowd| crowd.writes <= 1)
     }
 
     /// Whether it has met no other.
