@@ -355,7 +355,8 @@ fn kill_and_resume(rounds: u64, seed: u64) {
             };
         }
         let figures = job.assert_undisturbed(run);
-        assert_eq!(job.sandbox.run_dirs().len() as u64, round + 2, "{figures}");
+        // A resumed run is no new one; ten are kept.
+        assert_eq!(job.sandbox.run_dirs().len() as u64, (round + 2).min(10), "{figures}");
     }
 }
 
