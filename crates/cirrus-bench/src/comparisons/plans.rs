@@ -5,6 +5,7 @@
 //! every run.
 
 use std::fmt::Write as _;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -14,6 +15,7 @@ use serde_json::{Map, json};
 
 use crate::comparisons::{Bench, Cell, Family};
 use crate::load::random;
+use crate::processor::unpin;
 use crate::ratio::{ROUNDS_MIN, Round, Target};
 use crate::row::{Number, Row, Subject};
 
