@@ -31,6 +31,14 @@ impl Processors {
     }
 }
 
+/// Lets this thread, and what it starts from now on, run on both.
+pub(crate) fn unpin(Processors { server, client }: Processors) -> Result<()> {
+    let mut both = CpuSet::new();
+    both.set(server);
+    both.set(client);
+    sched_setaffinity(None, &both).context("cannot run on two processors")
+}
+
 /// Keeps this thread, and what it starts from now on, on one processor.
 pub(crate) fn pin(processor: usize) -> Result<()> {
     let mut only = CpuSet::new();

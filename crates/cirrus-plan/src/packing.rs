@@ -23,6 +23,7 @@ mod round;
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::Catalog;
@@ -218,8 +219,11 @@ fn solve(full: &Instance) -> Option<Solved> {
     columns.narrow(&mut relaxed);
     let ways = if is_small { (WAYS_KINDS / counts.len()).clamp(3, WAYS_MAX) } else { 1 };
     let rounded: Vec<Packing> = (0..ways)
+        .into_par_iter()
         .map(|at| Way { nearly_whole: NEARLY_WHOLE[at % NEARLY_WHOLE.len()], first: at / 3 })
-        .filter_map(|way| round::round(&instance, &mut columns, relaxed.clone(), SHALLOW, way))
+        .filter_map(|way| {
+            round::round(&instance, &mut columns.clone(), relaxed.clone(), SHALLOW, way)
+        })
         .collect();
     let candidates = first.map(|it| round::downsized(&instance, it)).into_iter().chain(rounded);
     let mut packing = candidates.min_by_key(|packing| instance.total(packing));

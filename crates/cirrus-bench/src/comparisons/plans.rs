@@ -5,6 +5,7 @@
 //! every run.
 
 use std::fmt::Write as _;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -14,6 +15,7 @@ use serde_json::{Map, json};
 
 use crate::comparisons::{Bench, Cell, Family};
 use crate::load::random;
+use crate::processor::unpin;
 use crate::ratio::{ROUNDS_MIN, Round, Target};
 use crate::row::{Number, Row, Subject};
 
@@ -61,7 +63,15 @@ fn cell(prices: Prices, tasks: Tasks) -> Cell {
     Cell {
         name: name.clone(),
         is_quick: tasks.tasks == 100,
-        measure: Box::new(move |_: &mut Bench| measure(&name, prices, tasks)),
+        measure: Box::new(move |bench: &mut Bench| {
+            let (processors, name) = (bench.processors, &name);
+            // A thread of its own, which may use all that a user's would.
+            let measured = thread::scope(|scope| {
+                let work = move || unpin(processors).and_then(|()| measure(name, prices, tasks));
+                scope.spawn(work).join()
+            });
+            measured.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        }),
     }
 }
 

@@ -10,8 +10,10 @@
 
 use std::collections::HashSet;
 
+use rayon::prelude::*;
+
 use super::instance::{Instance, Packing, Pattern};
-use super::knapsack::{Effort, Multipliers, fill};
+use super::knapsack::{Effort, Filled, Multipliers, fill};
 use crate::pool::to_f64;
 use crate::simplex::{Program, Sense};
 
@@ -27,6 +29,7 @@ const LATEST: f64 = 0.3;
 const NARROW: usize = 2_000;
 
 /// Contents, and the multipliers with which each machine was last filled.
+#[derive(Clone)]
 pub(super) struct Columns<'a> {
     instance: &'a Instance,
     pub(super) patterns: Vec<Pattern>,
@@ -209,12 +212,9 @@ impl<'a> Columns<'a> {
         effort: Effort,
         bounds: &mut [f64],
     ) -> (Vec<usize>, bool) {
+        let filled = self.filled(machines, asking, effort);
         let (mut cut, mut found) = (Vec::new(), false);
-        for &at in machines {
-            let asked = asking.asked(self.instance, at) * (1.0 + 1e-9);
-            let multipliers = &mut self.multipliers[at];
-            let target = (asked, effort);
-            let filled = fill(self.instance, at, &asking.prices, asking.need, multipliers, target);
+        for (&at, filled) in machines.iter().zip(filled) {
             bounds[at] = filled.bound;
             if filled.is_cut {
                 cut.push(at);
@@ -224,6 +224,24 @@ impl<'a> Columns<'a> {
             }
         }
         (cut, found)
+    }
+
+    /// These machines, filled on all processors.
+    fn filled(&mut self, machines: &[usize], asking: &Asking<'_>, effort: Effort) -> Vec<Filled> {
+        let instance = self.instance;
+        let known = &self.multipliers;
+        let fill = |&at: &usize| {
+            let asked = asking.asked(instance, at) * (1.0 + 1e-9);
+            let mut multipliers = known[at];
+            let target = (asked, effort);
+            let it = fill(instance, at, &asking.prices, asking.need, &mut multipliers, target);
+            (it, multipliers)
+        };
+        let (filled, multipliers): (Vec<_>, Vec<_>) = machines.par_iter().map(fill).unzip();
+        for (&at, multipliers) in machines.iter().zip(multipliers) {
+            self.multipliers[at] = multipliers;
+        }
+        filled
     }
 
     /// Forgets most of the contents that are not in the answer and that its prices do not pay for.

@@ -8,7 +8,7 @@ use std::mem;
 use std::sync::OnceLock;
 
 use super::Place;
-use super::sync::{Arc, AtomicU64, Ordering, RING_HITS};
+use super::sync::{Arc, AtomicBool, AtomicU64, Ordering, RING_HITS};
 use super::threads;
 
 /// Threads that can have a ring at the same time.
@@ -27,7 +27,7 @@ pub(super) struct Ring {
     hits: [AtomicU64; RING_HITS],
 }
 
-/// A read: the number of its place, and how many reads came before it, modulo 2^32.
+/// A read: the number of its place, and its ticket, or 0 if it has none.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hit(u64);
 
@@ -45,9 +45,13 @@ impl Hit {
         (self.0 >> 32) as u32
     }
 
-    /// Whether the read came before that number.
+    fn has_ticket(self) -> bool {
+        self.ticket() != 0
+    }
+
+    /// Whether the read came before that ticket.
     fn is_before(self, ticket: u32) -> bool {
-        self.ticket().wrapping_sub(ticket).cast_signed() < 0
+        !self.has_ticket() || self.ticket().wrapping_sub(ticket).cast_signed() < 0
     }
 }
 
@@ -110,25 +114,40 @@ impl Ring {
     }
 }
 
-/// The number of the next read, modulo 2^32. On cache lines of its own.
+/// The numbers of reads by different threads: odd, modulo 2^32. As long as one ring is there, its
+/// order is the order of all reads, and they get none. On cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(super) struct Tickets(AtomicU64);
+pub(super) struct Tickets {
+    next: AtomicU64,
+    /// From when a second ring is made.
+    are_given: AtomicBool,
+}
 
 #[expect(clippy::cast_possible_truncation, reason = "tickets count modulo 2^32")]
 impl Tickets {
     pub(super) fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self { next: AtomicU64::new(1), are_given: AtomicBool::new(false) }
     }
 
     #[inline]
     pub(super) fn take(&self) -> u32 {
+        // Relaxed: a read after one by another thread sees that thread's ring being made before it.
+        // One at the same time may go without: it then comes before all that have a ticket.
+        if !self.are_given.load(Ordering::Relaxed) {
+            return 0;
+        }
         // Release: who sees the number sees all reads that ended before it.
-        self.0.fetch_add(1, Ordering::Release) as u32
+        self.next.fetch_add(2, Ordering::Release) as u32
+    }
+
+    /// Before a second ring is there. Under the desk's lock.
+    fn give(&self) {
+        self.are_given.store(true, Ordering::Relaxed);
     }
 
     fn next(&self) -> u32 {
-        self.0.load(Ordering::Acquire) as u32
+        self.next.load(Ordering::Acquire) as u32
     }
 }
 
@@ -153,6 +172,9 @@ impl Rings {
         let place = self.0.get(threads::take_number()?)?;
         Some(place.get_or_init(|| {
             let ring = Arc::new(Ring::new());
+            if let Some(tickets) = reads.tickets.as_deref().filter(|_| !reads.rings.is_empty()) {
+                tickets.give();
+            }
             reads.rings.push(Arc::clone(&ring));
             // So that taking hits out allocates nothing.
             reads.taken.reserve(reads.rings.len() * RING_HITS);
@@ -199,7 +221,9 @@ impl Reads {
             sources += usize::from(taken.len() > before);
         }
         if let Some(limit) = limit.filter(|_| sources > 1) {
-            taken.sort_unstable_by_key(|hit| hit.ticket().wrapping_sub(limit));
+            // Those without a ticket are of the first ring, and from before there was another.
+            let first = taken.partition_point(|hit| !hit.has_ticket());
+            taken[first..].sort_unstable_by_key(|hit| hit.ticket().wrapping_sub(limit));
         }
         taken
     }

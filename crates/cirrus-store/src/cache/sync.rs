@@ -3,7 +3,7 @@
 //! Owns nothing. Named here so that a model checker's can take their place.
 
 pub(super) use std::sync::Arc;
-pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(super) use foldhash::fast::RandomState as Hashes;
 pub(super) use parking_lot::{Mutex, MutexGuard};

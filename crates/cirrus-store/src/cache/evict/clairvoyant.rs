@@ -326,6 +326,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_and_has_left_before_a_victim_was_asked_for_is_let_go() {
+        let mut policy = Clairvoyant::new(Arc::new(Rounds { objects: 8, at: AtomicU64::new(0) }));
+        for page in (0..8).cycle().take(1000) {
+            read(&mut policy, page);
+            policy.on_access(Place::new(page));
+            policy.on_remove(Place::new(page));
+        }
+        assert!(policy.read.len() <= policy.entries.len(), "{} noted", policy.read.len());
+    }
+
+    #[test]
     fn what_it_remembers_of_objects_that_left_is_bounded() {
         let rounds = Arc::new(Rounds { objects: 1 << 20, at: AtomicU64::new(0) });
         let mut policy = Clairvoyant::new(Arc::clone(&rounds) as Arc<dyn Foresight>);

@@ -97,8 +97,6 @@ mod threads {
 
 /// Loom's, as the core names them.
 mod sync {
-    use std::sync::atomic::AtomicBool;
-
     pub(super) use std::sync::Arc;
 
     // Not a random one: interleavings are told apart by which locks they take.
@@ -133,13 +131,30 @@ mod sync {
     pub(super) struct AtomicU64 {
         number: loom::sync::atomic::AtomicU64,
         /// It is the one that numbers reads: no other is added to.
-        is_ticket: AtomicBool,
+        is_ticket: std::sync::atomic::AtomicBool,
+    }
+
+    #[derive(Debug)]
+    pub(super) struct AtomicBool(loom::sync::atomic::AtomicBool);
+
+    impl AtomicBool {
+        pub(super) fn new(is: bool) -> Self {
+            Self(loom::sync::atomic::AtomicBool::new(is))
+        }
+
+        pub(super) fn load(&self, order: Ordering) -> bool {
+            self.0.load(order)
+        }
+
+        pub(super) fn store(&self, is: bool, order: Ordering) {
+            self.0.store(is && !Planted::NoTickets.is_here(), order);
+        }
     }
 
     impl AtomicU64 {
         pub(super) fn new(number: u64) -> Self {
             let number = loom::sync::atomic::AtomicU64::new(number);
-            Self { number, is_ticket: AtomicBool::new(false) }
+            Self { number, is_ticket: false.into() }
         }
 
         pub(super) fn load(&self, order: Ordering) -> u64 {
@@ -172,6 +187,8 @@ enum Planted {
     RelaxedTicket,
     /// Reads all get the same number.
     SameTicket,
+    /// Reads get no number although there are two rings.
+    NoTickets,
     /// A read that is not numbered yet when the rings are looked at is told.
     LateLimit,
     /// What is noted of an entry is not told before it leaves.
@@ -351,6 +368,7 @@ fn planted_bugs_are_found() {
     assert!(finds(Planted::Relaxed, reads_and_a_listener));
     assert!(finds(Planted::RelaxedTicket, reads_that_hand_over));
     assert!(finds(Planted::SameTicket, reads_that_hand_over));
+    assert!(finds(Planted::NoTickets, reads_that_hand_over));
     assert!(finds(Planted::LateLimit, reads_that_hand_over));
     assert!(finds(Planted::UntoldBeforeRemoval, a_read_and_a_removal));
 }
