@@ -135,9 +135,7 @@ fn cell(peer: Peer, policy: Policy, objects: u32, threads: usize) -> Cell {
         name,
         is_quick: true,
         measure: Box::new(move |bench| {
-            // Each hit takes a number that threads share, and its next use is looked up.
-            let is_judged = !matches!(policy, Policy::Clairvoyant);
-            let target = is_judged.then_some(Target::AtMost(target));
+            let target = Target::AtMost(target);
             measure(bench, &subject, (peer, policy), (objects, threads), target)
         }),
     }
@@ -148,7 +146,7 @@ fn measure(
     subject: &Subject,
     (peer, policy): (Peer, Policy),
     (count, threads): (u32, usize),
-    target: Option<Target>,
+    target: Target,
 ) -> Result<Vec<Row>> {
     let objects = objects(count)?;
     let (reads, processors) = (reads(&objects), bench.processors);
@@ -163,7 +161,7 @@ fn measure(
         Peer::Foyer => Box::new(Reader::new(foyer(&objects), &reads, threads, processors)),
     };
     let compared = Compared::run(&mut ours, &mut *theirs, bench.turns)?;
-    Ok(vec![subject.row(&compared, Number::NanosecondsPerHit, target)])
+    Ok(vec![subject.row(&compared, Number::NanosecondsPerHit, Some(target))])
 }
 
 /// Holds objects.
