@@ -3,4 +3,7 @@
 //! Files of every format become [`Record`](record::Record)s in the order of time; one pass over
 //! them is the whole analysis. docs/traces.md defines every figure.
 
+pub mod formats;
+pub mod problems;
+pub mod reading;
 pub mod record;
