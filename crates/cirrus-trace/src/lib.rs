@@ -7,3 +7,4 @@ pub mod formats;
 pub mod problems;
 pub mod reading;
 pub mod record;
+pub mod synthetic;

@@ -122,7 +122,7 @@ pub(crate) fn spar_instance(row: &ByteRecord, out: &mut Output) -> Result<(), Fa
 }
 
 /// A task's name says which one of its job it is.
-fn collection(job: &[u8], task: &[u8]) -> u64 {
+pub(crate) fn collection(job: &[u8], task: &[u8]) -> u64 {
     id(job).rotate_left(32) ^ id(task).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
