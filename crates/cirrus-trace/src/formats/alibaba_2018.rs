@@ -24,7 +24,7 @@ pub(crate) const BATCH_INSTANCE: usize = 14;
 pub(crate) const SPAR: usize = 7;
 
 pub(crate) fn machine_meta(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, MACHINE_META..=MACHINE_META)?;
+    columns(row, MACHINE_META)?;
     let machine = machine(row, 0)?;
     let at = not_before_zero(time(row, 1, "time_stamp")?);
     let cpu =
@@ -35,7 +35,7 @@ pub(crate) fn machine_meta(row: &ByteRecord, out: &mut Output) -> Result<(), Fau
 }
 
 pub(crate) fn machine_usage(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, MACHINE_USAGE..=MACHINE_USAGE)?;
+    columns(row, MACHINE_USAGE)?;
     let machine = machine(row, 0)?;
     let at = not_before_zero(time(row, 1, "time_stamp")?);
     let used = Amount {
@@ -49,7 +49,7 @@ pub(crate) fn machine_usage(row: &ByteRecord, out: &mut Output) -> Result<(), Fa
 }
 
 pub(crate) fn batch_task(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, BATCH_TASK..=BATCH_TASK)?;
+    columns(row, BATCH_TASK)?;
     let at = not_before_zero(time(row, 5, "start_time")?);
     // A task that has not ended has no end, or zero.
     let until = if field(row, 6).is_empty() { 0 } else { time(row, 6, "end_time")? };
@@ -66,7 +66,7 @@ pub(crate) fn batch_task(row: &ByteRecord, out: &mut Output) -> Result<(), Fault
 }
 
 pub(crate) fn batch_instance(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, BATCH_INSTANCE..=BATCH_INSTANCE)?;
+    columns(row, BATCH_INSTANCE)?;
     let (start, end) = interval(time(row, 5, "start_time")?, time(row, 6, "end_time")?)?;
     let name = field(row, 7);
     let used = Use {
@@ -90,7 +90,7 @@ pub(crate) fn batch_instance(row: &ByteRecord, out: &mut Output) -> Result<(), F
 }
 
 pub(crate) fn spar_task(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, SPAR..=SPAR)?;
+    columns(row, SPAR)?;
     let at = not_before_zero(decimal_time(row, 0, "arrival")?);
     let until = at.checked_add(decimal_time(row, 3, "duration")?);
     let request =
@@ -101,7 +101,7 @@ pub(crate) fn spar_task(row: &ByteRecord, out: &mut Output) -> Result<(), Fault>
 }
 
 pub(crate) fn spar_instance(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, SPAR..=SPAR)?;
+    columns(row, SPAR)?;
     let start = decimal_time(row, 0, "arrival")?;
     let (start, end) = interval(start, start.saturating_add(decimal_time(row, 4, "duration")?))?;
     let used = Use {

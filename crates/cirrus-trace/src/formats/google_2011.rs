@@ -27,11 +27,10 @@ use crate::record::{
 
 pub(crate) const MACHINE_EVENTS: usize = 6;
 pub(crate) const TASK_EVENTS: usize = 13;
-/// The first version of the trace lacked the last column.
-pub(crate) const TASK_USAGE: std::ops::RangeInclusive<usize> = 19..=20;
+pub(crate) const TASK_USAGE: usize = 20;
 
 pub(crate) fn machine_event(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, MACHINE_EVENTS..=MACHINE_EVENTS)?;
+    columns(row, MACHINE_EVENTS)?;
     let time = needed_int(row, 0, "time")?;
     let machine = MachineId(needed_id(row, 1, "machine ID")?);
     let there = match needed_int(row, 2, "event type")? {
@@ -52,7 +51,7 @@ pub(crate) fn machine_event(row: &ByteRecord, out: &mut Output) -> Result<(), Fa
 }
 
 pub(crate) fn task_event(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, TASK_EVENTS..=TASK_EVENTS)?;
+    columns(row, TASK_EVENTS)?;
     let time = needed_int(row, 0, "time")?;
     let task = TaskId {
         collection: needed_id(row, 2, "job ID")?,

@@ -85,29 +85,30 @@ pub(crate) fn by_fields(row: &[&[u8]]) -> Option<Table> {
         row[at].is_empty() || float(row[at]).is_some_and(|value| (0.0..=1.0).contains(&value))
     };
     let number = |at: usize| row[at].is_empty() || float(row[at]).is_some();
+    let name = |at: usize| float(row[at]).is_none();
     match row.len() {
         google_2011::MACHINE_EVENTS if ints(&[0, 1, 2]) && share(4) && share(5) => {
             Some(Table::Machines2011)
         }
         google_2011::TASK_EVENTS if ints(&[0, 2, 3, 5]) => Some(Table::Tasks2011),
-        width if google_2011::TASK_USAGE.contains(&width) && ints(&[0, 1, 2, 3]) => {
-            Some(Table::Usage2011)
-        }
-        alibaba_2018::SPAR if float(row[0]).is_some() && int(row[1]).is_none() => {
+        google_2011::TASK_USAGE if ints(&[0, 1, 2, 3]) => Some(Table::Usage2011),
+        alibaba_2018::SPAR if float(row[0]).is_some() && name(1) => {
             if float(row[3]).is_some() {
                 Some(Table::SparTasks)
             } else {
                 Some(Table::SparInstances)
             }
         }
-        alibaba_2018::MACHINE_META if ints(&[1]) && number(4) && number(5) => {
+        alibaba_2018::MACHINE_META if name(0) && ints(&[1]) && number(4) && number(5) => {
             Some(Table::MachineMeta)
         }
-        alibaba_2018::MACHINE_USAGE if ints(&[1]) && number(2) && number(3) => {
+        alibaba_2018::MACHINE_USAGE if name(0) && ints(&[1]) && number(2) && number(3) => {
             Some(Table::MachineUsage)
         }
-        alibaba_2018::BATCH_TASK if ints(&[5]) && number(6) && number(7) => Some(Table::BatchTask),
-        alibaba_2018::BATCH_INSTANCE if ints(&[5]) && number(6) && number(10) => {
+        alibaba_2018::BATCH_TASK if name(2) && ints(&[5]) && number(6) && number(7) => {
+            Some(Table::BatchTask)
+        }
+        alibaba_2018::BATCH_INSTANCE if name(2) && ints(&[5]) && number(6) && number(10) => {
             Some(Table::BatchInstance)
         }
         _ => None,

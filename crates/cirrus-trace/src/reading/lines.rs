@@ -11,6 +11,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use super::ROWS;
 use super::decode::{Decode, More, Settings, stopped};
 use crate::formats::cells::{self, Cells, Column, NO_CELLS};
+use crate::formats::fields::columns;
 use crate::formats::output::{Fault, Output};
 use crate::formats::{Table, alibaba_2018, generic, google_2011, google_2019};
 use crate::problems::{Kind, Spot};
@@ -32,9 +33,15 @@ enum Parser {
     /// Columns go by number.
     Numbered(fn(&ByteRecord, &mut Output) -> Result<(), Fault>),
     /// A table of Google's second trace, whose columns go by name.
-    Named { table: Table, positions: Vec<Option<usize>>, cells: Box<Cells>, allocs: bool },
+    Named {
+        table: Table,
+        width: usize,
+        positions: Vec<Option<usize>>,
+        cells: Box<Cells>,
+        allocs: bool,
+    },
     /// The generic format.
-    Generic { positions: Vec<Option<usize>>, settings: Settings },
+    Generic { width: usize, positions: Vec<Option<usize>>, settings: Settings },
     /// The header has yet to be read.
     Header(Table, Settings),
 }
@@ -136,23 +143,25 @@ impl Parser {
     fn parse(&mut self, row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
         match self {
             Parser::Numbered(parse) => parse(row, out),
-            Parser::Named { table, positions, cells, allocs } => {
+            Parser::Named { table, width, positions, cells, allocs } => {
+                columns(row, *width)?;
                 cells::of_csv(row, positions, cells);
                 named(*table, cells, *allocs, out)
             }
-            Parser::Generic { positions, settings } => {
+            Parser::Generic { width, positions, settings } => {
+                columns(row, *width)?;
                 generic::row(row, positions, settings.slot, out)
             }
             Parser::Header(table, settings) => {
                 let (table, settings) = (*table, *settings);
-                let columns = schema(table).unwrap_or_default();
-                let positions = cells::positions(columns, row.iter())
+                let width = row.len();
+                let positions = cells::positions(schema(table).unwrap_or_default(), row.iter())
                     .map_err(|name| Fault::text(Kind::ColumnMissing, "column", name.as_bytes()))?;
                 *self = if table == Table::Generic {
-                    Parser::Generic { positions, settings }
+                    Parser::Generic { width, positions, settings }
                 } else {
                     let (cells, allocs) = (Box::new(NO_CELLS), settings.allocs);
-                    Parser::Named { table, positions, cells, allocs }
+                    Parser::Named { table, width, positions, cells, allocs }
                 };
                 Ok(())
             }

@@ -159,16 +159,17 @@ impl Model {
         u32::from(changes && tick > self.ticks() / 2)
     }
 
-    /// An amount such that those of all tasks of a machine stay below 1, overlapping or not.
-    fn amount(&self, what: u64, a: u32, b: u32) -> Units {
-        let below = u64::from(640 / self.scenario.tasks.min(640)) + 1;
+    /// An amount of which the tasks of a machine have at most `all` together.
+    fn amount(&self, what: u64, a: u32, b: u32, all: u32) -> Units {
+        let below = u64::from((all / self.scenario.tasks.min(all)).min(1023)) + 1;
         let scale = if self.layout.is_alibaba() { 64 } else { 1 };
         let cpu = self.draw(what, a, b, below) * scale;
         Units { cpu, memory: self.draw(what + 1, a, b, below) }
     }
 
     pub(super) fn request(&self, task: u32, tick: u32) -> Units {
-        self.amount(10, task, self.version(task, tick))
+        // About as much as there is.
+        self.amount(10, task, self.version(task, tick), 2048)
     }
 
     /// `None` where the format has no classes.
@@ -242,7 +243,8 @@ impl Model {
             }
             let end = (tick + 1..end).find(|&later| key(later) != now).unwrap_or(end);
             let which = u32::try_from(which).unwrap_or(0);
-            let mean = self.amount(30, task, tick * 2 + which);
+            // Below the largest machine even where samples overlap.
+            let mean = self.amount(30, task, tick * 2 + which, 640);
             let memory_max = mean.memory + self.draw(32, task, tick * 2 + which, 32);
             let request = self.request(task, tick);
             let assigned = self.draw(33, task, tick, 512);
