@@ -22,6 +22,7 @@ mod parquet;
 mod pool;
 mod sort;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -112,11 +113,11 @@ pub struct Reading {
 struct Lane {
     index: usize,
     rank: u8,
-    /// The last one comes next.
-    rows: Vec<Row>,
+    rows: VecDeque<Row>,
     sorted: Option<Sorted>,
     file: Option<Arc<Path>>,
-    head: Option<Row>,
+    /// The time of the next row, `None` at the end.
+    next: Option<Micros>,
 }
 
 /// Opens a trace: looks at the beginning of every file, and reads none of them yet.
@@ -130,8 +131,8 @@ pub fn open(format: Format, paths: &[PathBuf], options: Options) -> Result<Readi
     let mut lanes = Vec::new();
     let mut parts = Vec::new();
     for (index, (table, of_table)) in files.tables.into_iter().enumerate() {
-        let (rank, rows) = (table.rank(), Vec::new());
-        lanes.push(Lane { index, rank, rows, sorted: None, file: None, head: None });
+        let (rank, rows) = (table.rank(), VecDeque::new());
+        lanes.push(Lane { index, rank, rows, sorted: None, file: None, next: None });
         parts.push(of_table);
     }
     let read = Counter(Arc::new(AtomicU64::new(0)));
@@ -174,17 +175,14 @@ impl Reading {
             if self.sort {
                 lane.sort(&self.pool, &self.scratch, &mut self.problems);
             }
-            lane.advance(&self.pool, &mut self.problems);
+            lane.find_next(&self.pool, &mut self.problems);
         }
     }
 
     /// The table whose turn it is.
     fn earliest(&self) -> Option<usize> {
         let heads = self.lanes.iter().enumerate();
-        heads
-            .filter_map(|(at, lane)| Some((lane.head.as_ref()?.time(), lane.rank, at)))
-            .min()
-            .map(|(.., at)| at)
+        heads.filter_map(|(at, lane)| Some((lane.next?, lane.rank, at))).min().map(|(.., at)| at)
     }
 }
 
@@ -199,13 +197,13 @@ impl Iterator for Reading {
         while !self.stop.load(Ordering::Relaxed) {
             let at = self.earliest()?;
             let lane = &mut self.lanes[at];
-            let row = lane.head.take()?;
-            let (record, fault) = self.join.complete(row);
-            if let Some(fault) = fault {
-                let place = lane.file.clone().map(|file| Place { file, at: None });
-                self.problems.add(fault.kind, || (place, fault.to_string()));
-            }
-            lane.advance(&self.pool, &mut self.problems);
+            let row = lane.pop(&mut self.problems)?;
+            let (file, problems) = (&lane.file, &mut self.problems);
+            let record = self.join.complete(row, |fault| {
+                let place = file.clone().map(|file| Place { file, at: None });
+                problems.add(fault.kind, || (place, fault.to_string()));
+            });
+            lane.find_next(&self.pool, &mut self.problems);
             if record.is_some() {
                 return record;
             }
@@ -215,38 +213,45 @@ impl Iterator for Reading {
 }
 
 impl Lane {
-    /// Goes on to the next row.
+    /// Finds the time of the next row.
     #[inline]
-    fn advance(&mut self, pool: &Pool, problems: &mut Problems) {
-        self.head = match &mut self.sorted {
-            Some(sorted) => match sorted.next() {
-                Ok(row) => row,
-                Err(error) => {
-                    problems.add(Kind::SortFailed, || (None, error.to_string()));
-                    None
-                }
-            },
+    fn find_next(&mut self, pool: &Pool, problems: &mut Problems) {
+        self.next = match &self.sorted {
+            Some(sorted) => sorted.time(),
             None => self.next_unsorted(pool, problems),
         };
     }
 
     #[inline]
-    fn next_unsorted(&mut self, pool: &Pool, problems: &mut Problems) -> Option<Row> {
+    fn next_unsorted(&mut self, pool: &Pool, problems: &mut Problems) -> Option<Micros> {
         loop {
-            if let Some(row) = self.rows.pop() {
-                return Some(row);
+            if let Some(row) = self.rows.front() {
+                return Some(row.time());
             }
             let Output { rows, problems: found, file, .. } = pool.take(self.index)?;
             problems.merge(found);
             self.file = Some(file);
-            pool.give_back(std::mem::replace(&mut self.rows, rows));
+            pool.give_back(std::mem::replace(&mut self.rows, rows.into()).into());
+        }
+    }
+
+    /// Takes the next row.
+    #[inline]
+    fn pop(&mut self, problems: &mut Problems) -> Option<Row> {
+        match &mut self.sorted {
+            None => self.rows.pop_front(),
+            Some(sorted) => sorted.pop().unwrap_or_else(|error| {
+                problems.add(Kind::SortFailed, || (None, error.to_string()));
+                None
+            }),
         }
     }
 
     fn sort(&mut self, pool: &Pool, scratch: &Path, problems: &mut Problems) {
         let mut sorter = Sorter::new(scratch, sort::RUN);
-        while let Some(row) = self.next_unsorted(pool, problems) {
-            if let Err(error) = sorter.push(row) {
+        while self.next_unsorted(pool, problems).is_some() {
+            let pushed = self.rows.pop_front().map_or(Ok(()), |row| sorter.push(row));
+            if let Err(error) = pushed {
                 let place = Place { file: Arc::from(scratch), at: None };
                 problems.add(Kind::SortFailed, || (Some(place), error.to_string()));
                 break;

@@ -13,6 +13,7 @@
 mod files;
 mod known;
 mod model;
+mod records;
 mod rows;
 
 use std::collections::VecDeque;
@@ -145,7 +146,7 @@ pub fn records(
         while ready.is_empty() && tick < model.ticks() {
             model.events(tick, &mut events);
             for event in events.drain(..) {
-                rows::records(&model, tick, &event, &mut ready);
+                records::records(&model, tick, &event, &mut ready);
             }
             tick += 1;
         }

@@ -19,6 +19,9 @@ const TENS: [f64; 23] = [
 /// Above it not every integer is an f64.
 const EXACT_MAX: u64 = 1 << 53;
 
+/// So many digits always fit in 64 bits.
+const DIGITS_MAX: usize = 19;
+
 /// A second in [`Micros`].
 pub(crate) const SECOND: Micros = 1_000_000;
 
@@ -37,33 +40,75 @@ fn decimal(text: &[u8]) -> Option<Decimal> {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
     };
-    let mut mantissa = 0u64;
-    let mut digits = 0u32;
-    let mut point = None;
-    let mut exponent = 0;
-    for (index, &byte) in text.iter().enumerate() {
-        let digit = byte.wrapping_sub(b'0');
-        if digit <= 9 {
-            // Nineteen digits fit in 64 bits.
-            if digits == 19 {
-                return None;
-            }
-            mantissa = mantissa * 10 + u64::from(digit);
-            digits += 1;
-        } else if byte == b'.' && point.is_none() {
-            point = Some(digits);
-        } else if byte | 0x20 == b'e' {
-            exponent = small_exponent(&text[index + 1..])?;
-            break;
-        } else {
-            return None;
+    let (mantissa, rest) = match text {
+        // Most amounts, for which looking for eight digits at once is in vain.
+        [first @ b'0'..=b'9', rest @ ..] if rest.starts_with(b".") => {
+            (u64::from(first - b'0'), rest)
         }
-    }
-    if digits == 0 {
+        _ => digits(0, text),
+    };
+    let mut len = text.len() - rest.len();
+    let (mantissa, rest, decimals) = match rest {
+        [b'.', part @ ..] => {
+            let (mantissa, rest) = digits(mantissa, part);
+            let decimals = part.len() - rest.len();
+            len += decimals;
+            (mantissa, rest, decimals)
+        }
+        _ => (mantissa, rest, 0),
+    };
+    if len == 0 || len > DIGITS_MAX && len - zeros(text) > DIGITS_MAX {
         return None;
     }
-    let decimals = point.map_or(0, |before| digits - before);
-    Some(Decimal { negative, mantissa, exponent: exponent - decimals.cast_signed() })
+    let exponent = match rest {
+        [] => 0,
+        [b'e' | b'E', exponent @ ..] => small_exponent(exponent)?,
+        _ => return None,
+    };
+    Some(Decimal { negative, mantissa, exponent: exponent - i32::try_from(decimals).ok()? })
+}
+
+/// How many zeros a number begins with, on both sides of the point.
+#[cold]
+fn zeros(text: &[u8]) -> usize {
+    text.iter().take_while(|b| matches!(b, b'0' | b'.')).filter(|&&b| b == b'0').count()
+}
+
+/// Adds the digits that a text begins with to `value`, and gives what follows them. More than fit
+/// wrap around: the caller counts them.
+#[inline]
+fn digits(mut value: u64, mut text: &[u8]) -> (u64, &[u8]) {
+    while let Some((chunk, rest)) = text.split_first_chunk::<8>()
+        && let Some(eight) = eight_digits(*chunk)
+    {
+        value = value.wrapping_mul(100_000_000).wrapping_add(eight);
+        text = rest;
+    }
+    while let [byte, rest @ ..] = text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+        text = rest;
+    }
+    (value, text)
+}
+
+/// The number that eight digits are: neighbours are joined, then pairs, then fours, all at once.
+#[inline]
+fn eight_digits(chunk: [u8; 8]) -> Option<u64> {
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    let text = u64::from_le_bytes(chunk);
+    // A digit has 3 in its upper half, and still has it six further on.
+    if text & HIGH != ZEROS || text.wrapping_add(0x0606_0606_0606_0606) & HIGH != ZEROS {
+        return None;
+    }
+    let ones = text ^ ZEROS;
+    let pairs = ones.wrapping_mul(10).wrapping_add(ones >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    Some(fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff)
 }
 
 /// An exponent of one or two digits.

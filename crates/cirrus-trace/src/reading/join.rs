@@ -30,8 +30,9 @@ impl Join {
         Join { shares, ..Join::default() }
     }
 
-    /// A row with what others say; a plan is no record. The fault may come beside a record.
-    pub(crate) fn complete(&mut self, row: Row) -> (Option<Record>, Option<Fault>) {
+    /// A row with what others say; a plan is no record. A fault may come beside a record.
+    #[inline]
+    pub(crate) fn complete(&mut self, row: Row, fault: impl FnOnce(Fault)) -> Option<Record> {
         match row {
             Row::Record(record) => {
                 if self.shares
@@ -42,7 +43,7 @@ impl Join {
                         None => self.capacities.remove(&machine.machine),
                     };
                 }
-                (Some(record), None)
+                Some(record)
             }
             Row::Plan(plan) => {
                 self.forget(plan.at);
@@ -50,38 +51,34 @@ impl Join {
                     self.ends.push(Reverse((until, plan.collection)));
                 }
                 self.plans.insert(plan.collection, plan);
-                (None, None)
+                None
             }
             Row::Planned(mut used) => {
                 let plan = used.task.and_then(|task| self.plans.get(&task.collection));
-                let fault = match plan {
-                    Some(plan) => {
-                        used.request = plan.request;
-                        None
+                match plan {
+                    Some(plan) => used.request = plan.request,
+                    None => {
+                        let span = Value::Span(used.start, used.end);
+                        fault(Fault::new(Kind::PlanUnknown, "an instance's time", span));
                     }
-                    None => Some(Fault::new(
-                        Kind::PlanUnknown,
-                        "an instance's time",
-                        Value::Span(used.start, used.end),
-                    )),
-                };
-                (Some(Record::Use(used)), fault)
+                }
+                Some(Record::Use(used))
             }
-            Row::Share(gauge) => self.gauge(gauge),
+            Row::Share(gauge) => self.gauge(gauge, fault),
         }
     }
 
-    fn gauge(&self, gauge: Gauge) -> (Option<Record>, Option<Fault>) {
+    fn gauge(&self, gauge: Gauge, fault: impl FnOnce(Fault)) -> Option<Record> {
         let capacity = self.capacities.get(&gauge.machine).copied().unwrap_or_default();
         let used = Amount {
             cpu: gauge.used.cpu.zip(capacity.cpu).map(|(share, all)| share * all),
             memory: gauge.used.memory.zip(capacity.memory).map(|(share, all)| share * all),
         };
         if used == Amount::default() {
-            let fault = Fault::new(Kind::CapacityUnknown, "at microsecond", Value::Int(gauge.at));
-            return (None, Some(fault));
+            fault(Fault::new(Kind::CapacityUnknown, "at microsecond", Value::Int(gauge.at)));
+            return None;
         }
-        (Some(Record::Gauge(Gauge { used, ..gauge })), None)
+        Some(Record::Gauge(Gauge { used, ..gauge }))
     }
 
     /// Forgets the plans whose time has passed.
@@ -116,8 +113,14 @@ mod tests {
         Row::Planned(Use { start, end, machine, task, class, mean, memory_max, request })
     }
 
+    fn complete(join: &mut Join, row: Row) -> (Option<Record>, Option<Fault>) {
+        let mut found = None;
+        let record = join.complete(row, |fault| found = Some(fault));
+        (record, found)
+    }
+
     fn asked(join: &mut Join, row: Row) -> Option<f64> {
-        match join.complete(row) {
+        match complete(join, row) {
             (Some(Record::Use(used)), fault) => {
                 assert_eq!(fault.is_some(), used.request.memory.is_none());
                 used.request.memory
@@ -130,14 +133,14 @@ mod tests {
     fn plans_are_known_until_their_time_has_passed_and_no_longer() {
         let mut join = Join::default();
         assert_eq!(asked(&mut join, instance(0, 1)), None);
-        join.complete(plan(1, Some(5), 1, 0.5));
-        join.complete(plan(1, None, 2, 0.25));
+        complete(&mut join, plan(1, Some(5), 1, 0.5));
+        complete(&mut join, plan(1, None, 2, 0.25));
         assert_eq!(asked(&mut join, instance(2, 1)), Some(0.5));
         // The same name once more, for longer.
-        join.complete(plan(3, Some(9), 1, 0.75));
-        join.complete(plan(8, Some(8), 3, 0.0));
+        complete(&mut join, plan(3, Some(9), 1, 0.75));
+        complete(&mut join, plan(8, Some(8), 3, 0.0));
         assert_eq!(asked(&mut join, instance(8, 1)), Some(0.75));
-        join.complete(plan(10, Some(10), 4, 0.0));
+        complete(&mut join, plan(10, Some(10), 4, 0.0));
         assert_eq!(asked(&mut join, instance(10, 1)), None);
         assert_eq!(asked(&mut join, instance(10, 2)), Some(0.25));
         assert_eq!(join.plans.len(), 2, "of the plans that have passed none is kept");
@@ -158,16 +161,16 @@ mod tests {
                 capacity,
             }))
         };
-        let (none, fault) = join.complete(gauge(0));
+        let (none, fault) = complete(&mut join, gauge(0));
         assert!(none.is_none());
         assert_eq!(fault.unwrap().kind, Kind::CapacityUnknown);
-        join.complete(machine(0, Some(Amount { cpu: Some(8.0), memory: None })));
-        let used = |join: &mut Join, at| match join.complete(gauge(at)) {
+        complete(&mut join, machine(0, Some(Amount { cpu: Some(8.0), memory: None })));
+        let used = |join: &mut Join, at| match complete(join, gauge(at)) {
             (Some(Record::Gauge(gauge)), None) => gauge.used,
             other => panic!("{other:?}"),
         };
         assert_eq!(used(&mut join, 1), Amount { cpu: Some(4.0), memory: None });
-        join.complete(machine(2, Some(Amount { cpu: Some(2.0), memory: Some(1.0) })));
+        complete(&mut join, machine(2, Some(Amount { cpu: Some(2.0), memory: Some(1.0) })));
         assert_eq!(used(&mut join, 3), Amount { cpu: Some(1.0), memory: Some(0.25) });
     }
 }

@@ -120,8 +120,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The next batch of a lane, its last row first; `None` at the lane's end, or soon after the
-    /// stop.
+    /// The next batch of a lane, in order; `None` at its end, or soon after the stop.
     pub(crate) fn take(&self, lane: usize) -> Option<Output> {
         let mut state = self.shared.lock();
         loop {
@@ -183,7 +182,6 @@ fn work(shared: &Shared) {
         batch.rows = state.spare.pop().unwrap_or_default();
         drop(state);
         let left = decode(&part, taken, &mut batch, shared);
-        batch.rows.reverse();
         state = shared.lock();
         // Files leave a lane only at its front and once they have ended, so it is still there.
         let files = &mut state.lanes[lane].files;

@@ -9,7 +9,7 @@
 //! in one run.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -78,13 +78,13 @@ impl Sorter {
     pub(crate) fn finish(mut self) -> io::Result<Sorted> {
         if self.spilled.is_none() {
             self.rows.sort_by_key(Row::time);
-            return Ok(Sorted::Memory(self.rows.into_iter()));
+            return Ok(Sorted::Memory(self.rows.into()));
         }
         if !self.rows.is_empty() {
             self.spill()?;
         }
         let Some(Spilled { file, ends }) = self.spilled else {
-            return Ok(Sorted::Memory(Vec::new().into_iter()));
+            return Ok(Sorted::Memory(VecDeque::new()));
         };
         let starts = std::iter::once(0).chain(ends.iter().copied());
         let run = |(at, &end)| Run { at, end, buffer: Vec::new(), used: 0, head: None };
@@ -102,7 +102,7 @@ impl Sorter {
 
 /// Rows in the order of time.
 pub(crate) enum Sorted {
-    Memory(std::vec::IntoIter<Row>),
+    Memory(VecDeque<Row>),
     Disk(Merge),
 }
 
@@ -122,10 +122,18 @@ struct Run {
 }
 
 impl Sorted {
-    /// The next row, `None` at the end.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Row>> {
+    /// The time of the next row, `None` at the end.
+    pub(crate) fn time(&self) -> Option<Micros> {
         match self {
-            Sorted::Memory(rows) => Ok(rows.next()),
+            Sorted::Memory(rows) => rows.front().map(Row::time),
+            Sorted::Disk(merge) => merge.heads.peek().map(|Reverse((time, _))| *time),
+        }
+    }
+
+    /// Takes the next row, `None` at the end.
+    pub(crate) fn pop(&mut self) -> io::Result<Option<Row>> {
+        match self {
+            Sorted::Memory(rows) => Ok(rows.pop_front()),
             Sorted::Disk(merge) => {
                 let Some(Reverse((_, index))) = merge.heads.pop() else { return Ok(None) };
                 let row = merge.runs[index].head.take();
@@ -199,7 +207,7 @@ mod tests {
             let mut sorted = sorter.finish().unwrap();
             prop_assert_eq!(matches!(sorted, Sorted::Disk(_)), times.len() >= run);
             let mut rows = Vec::new();
-            while let Some(row) = sorted.next().unwrap() {
+            while let Some(row) = sorted.pop().unwrap() {
                 rows.push(row);
             }
             prop_assert_eq!(rows, expected);

@@ -1,4 +1,5 @@
 //! Traces from files to records.
+#![expect(clippy::unwrap_used, reason = "test helpers beside the tests themselves")]
 
 mod broken;
 mod fixtures;
