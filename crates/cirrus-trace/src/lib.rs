@@ -3,4 +3,10 @@
 //! Files of every format become [`Record`](record::Record)s in the order of time; one pass over
 //! them is the whole analysis. docs/traces.md defines every figure.
 
+pub mod figures;
+pub mod plot;
 pub mod record;
+pub mod report;
+
+mod repack;
+mod slots;

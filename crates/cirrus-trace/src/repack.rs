@@ -1,0 +1,139 @@
+//! On how few machines tasks would go.
+//!
+//! Owns [`pack`] and [`at_least`]: first fit decreasing in two dimensions over machines that are
+//! there, several orders of machines and of tasks, the best kept; and a bound. Knows nothing of
+//! traces.
+//! Invariant: what is packed on a machine is never more than it has, and the bound is never above
+//! what any packing takes.
+//!
+//! All machines stand in a row, those that are preferred first, and a task goes on the first with
+//! room. A tree over the row finds it: a run takes about tasks times the logarithm of machines.
+
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use tree::Tree;
+
+/// Processors and memory, of a machine or of a task.
+pub(crate) type Amounts = [f64; 2];
+
+/// Rounding that a sum of demands may have, relative to it.
+const ROUNDING: f64 = 1e-9;
+
+/// Where tasks went.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Packing {
+    /// By demand: the machine; `None` where no room was found.
+    pub(crate) places: Vec<Option<u32>>,
+    /// By machine: whether anything is on it.
+    pub(crate) in_use: Vec<bool>,
+}
+
+impl Packing {
+    pub(crate) fn machines(&self) -> usize {
+        self.in_use.iter().filter(|in_use| **in_use).count()
+    }
+
+    pub(crate) fn without_room(&self) -> usize {
+        self.places.iter().filter(|place| place.is_none()).count()
+    }
+
+    /// Better is: more tasks with room, then fewer machines, then less capacity in use.
+    fn rank(&self, machines: &[Amounts], weights: Amounts) -> (usize, usize, f64) {
+        let in_use = machines.iter().zip(&self.in_use).filter(|(_, in_use)| **in_use);
+        let capacity = in_use.map(|(machine, _)| weighted(*machine, weights)).sum();
+        (self.without_room(), self.machines(), capacity)
+    }
+}
+
+/// Packs tasks on machines, on as few as it finds.
+pub(crate) fn pack(machines: &[Amounts], demands: &[Amounts]) -> Packing {
+    let weights = weights(machines, demands);
+    let by_sum = |amounts: Amounts| weighted(amounts, weights);
+    let by_most = |amounts: Amounts| (amounts[0] * weights[0]).max(amounts[1] * weights[1]);
+    let tasks = [sorted(demands, by_sum), sorted(demands, by_most)];
+    let rows = [
+        sorted(machines, by_sum),
+        sorted(machines, |machine| machine[1]),
+        sorted(machines, |machine| machine[0]),
+    ];
+    let mut best: Option<(Packing, (usize, usize, f64))> = None;
+    for (place, row) in rows.iter().enumerate() {
+        // Machines that are all alike, or larger in both, have one order.
+        if rows[..place].contains(row) {
+            continue;
+        }
+        for tasks in &tasks {
+            let packing = first_fit(machines, row, demands, tasks);
+            let rank = packing.rank(machines, weights);
+            if best.as_ref().is_none_or(|(_, best)| rank < *best) {
+                best = Some((packing, rank));
+            }
+        }
+    }
+    best.map_or_else(|| first_fit(machines, &[], demands, &[]), |(packing, _)| packing)
+}
+
+/// Fewer machines than this cannot hold the demands: for each resource the largest machines until
+/// they cover it. All machines, where all together do not.
+pub(crate) fn at_least(machines: &[Amounts], demands: &[Amounts]) -> usize {
+    (0..2).map(|resource| covering(machines, demands, resource)).max().unwrap_or(0)
+}
+
+fn covering(machines: &[Amounts], demands: &[Amounts], resource: usize) -> usize {
+    let demand: f64 = demands.iter().map(|demand| demand[resource]).sum();
+    let mut capacities: Vec<f64> = machines.iter().map(|machine| machine[resource]).collect();
+    capacities.sort_by(|one, other| other.total_cmp(one));
+    let mut covered = 0.0;
+    for (count, capacity) in capacities.iter().enumerate() {
+        if covered >= demand * (1.0 - ROUNDING) {
+            // A task that asks for nothing stands on a machine, too.
+            return count.max(usize::from(!demands.is_empty()));
+        }
+        covered += capacity;
+    }
+    machines.len()
+}
+
+/// How much of each resource is asked for, of what is there: the scarce one weighs more.
+fn weights(machines: &[Amounts], demands: &[Amounts]) -> Amounts {
+    let total = |amounts: &[Amounts], resource: usize| -> f64 {
+        amounts.iter().map(|amount| amount[resource]).sum()
+    };
+    [0, 1].map(|resource| {
+        let capacity = total(machines, resource);
+        let share = total(demands, resource) / capacity;
+        match capacity > 0.0 {
+            true => share.max(f64::MIN_POSITIVE) / capacity,
+            false => 0.0,
+        }
+    })
+}
+
+fn weighted(amounts: Amounts, weights: Amounts) -> f64 {
+    amounts[0] * weights[0] + amounts[1] * weights[1]
+}
+
+/// Places of the amounts, the largest first; equals in their order.
+fn sorted(amounts: &[Amounts], size: impl Fn(Amounts) -> f64) -> Vec<u32> {
+    let mut sizes: Vec<(f64, u32)> = amounts.iter().map(|amount| size(*amount)).zip(0..).collect();
+    sizes.sort_by(|one, other| other.0.total_cmp(&one.0));
+    sizes.into_iter().map(|(_, place)| place).collect()
+}
+
+/// Tasks in their order, each on the first machine of the row that has room.
+fn first_fit(machines: &[Amounts], row: &[u32], demands: &[Amounts], tasks: &[u32]) -> Packing {
+    let in_row: Vec<Amounts> = row.iter().map(|machine| machines[*machine as usize]).collect();
+    let mut tree = Tree::new(&in_row);
+    let mut packing =
+        Packing { places: vec![None; demands.len()], in_use: vec![false; machines.len()] };
+    for task in tasks {
+        if let Some(place) = tree.take_first(demands[*task as usize]) {
+            let machine = row[place];
+            packing.places[*task as usize] = Some(machine);
+            packing.in_use[machine as usize] = true;
+        }
+    }
+    packing
+}
