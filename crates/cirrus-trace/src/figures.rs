@@ -230,10 +230,7 @@ impl Analysis {
         };
         let (mut request, mut class) = (used.request, used.class);
         if let Some(known) = used.task.and_then(|task| self.fleet.known(task)) {
-            request = Amount {
-                cpu: known.request.cpu.or(request.cpu),
-                memory: known.request.memory.or(request.memory),
-            };
+            request = known.request.or(request);
             class = class.or(known.class);
         }
         let sample = Sample {

@@ -5,7 +5,7 @@
 
 use super::moments::Moment;
 use super::seconds;
-use crate::repack::{self, Packing};
+use crate::repack::{self, Amounts, Packing};
 use crate::report::{Achievable, Machines, Pools, Repacked};
 
 /// Packs a moment's tasks on whole machines, and by processors alone for each local fraction.
@@ -15,7 +15,9 @@ pub(super) fn achievable(
     fractions: &[f64],
     margin: f64,
 ) -> Achievable {
-    let Moment { machines, demands, .. } = moment;
+    // Whichever was named first: the same machines and tasks are packed the same.
+    let machines = &descending(&moment.machines);
+    let demands = &descending(&moment.demands);
     let sum = |resource: usize| demands.iter().map(|demand| demand[resource]).sum();
     let up = sum_of(machines.iter());
     let packing = repack::pack(machines, demands);
@@ -40,12 +42,17 @@ pub(super) fn achievable(
             },
             tasks_without_room: packing.without_room(),
         },
-        pools: pools(moment, up, fractions),
+        pools: pools(machines, demands, up, fractions),
     }
 }
 
-fn pools(moment: &Moment, up: Machines, fractions: &[f64]) -> Vec<Pools> {
-    let Moment { machines, demands, .. } = moment;
+fn descending(amounts: &[Amounts]) -> Vec<Amounts> {
+    let mut amounts = amounts.to_vec();
+    amounts.sort_by(|one, other| other[1].total_cmp(&one[1]).then(other[0].total_cmp(&one[0])));
+    amounts
+}
+
+fn pools(machines: &[Amounts], demands: &[Amounts], up: Machines, fractions: &[f64]) -> Vec<Pools> {
     let cpu_only: Vec<_> = demands.iter().map(|demand| [demand[0], 0.0]).collect();
     let packing = repack::pack(machines, &cpu_only);
     let machines_at_least = repack::at_least(machines, &cpu_only);
@@ -62,7 +69,7 @@ fn pools(moment: &Moment, up: Machines, fractions: &[f64]) -> Vec<Pools> {
     let of_fraction = |fraction: &f64| {
         let used = || machines.iter().zip(&loads).zip(&packing.in_use).filter(|(_, used)| **used);
         let memory_local = used().map(|((machine, _), _)| fraction * machine[1]).sum();
-        let beyond = |((machine, load), _): ((&repack::Amounts, &f64), &bool)| {
+        let beyond = |((machine, load), _): ((&Amounts, &f64), &bool)| {
             (load - fraction * machine[1]).max(0.0)
         };
         let memory_remote = nowhere + used().map(beyond).sum::<f64>();
@@ -83,12 +90,12 @@ fn pools(moment: &Moment, up: Machines, fractions: &[f64]) -> Vec<Pools> {
     fractions.iter().map(of_fraction).collect()
 }
 
-fn in_use(machines: &[repack::Amounts], packing: &Packing) -> Machines {
+fn in_use(machines: &[Amounts], packing: &Packing) -> Machines {
     let in_use = machines.iter().zip(&packing.in_use).filter(|(_, in_use)| **in_use);
     sum_of(in_use.map(|(machine, _)| machine))
 }
 
-fn sum_of<'a>(machines: impl Iterator<Item = &'a repack::Amounts>) -> Machines {
+fn sum_of<'a>(machines: impl Iterator<Item = &'a Amounts>) -> Machines {
     let mut sum = Machines::default();
     for machine in machines {
         sum.machines += 1;

@@ -26,6 +26,15 @@ impl From<Amount> for Capacity {
     }
 }
 
+impl Capacity {
+    /// What is known of it, and else what the other says.
+    #[inline]
+    pub(crate) fn or(self, other: Amount) -> Amount {
+        let known = |amount: f64| Some(amount).filter(|amount| !amount.is_nan());
+        Amount { cpu: known(self.0[0]).or(other.cpu), memory: known(self.0[1]).or(other.memory) }
+    }
+}
+
 /// What changes at a moment.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
@@ -102,11 +111,11 @@ struct State {
     sums: Sums,
 }
 
-/// The newest placement of a task that was pushed.
-#[derive(Clone, Debug)]
+/// The newest placement of a task that was pushed: what samples are joined with. Small, because
+/// every sample looks one up.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
-    at: Micros,
-    pub(crate) request: Amount,
+    pub(crate) request: Capacity,
     pub(crate) class: Option<Class>,
 }
 
@@ -119,7 +128,8 @@ struct Held {
 
 #[derive(Clone, Debug)]
 struct TaskState {
-    known: Option<Known>,
+    /// The time of the newest placement that was pushed.
+    known_at: Micros,
     /// What was pushed, but not yet applied.
     pending: u32,
     since: Micros,
@@ -130,7 +140,12 @@ struct TaskState {
 pub(crate) struct Fleet {
     index: HashMap<MachineId, u32, RandomState>,
     machines: Vec<State>,
-    tasks: HashMap<TaskId, TaskState, RandomState>,
+    tasks: HashMap<TaskId, u32, RandomState>,
+    /// By the index of the task.
+    known: Vec<Option<Known>>,
+    states: Vec<TaskState>,
+    /// Indices of tasks that are forgotten.
+    free: Vec<u32>,
     span: Option<Span>,
     /// The largest capacity of any machine at any time.
     pub(crate) largest: [f64; 2],
@@ -166,22 +181,31 @@ impl Fleet {
     pub(crate) fn known(&self, task: TaskId) -> Option<&Known> {
         match self.tasks.is_empty() {
             true => None,
-            false => self.tasks.get(&task)?.known.as_ref(),
+            false => self.known[*self.tasks.get(&task)? as usize].as_ref(),
         }
     }
 
     /// Notes a record of a task, whose event is applied when its slot closes.
     pub(crate) fn expect(&mut self, task: &Task) {
-        let state = self.tasks.entry(task.task).or_insert(TaskState {
-            known: None,
-            pending: 0,
-            since: Micros::MIN,
-            held: None,
-        });
+        let index = *self.tasks.entry(task.task).or_insert_with(|| {
+            let state =
+                TaskState { known_at: Micros::MIN, pending: 0, since: Micros::MIN, held: None };
+            if let Some(index) = self.free.pop() {
+                self.states[index as usize] = state;
+                return index;
+            }
+            self.states.push(state);
+            self.known.push(None);
+            u32::try_from(self.states.len() - 1).expect("fewer tasks at a time than 2^32")
+        }) as usize;
+        let state = &mut self.states[index];
         state.pending += 1;
-        let newest = state.known.as_ref().is_none_or(|known| task.at >= known.at);
-        if let (Some(runs), true) = (&task.runs, newest) {
-            state.known = Some(Known { at: task.at, request: runs.request, class: runs.class });
+        if let Some(runs) = &task.runs
+            && task.at >= state.known_at
+        {
+            state.known_at = task.at;
+            self.known[index] =
+                Some(Known { request: Capacity::from(runs.request), class: runs.class });
         }
     }
 
@@ -251,9 +275,10 @@ impl Fleet {
     }
 
     fn apply_task(&mut self, at: Micros, event: &TaskEvent) {
-        let (Some(span), Some(state)) = (&self.span, self.tasks.get_mut(&event.task)) else {
+        let (Some(span), Some(index)) = (&self.span, self.tasks.get(&event.task).copied()) else {
             return;
         };
+        let state = &mut self.states[index as usize];
         state.pending -= 1;
         if at >= state.since {
             state.since = at;
@@ -278,6 +303,8 @@ impl Fleet {
         }
         if state.held.is_none() && state.pending == 0 {
             self.tasks.remove(&event.task);
+            self.known[index as usize] = None;
+            self.free.push(index);
         }
     }
 }

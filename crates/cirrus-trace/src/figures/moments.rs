@@ -65,7 +65,8 @@ impl Moment {
         let mut machines = Vec::new();
         for (machine, sums) in fleet.summed().enumerate() {
             let gauged = slot.gauges.get(machine).is_some_and(|gauges| gauges.count != [0; 2]);
-            let capacity = sums.middle.map(|capacity| capacity.0.map(known));
+            let capacity = sums.middle.filter(|_| sums.up > 0);
+            let capacity = capacity.map(|capacity| capacity.0.map(known));
             machines.push((capacity, gauged));
             moment.machines.extend(capacity);
         }
@@ -77,7 +78,7 @@ impl Moment {
         };
         for (machine, sums) in fleet.summed().enumerate() {
             if let (Some(capacity), true) = machines[machine] {
-                let load = used(slot, machine, sums).map(|used| used / sums.up.max(1) as f64);
+                let load = used(slot, machine, sums).map(|used| used / sums.up as f64);
                 moment.demands.push(demand(load, capacity));
                 moment.machine_loads += 1;
             }

@@ -186,11 +186,19 @@ fn same_requests(
 }
 
 /// A report without the last digits of the sums that go by the order in which machines were first
-/// named: shares of single machines are not exact.
+/// named: shares and loads of single machines are not exact.
 fn but_for_rounding(mut report: Report) -> Report {
     for left in report.recoverable.iter_mut().filter_map(|row| row.each_machine.as_mut()) {
         left.at_peak_share = (left.at_peak_share * 1e9).round();
         left.at_p99_share = (left.at_p99_share * 1e9).round();
+    }
+    for moment in &mut report.achievable {
+        let sums = [&mut moment.demand_cpu, &mut moment.demand_memory];
+        let pools = moment.pools.iter_mut();
+        let memory = pools.flat_map(|pools| [&mut pools.memory_remote, &mut pools.remain.memory]);
+        for sum in sums.into_iter().chain(memory) {
+            *sum = (*sum * 1e9).round();
+        }
     }
     report
 }
