@@ -52,7 +52,8 @@ pub(crate) fn pack(machines: &[Amounts], demands: &[Amounts]) -> Packing {
     let weights = weights(machines, demands);
     let by_sum = |amounts: Amounts| weighted(amounts, weights);
     let by_most = |amounts: Amounts| (amounts[0] * weights[0]).max(amounts[1] * weights[1]);
-    let tasks = [sorted(demands, by_sum), sorted(demands, by_most)];
+    let by_most = sorted(demands, by_most);
+    let tasks = [sorted(demands, by_sum), balanced(demands, &by_most, weights), by_most];
     let rows = [
         sorted(machines, by_sum),
         sorted(machines, |machine| machine[1]),
@@ -120,6 +121,32 @@ fn sorted(amounts: &[Amounts], size: impl Fn(Amounts) -> f64) -> Vec<u32> {
     let mut sizes: Vec<(f64, u32)> = amounts.iter().map(|amount| size(*amount)).zip(0..).collect();
     sizes.sort_by(|one, other| other.0.total_cmp(&one.0));
     sizes.into_iter().map(|(_, place)| place).collect()
+}
+
+/// Tasks by turns of the two resources, so that what has been packed of both grows alike: large
+/// tasks of one shape alone would fill machines with it, and leave the other resource.
+fn balanced(demands: &[Amounts], largest_first: &[u32], weights: Amounts) -> Vec<u32> {
+    let size = |task: u32| {
+        let demand = demands[task as usize];
+        [demand[0] * weights[0], demand[1] * weights[1]]
+    };
+    let (cpu, memory): (Vec<u32>, Vec<u32>) = largest_first.iter().partition(|task| {
+        let size = size(**task);
+        size[0] > size[1]
+    });
+    let (mut cpu, mut memory) = (cpu.into_iter(), memory.into_iter());
+    let mut packed = [0.0; 2];
+    let mut order = Vec::with_capacity(demands.len());
+    loop {
+        let next = match packed[0] <= packed[1] {
+            true => cpu.next().or_else(|| memory.next()),
+            false => memory.next().or_else(|| cpu.next()),
+        };
+        let Some(task) = next else { return order };
+        let size = size(task);
+        packed = [packed[0] + size[0], packed[1] + size[1]];
+        order.push(task);
+    }
 }
 
 /// Tasks in their order, each on the first machine of the row that has room.

@@ -7,7 +7,7 @@
 mod sentences;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 
 use serde::Serialize;

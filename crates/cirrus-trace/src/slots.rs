@@ -44,6 +44,7 @@ pub(crate) struct Slots {
 
 #[derive(Clone)]
 struct Carried {
+    from: Micros,
     end: Micros,
     sample: Sample,
 }
@@ -80,7 +81,7 @@ impl Slots {
         while from < end {
             let slot = usize::try_from(place).ok().and_then(|place| self.open.get_mut(place));
             let Some(slot) = slot else {
-                self.carried.push(Carried { end, sample: sample.clone() });
+                self.carried.push(Carried { from, end, sample: sample.clone() });
                 break;
             };
             let to = end.min(slot.end);
@@ -91,7 +92,8 @@ impl Slots {
         end.min(begin).saturating_sub(start).max(0)
     }
 
-    /// Adds a gauge; false when it came too late.
+    /// Adds a gauge; false when it came too late. It is not past the open slots: whoever adds has
+    /// closed what its time puts past the window.
     pub(crate) fn add_gauge(&mut self, at: Micros, machine: u32, used: Amount) -> bool {
         match usize::try_from(at.div_euclid(self.length) - self.first) {
             Ok(place) => {
@@ -102,7 +104,7 @@ impl Slots {
         }
     }
 
-    /// Adds an event; one that comes too late counts from the first open slot on. Returns how long
+    /// Adds an event, as [`add_gauge`](Self::add_gauge) does; one that comes too late counts from the first open slot on. Returns how long
     /// it had held by then.
     pub(crate) fn add_event(&mut self, at: Micros, event: Event) -> Micros {
         let place = usize::try_from(at.div_euclid(self.length) - self.first);
@@ -125,7 +127,10 @@ impl Slots {
         let index = self.first + i64::try_from(self.open.len()).unwrap_or(i64::MAX);
         slot.clear(index, self.length);
         self.carried.retain(|carried| {
-            slot.add_sample(slot.start, carried.end.min(slot.end), &carried.sample);
+            let (from, to) = (carried.from.max(slot.start), carried.end.min(slot.end));
+            if from < to {
+                slot.add_sample(from, to, &carried.sample);
+            }
             carried.end > slot.end
         });
         self.open.push_back(slot);

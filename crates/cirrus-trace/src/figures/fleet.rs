@@ -353,3 +353,11 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+impl Fleet {
+    /// How many tasks there is room for.
+    pub(crate) fn tasks_held(&self) -> usize {
+        self.states.len()
+    }
+}
