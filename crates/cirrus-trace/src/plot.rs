@@ -21,7 +21,7 @@ const PUBLISHED: &str = "#d95f02";
 const RESERVED: &str = "#e6a100";
 
 /// What could be lent, by the share of its memory that each machine keeps: per own capacity, as
-/// published, and the cap 1 - L. A drawing in SVG.
+/// published, and the cap 1-L. A drawing in SVG.
 #[must_use]
 pub fn recoverable(report: &Report) -> String {
     let rows = &report.recoverable;
@@ -29,7 +29,7 @@ pub fn recoverable(report: &Report) -> String {
         rows.iter().filter_map(|row| Some([row.local_fraction, of(row)?])).collect()
     };
     let lines = [
-        Line::dashed("cap 1 - L", CAP, points(|row| Some(row.cap_share))),
+        Line::dashed("cap 1-L", CAP, points(|row| Some(row.cap_share))),
         Line::solid(
             "as published: every machine of size 1",
             PUBLISHED,

@@ -47,7 +47,17 @@ pub fn html(report: &Report) -> String {
 }
 
 fn push_table(body: &mut String, table: &Table) {
-    push(body, format_args!("<h2>{}</h2>\n<div class=\"wide\"><table>", escaped(&table.title)));
+    push(body, format_args!("<h2>{}</h2>", escaped(&table.title)));
+    if !table.rows.is_empty() {
+        push_rows(body, table);
+    }
+    if let Some(note) = &table.note {
+        push(body, format_args!("<p class=\"note\">{}</p>", escaped(note)));
+    }
+}
+
+fn push_rows(body: &mut String, table: &Table) {
+    push(body, format_args!("<div class=\"wide\"><table>"));
     if table.columns.iter().any(|column| !column.is_empty()) {
         let columns = table.columns.iter().map(|column| format!("<th>{}</th>", escaped(column)));
         push(body, format_args!("<tr>{}</tr>", columns.collect::<String>()));
@@ -57,9 +67,6 @@ fn push_table(body: &mut String, table: &Table) {
         push(body, format_args!("<tr>{}</tr>", cells.collect::<String>()));
     }
     push(body, format_args!("</table></div>"));
-    if let Some(note) = &table.note {
-        push(body, format_args!("<p class=\"note\">{}</p>", escaped(note)));
-    }
 }
 
 fn push(body: &mut String, said: std::fmt::Arguments<'_>) {

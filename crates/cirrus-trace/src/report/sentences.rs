@@ -67,7 +67,7 @@ pub(crate) fn about(report: &Report) -> String {
     });
     format!(
         "L is the share of its memory that each machine keeps for itself, so that no more than the \
-         cap 1 - L can be recovered.{example} \"As published\" takes every machine for one of size \
+         cap 1-L can be recovered.{example} \"As published\" takes every machine for one of size \
          1, and so counts memory that smaller machines do not have."
     )
 }
@@ -80,7 +80,7 @@ fn recoverable(row: &Recoverable) -> Option<String> {
         }
         false => format!(
             "If each keeps {} of its memory for itself (L = {}), {share} could be lent; the cap \
-             there is 1 - L = {}.",
+             there is 1-L = {}.",
             percent(row.local_fraction),
             row.local_fraction,
             percent(row.cap_share)

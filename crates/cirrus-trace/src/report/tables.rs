@@ -23,10 +23,56 @@ pub(crate) struct Table {
 pub(crate) fn tables(report: &Report) -> Vec<Table> {
     let mut tables = vec![means(report), recoverable(report), stranded(report)];
     tables.extend(requests(report));
-    tables.extend(report.achievable.iter().flat_map(achievable));
+    tables.extend(moments(report));
     tables.push(classes(report));
     tables.push(read(report));
-    tables
+    tables.into_iter().map(Table::without_missing).collect()
+}
+
+impl Table {
+    /// Columns of which the trace gives no figure become a remark; a table without any figure is a
+    /// title and that remark.
+    fn without_missing(mut self) -> Self {
+        let missing = |column: usize| {
+            !self.rows.is_empty() && self.rows.iter().all(|row| row[column] == NOT_THERE)
+        };
+        let missing: Vec<bool> = (0..self.columns.len()).map(missing).collect();
+        let kept = |column: &usize| !missing[*column];
+        if missing.iter().skip(1).all(|missing| *missing) || self.rows.is_empty() {
+            let said = format!("{}{}.", NOT_THERE[..1].to_uppercase(), &NOT_THERE[1..]);
+            return Self { note: Some(said), rows: Vec::new(), ..self };
+        }
+        let columns = self.columns.iter().zip(&missing).filter(|(_, missing)| **missing);
+        let named: Vec<&str> = columns.map(|(column, _)| *column).collect();
+        if !named.is_empty() {
+            let said = format!("{NOT_THERE}: {}.", named.join(", "));
+            let said = format!("{}{}", said[..1].to_uppercase(), &said[1..]);
+            self.note = Some(self.note.map_or(said.clone(), |note| format!("{note} {said}")));
+        }
+        let all = 0..self.columns.len();
+        self.columns = all.clone().filter(kept).map(|column| self.columns[column]).collect();
+        for row in &mut self.rows {
+            *row = all.clone().filter(kept).map(|column| row[column].clone()).collect();
+        }
+        self
+    }
+}
+
+/// Both moments, or one where they are the same.
+fn moments(report: &Report) -> Vec<Table> {
+    match &report.achievable[..] {
+        [memory, cpu] if memory.at_s == cpu.at_s => {
+            achievable(memory, "the most memory and processor are used").into()
+        }
+        moments => moments.iter().flat_map(|moment| achievable(moment, when(moment))).collect(),
+    }
+}
+
+fn when(moment: &Achievable) -> &'static str {
+    match moment.moment {
+        "most_memory_used" => "the most memory is used",
+        _ => "the most processor is used",
+    }
 }
 
 fn means(report: &Report) -> Table {
@@ -56,8 +102,8 @@ fn means(report: &Report) -> Table {
             "capacity",
             "used",
             "reserved",
-            "unused",
-            "reserved",
+            "% unused",
+            "% reserved",
             "used, p99",
             "used, peak",
         ],
@@ -91,7 +137,7 @@ fn recoverable(report: &Report) -> Table {
         )),
         columns: vec![
             "kept",
-            "cap 1 - L",
+            "cap 1-L",
             "mean",
             "as published",
             "pooled p99",
@@ -156,27 +202,23 @@ fn requests(report: &Report) -> Option<Table> {
         title: "Reserved but unused, of what is reserved".to_owned(),
         note: Some(
             "Unused is counted sample by sample, so that a task that uses more than it asked for \
-             does not make up for others; used / reserved lets it."
+             does not make up for others; used is over reserved, where it does."
                 .to_owned(),
         ),
         columns: vec![
             "tasks",
-            "memory asked",
-            "unused",
-            "used / res.",
+            "mem. asked",
+            "mem. unused",
+            "mem. used",
             "cpu asked",
-            "unused",
-            "used / res.",
+            "cpu unused",
+            "cpu used",
         ],
         rows,
     })
 }
 
-fn achievable(moment: &Achievable) -> [Table; 2] {
-    let when = match moment.moment {
-        "most_memory_used" => "the most memory is used",
-        _ => "the most processor is used",
-    };
+fn achievable(moment: &Achievable, when: &str) -> [Table; 2] {
     let Achievable { up, whole_machines: whole, .. } = moment;
     let mut said = format!(
         "{} tasks, {} processors and {} memory with a margin of {}, at {} s of the trace.",

@@ -4,7 +4,7 @@
 //! Invariant: no line is wider than [`WIDTH`].
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle};
 
 use super::{Report, Table, sentences, tables};
 
@@ -21,7 +21,9 @@ pub fn text(report: &Report) -> String {
     for table in tables(report) {
         text.push('\n');
         text += &wrapped(&table.title);
-        text += &drawn(&table);
+        if !table.rows.is_empty() {
+            text += &drawn(&table);
+        }
         if let Some(note) = &table.note {
             text += &wrapped(note);
         }
@@ -31,7 +33,8 @@ pub fn text(report: &Report) -> String {
 
 fn drawn(table: &Table) -> String {
     let mut drawn = comfy_table::Table::new();
-    drawn.load_style(UTF8_HORIZONTAL_ONLY);
+    // No lines between rows: the report is to fit on few screens.
+    drawn.load_style(UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
     drawn.set_content_arrangement(ContentArrangement::Dynamic);
     drawn.set_width(WIDTH);
     if table.columns.iter().any(|column| !column.is_empty()) {
