@@ -1,18 +1,20 @@
 //! On how few machines tasks would go.
 //!
 //! Owns [`pack`] and [`at_least`]: first fit decreasing in two dimensions over machines that are
-//! there, several orders of machines and of tasks, the best kept; and a bound. Knows nothing of
-//! traces.
+//! there, and machines filled one by one; several orders of machines and of tasks, the best kept;
+//! and a bound. Knows nothing of traces.
 //! Invariant: what is packed on a machine is never more than it has, and the bound is never above
 //! what any packing takes.
 //!
-//! All machines stand in a row, those that are preferred first, and a task goes on the first with
-//! room. A tree over the row finds it: a run takes about tasks times the logarithm of machines.
+//! All machines stand in a row, those that are preferred first. In first fit a task goes on the first
+//! with room. A tree over the row finds it: a run takes about tasks times the logarithm of machines.
 
+mod fill;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+use fill::Tasks;
 use tree::Tree;
 
 /// Processors and memory, of a machine or of a task.
@@ -31,6 +33,24 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
+    fn new(machines: &[Amounts], demands: &[Amounts]) -> Self {
+        Self { places: vec![None; demands.len()], in_use: vec![false; machines.len()] }
+    }
+
+    fn put(&mut self, task: u32, machine: u32) {
+        self.places[task as usize] = Some(machine);
+        self.in_use[machine as usize] = true;
+    }
+
+    fn add_first_fit(&mut self, row: &[u32], free: &[Amounts], demands: &[Amounts], tasks: &[u32]) {
+        let mut tree = Tree::new(free);
+        for task in tasks {
+            if let Some(place) = tree.take_first(demands[*task as usize]) {
+                self.put(*task, row[place]);
+            }
+        }
+    }
+
     pub(crate) fn machines(&self) -> usize {
         self.in_use.iter().filter(|in_use| **in_use).count()
     }
@@ -65,15 +85,15 @@ pub(crate) fn pack(machines: &[Amounts], demands: &[Amounts]) -> Packing {
         if rows[..place].contains(row) {
             continue;
         }
-        for tasks in &tasks {
-            let packing = first_fit(machines, row, demands, tasks);
+        let first_fit = tasks.iter().map(|tasks| first_fit(machines, row, demands, tasks));
+        for packing in first_fit.chain([filled(machines, row, demands, weights)]) {
             let rank = packing.rank(machines, weights);
             if best.as_ref().is_none_or(|(_, best)| rank < *best) {
                 best = Some((packing, rank));
             }
         }
     }
-    best.map_or_else(|| first_fit(machines, &[], demands, &[]), |(packing, _)| packing)
+    best.map_or_else(|| Packing::new(machines, demands), |(packing, _)| packing)
 }
 
 /// Fewer machines than this cannot hold the demands: for each resource the largest machines until
@@ -152,15 +172,29 @@ fn balanced(demands: &[Amounts], largest_first: &[u32], weights: Amounts) -> Vec
 /// Tasks in their order, each on the first machine of the row that has room.
 fn first_fit(machines: &[Amounts], row: &[u32], demands: &[Amounts], tasks: &[u32]) -> Packing {
     let in_row: Vec<Amounts> = row.iter().map(|machine| machines[*machine as usize]).collect();
-    let mut tree = Tree::new(&in_row);
-    let mut packing =
-        Packing { places: vec![None; demands.len()], in_use: vec![false; machines.len()] };
-    for task in tasks {
-        if let Some(place) = tree.take_first(demands[*task as usize]) {
-            let machine = row[place];
-            packing.places[*task as usize] = Some(machine);
-            packing.in_use[machine as usize] = true;
+    let mut packing = Packing::new(machines, demands);
+    packing.add_first_fit(row, &in_row, demands, tasks);
+    packing
+}
+
+/// Machines of the row one after another, each filled with what suits what it has left.
+fn filled(machines: &[Amounts], row: &[u32], demands: &[Amounts], weights: Amounts) -> Packing {
+    let mut tasks = Tasks::new(demands, weights);
+    let mut packing = Packing::new(machines, demands);
+    let mut free: Vec<Amounts> = row.iter().map(|machine| machines[*machine as usize]).collect();
+    for (machine, free) in row.iter().zip(&mut free) {
+        while tasks.left > 0
+            && let Some(task) = tasks.take(*free)
+        {
+            let demand = demands[task as usize];
+            *free = [free[0] - demand[0], free[1] - demand[1]];
+            packing.put(task, *machine);
         }
     }
+    // What was passed over may still have room.
+    let over = sorted(demands, |demand| weighted(demand, weights));
+    let over: Vec<u32> =
+        over.into_iter().filter(|task| packing.places[*task as usize].is_none()).collect();
+    packing.add_first_fit(row, &free, demands, &over);
     packing
 }

@@ -18,7 +18,7 @@ const STYLE: &str = "\
 body { margin: 0 auto; max-width: 60rem; padding: 1rem; color: var(--ink);
   background: var(--paper); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 2rem 0 0.5rem; }
-svg { width: 100%; height: auto; margin: 1rem 0; }
+svg { width: 100%; min-width: 34rem; height: auto; margin: 1rem 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25rem 0.75rem 0.25rem 0; text-align: right; border-bottom: 1px solid var(--line); }
@@ -34,7 +34,9 @@ pub fn html(report: &Report) -> String {
     for sentence in sentences(report) {
         push(&mut body, format_args!("<p>{}</p>", escaped(&sentence)));
     }
-    push(&mut body, format_args!("{}{}", recoverable(report), over_time(report)));
+    for plot in [recoverable(report), over_time(report)] {
+        push(&mut body, format_args!("<div class=\"wide\">{plot}</div>"));
+    }
     for table in tables(report) {
         push_table(&mut body, &table);
     }

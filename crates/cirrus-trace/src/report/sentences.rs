@@ -121,7 +121,7 @@ pub(crate) fn count(number: u64) -> String {
 pub(crate) fn amount(amount: f64) -> String {
     match amount.abs() {
         0.0 => "0".to_owned(),
-        large if large >= 1e15 || large < 1e-4 => format!("{amount:.3e}"),
+        large if !(1e-4..1e15).contains(&large) => format!("{amount:.3e}"),
         large if large >= 1000.0 => {
             let sign = if amount < 0.0 { "-" } else { "" };
             #[expect(
