@@ -165,9 +165,9 @@ impl<'a> Reference<'a> {
                 let time = (pair[1] - pair[0]) as f64;
                 cell.up += time;
                 cell.last = Some(capacity);
-                for resource in 0..2 {
+                for (resource, reserved) in reserved.into_iter().enumerate() {
                     cell.capacity[resource] += two(capacity)[resource] * time;
-                    cell.by_tasks[resource] += reserved[resource] * time;
+                    cell.by_tasks[resource] += reserved * time;
                 }
             }
         }

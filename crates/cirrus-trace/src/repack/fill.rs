@@ -20,6 +20,7 @@ struct Shape {
     tasks: Vec<(f64, u32)>,
     /// By place: a place at or after it, nearer to the next task that is not taken.
     next: Vec<u32>,
+    left: usize,
 }
 
 /// Tasks that are not yet on a machine.
@@ -40,6 +41,7 @@ impl<'a> Tasks<'a> {
         for shape in &mut shapes {
             shape.tasks.sort_by(|one, other| other.0.total_cmp(&one.0));
             shape.next = (0..).take(shape.tasks.len() + 1).collect();
+            shape.left = shape.tasks.len();
         }
         Self { demands, weights, shapes, left: demands.len() }
     }
@@ -52,7 +54,9 @@ impl<'a> Tasks<'a> {
             let below = wanted.checked_sub(away);
             let above = Some(wanted + away).filter(|above| away > 0 && *above < SHAPES);
             for shape in [below, above].into_iter().flatten() {
-                if let Some(task) = self.take_of(shape, free) {
+                if self.shapes[shape].left > 0
+                    && let Some(task) = self.take_of(shape, free)
+                {
                     self.left -= 1;
                     return Some(task);
                 }
@@ -83,6 +87,7 @@ impl<'a> Tasks<'a> {
                 let demand = demands[task as usize];
                 if demand[0] <= free[0] && demand[1] <= free[1] {
                     shape.next[place] += 1;
+                    shape.left -= 1;
                     return Some(task);
                 }
                 place += 1;

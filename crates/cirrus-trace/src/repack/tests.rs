@@ -131,6 +131,25 @@ proptest! {
         }
     }
 
+    /// Each way by itself, also where it is not the best.
+    #[test]
+    fn every_way_packs_what_fits(
+        machines in vec(amounts(64), 0..20),
+        demands in vec(amounts(40), 0..60),
+    ) {
+        let weights = super::weights(&machines, &demands);
+        let row = super::sorted(&machines, |machine| machine[0] + machine[1]);
+        let tasks = super::sorted(&demands, |demand| demand[0] + demand[1]);
+        let balanced = super::balanced(&demands, &tasks, weights);
+        let mut all = balanced.clone();
+        all.sort_unstable();
+        prop_assert_eq!(all, (0..).take(demands.len()).collect::<Vec<u32>>());
+        check(&machines, &demands, &super::filled(&machines, &row, &demands, weights));
+        for tasks in [tasks, balanced] {
+            check(&machines, &demands, &super::first_fit(&machines, &row, &demands, &tasks));
+        }
+    }
+
     #[test]
     fn more_margin_never_needs_fewer(
         machines in vec(amounts(64), 1..20),
@@ -161,6 +180,18 @@ fn two_halves_share_a_machine_and_larger_machines_come_first() {
     assert_eq!(at_least(&machines, &[[0.5, 0.25], [0.5, 0.75]]), 1);
 }
 
+#[test]
+fn tasks_of_two_shapes_fill_machines_together() {
+    // First fit decreasing alone would lay processors upon processors.
+    let shapes = [[0.25, 0.0625], [0.0625, 0.25]];
+    let demands: Vec<Amounts> = (0..240).map(|task| shapes[task % 2]).collect();
+    let machines = vec![[1.0, 1.0]; 100];
+    let packing = pack(&machines, &demands);
+    check(&machines, &demands, &packing);
+    // Three of each fill a machine to 15/16.
+    assert_eq!((at_least(&machines, &demands), packing.machines()), (38, 40));
+}
+
 /// Reproducible numbers between 0 and 1.
 struct Numbers(u64);
 
@@ -171,6 +202,8 @@ impl Numbers {
         f64::from(u32::try_from(self.0 >> 33).unwrap()) / f64::from(1u32 << 31)
     }
 }
+
+const TASKS: usize = 150_000;
 
 /// `cargo test --release -p cirrus-trace --lib -- --ignored --nocapture packed_within`
 #[test]
@@ -190,7 +223,7 @@ fn a_cluster_is_packed_within_two_seconds() {
         ("full", |numbers| [0.035 * numbers.next(), 0.035 * numbers.next()]),
     ];
     let mut numbers = Numbers(7);
-    let machines: Vec<Amounts> = (0..12_500)
+    let machines: Vec<Amounts> = (0..12_500u32)
         .map(|place| match place % 10 {
             0 => [1.0, 1.0],
             1..4 => [0.5, 0.25],
@@ -200,7 +233,7 @@ fn a_cluster_is_packed_within_two_seconds() {
         })
         .collect();
     for (name, shape) in shapes {
-        let demands: Vec<Amounts> = (0..150_000).map(|_| shape(&mut numbers)).collect();
+        let demands: Vec<Amounts> = (0..TASKS).map(|_| shape(&mut numbers)).collect();
         let start = Instant::now();
         let packing = pack(&machines, &demands);
         let took = start.elapsed();

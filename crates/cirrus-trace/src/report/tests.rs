@@ -28,8 +28,8 @@ fn uses(slot: Micros, task: u64, class: Class, mean: Amount) -> Record {
 /// Three machines of two kinds for `slots` slots; six tasks, of which every other one's use goes up
 /// and down.
 pub(crate) fn small(slots: Micros) -> Report {
-    let mut options = Options::default();
-    options.local_fractions = vec![0.0, 0.25, 0.5, 1.0];
+    let local_fractions = vec![0.0, 0.25, 0.5, 1.0];
+    let options = Options { local_fractions, ..Options::default() };
     let mut analysis = Analysis::new(options).unwrap();
     let capacities = [amount(1.0, 1.0), amount(0.5, 0.5), amount(0.5, 0.5)];
     for (machine, capacity) in (0..).zip(capacities) {
