@@ -76,6 +76,12 @@ pub fn over_time(report: &Report) -> String {
     .draw()
 }
 
+/// Both, one above the other.
+#[must_use]
+pub fn both(report: &Report) -> String {
+    chart::stacked(&[recoverable(report), over_time(report)])
+}
+
 /// The unit in which a length of time is drawn.
 fn unit(seconds: f64) -> (&'static str, f64) {
     match seconds {

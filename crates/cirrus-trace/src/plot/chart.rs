@@ -92,6 +92,20 @@ impl Chart {
     }
 }
 
+/// Drawings one above the other, in one.
+pub(super) fn stacked(charts: &[String]) -> String {
+    let height = HEIGHT * f64::from(u16::try_from(charts.len()).unwrap_or(u16::MAX));
+    let mut all = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
+         viewBox=\"0 0 {WIDTH} {height}\">\n"
+    );
+    for (chart, at) in charts.iter().zip(0u16..) {
+        let down = HEIGHT * f64::from(at);
+        all += &format!("<g transform=\"translate(0 {down})\">\n{chart}</g>\n");
+    }
+    all + "</svg>\n"
+}
+
 /// Round values in a range, five to ten of them.
 pub(super) fn ticks([first, last]: [f64; 2]) -> Vec<f64> {
     let length = last - first;
