@@ -173,8 +173,7 @@ impl Trace {
         let progress = reading.progress();
         let (read, all) = (progress.bytes_read(), progress.bytes_total());
         if self.json {
-            let fault =
-                |error| Failure::fault(format!("cannot write the report as JSON: {error}"));
+            let fault = |error| Failure::fault(format!("cannot write the report as JSON: {error}"));
             let mut value = serde_json::to_value(report).map_err(fault)?;
             value["format"] = json!(self.format.name());
             value["is_whole"] = json!(is_whole);
