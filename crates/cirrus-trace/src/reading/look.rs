@@ -34,14 +34,10 @@ pub(crate) enum Look {
 /// Looks at a file. A gzip file that is cut off is looked at up to the cut.
 pub(crate) fn look(path: &Path) -> io::Result<Look> {
     let mut head = Vec::new();
-    match bytes::open(path, &Counter::default())?.take(HEAD).read_to_end(&mut head) {
-        Ok(_) => {}
-        // A row that is cut off may look like one of another table.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            let lines = head.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
-            head.truncate(lines);
-        }
-        Err(error) => return Err(error),
+    if let Err(error) = bytes::open(path, &Counter::default())?.take(HEAD).read_to_end(&mut head)
+        && error.kind() != io::ErrorKind::UnexpectedEof
+    {
+        return Err(error);
     }
     if head.starts_with(b"PAR1") {
         let file = SerializedFileReader::new(File::open(path)?).map_err(io::Error::other)?;
