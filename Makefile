@@ -12,6 +12,8 @@ APT = $(if $(filter 0,$(shell id -u)),,sudo) env RUNLEVEL=1 DEBIAN_FRONTEND=noni
 REDIS_PY = .tools/redis-py
 # Where the benchmarks find PyTorch (the system's, without CUDA) and MosaicML's streaming.
 LOADERS = .tools/loaders
+# Where they find DuckDB.
+DUCKDB = .tools/duckdb
 # Where they find HiGHS, built: its source would take ten minutes of a processor.
 HIGHS = .tools/highs
 
@@ -44,7 +46,7 @@ lint: tools
 
 # ARGS="--quick", ARGS="--only callers/get --seconds 5", ARGS="--list"; see docs/benchmarks.md.
 bench: bench-tools
-	$(CARGO) build $(PROFILE) --workspace --bin cirrus-bench
+	$(CARGO) build $(PROFILE) --workspace --bin cirrus-bench --bin cirrus
 	$(PROGRAMS)/cirrus-bench $(ARGS)
 
 accept: tools
@@ -88,6 +90,9 @@ bench-tools:
 		$(LOADERS)/bin/pip install -q --no-deps mosaicml-streaming && \
 		$(LOADERS)/bin/pip install -q Brotli catalogue pillow python-snappy 'transformers<5' 'xxhash<4' zstd; \
 	} || echo "PyTorch or MosaicML's streaming: not installed" >&2
+	@$(DUCKDB)/bin/python -c 'import duckdb' 2>/dev/null || { \
+		python3 -m venv $(DUCKDB) && $(DUCKDB)/bin/pip install -q duckdb; \
+	} || echo "DuckDB: not installed" >&2
 
 fmt:
 	$(CARGO) fmt --all

@@ -135,6 +135,16 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
+/// The most memory that a process has had resident so far.
+pub(crate) fn peak_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).context(path.clone())?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes =
+        line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    Ok(kibibytes.with_context(|| format!("{path} has no VmHWM"))? * 1024)
+}
+
 /// Which system calls are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Calls {

@@ -56,6 +56,8 @@ pub(crate) enum Number {
     PlanCost,
     /// Until a plan is found.
     PlanSeconds,
+    /// The most memory that a process had.
+    PeakBytes,
 }
 
 impl Number {
@@ -76,6 +78,7 @@ impl Number {
             Self::BytesAhead => "ahead",
             Self::PlanCost => "cost",
             Self::PlanSeconds => "time",
+            Self::PeakBytes => "peak",
         }
     }
 
@@ -95,6 +98,7 @@ impl Number {
             Self::BytesAhead => "bytes",
             Self::PlanCost => "$/h",
             Self::PlanSeconds => "s",
+            Self::PeakBytes => "bytes",
         }
     }
 
@@ -108,7 +112,8 @@ impl Number {
             | Self::WaitedShare
             | Self::BytesAhead
             | Self::PlanCost
-            | Self::PlanSeconds => "lower",
+            | Self::PlanSeconds
+            | Self::PeakBytes => "lower",
             Self::OperationsPerServerSecond
             | Self::OperationsPerClientSecond
             | Self::OperationsPerSecond
@@ -138,7 +143,8 @@ impl Number {
             | Self::WaitedShare
             | Self::BytesAhead
             | Self::PlanCost
-            | Self::PlanSeconds => f64::NAN,
+            | Self::PlanSeconds
+            | Self::PeakBytes => f64::NAN,
         }
     }
 }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{catalog, objects, plan, serve, store};
+use crate::commands::{catalog, objects, plan, serve, store, trace};
 use crate::failure::Failure;
 
 #[global_allocator]
@@ -40,6 +40,8 @@ enum Command {
         after_help = "`cirrus plan images` plans an application, `cirrus plan FILE.toml` a job"
     )]
     Plan(plan::Plan),
+    /// Say how much memory of a cluster is unused and could be lent, from its traces
+    Trace(Box<trace::Trace>),
     /// Look at the prices that plans are made of, and bring one's own
     #[command(subcommand)]
     Catalog(catalog::Command),
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(named) => job::run(named),
         Command::Plan(plan) => plan.run(),
+        Command::Trace(trace) => trace.run(),
         Command::Catalog(catalog) => catalog.run().map(|()| ExitCode::SUCCESS),
         Command::Status(named) => named.main("status"),
         Command::Logs(named) => named.main("logs"),

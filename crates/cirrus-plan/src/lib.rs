@@ -10,7 +10,7 @@ mod packing;
 mod pipeline;
 mod pool;
 mod simplex;
-mod svg;
+pub mod svg;
 mod total;
 mod what_if;
 

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 /// A drawing of a fixed size, in pixels.
-pub(crate) struct Svg {
+pub struct Svg {
     width: f64,
     height: f64,
     body: String,
@@ -14,30 +14,52 @@ pub(crate) struct Svg {
 
 /// Where a text stands relative to its point.
 #[derive(Clone, Copy)]
-pub(crate) enum Anchor {
+pub enum Anchor {
+    /// Right of it.
     Start,
+    /// Around it.
     Middle,
+    /// Left of it.
     End,
 }
 
 impl Svg {
-    pub(crate) fn new(width: f64, height: f64) -> Self {
+    /// An empty drawing.
+    #[must_use]
+    pub fn new(width: f64, height: f64) -> Self {
         Self { width, height, body: String::new() }
     }
 
-    pub(crate) fn rect(&mut self, [x, y]: [f64; 2], [width, height]: [f64; 2], fill: &str) {
+    /// A filled rectangle, by its upper left corner.
+    pub fn rect(&mut self, [x, y]: [f64; 2], [width, height]: [f64; 2], fill: &str) {
         self.push(format_args!(
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{fill}"/>"#
         ));
     }
 
-    pub(crate) fn line(&mut self, [x1, y1]: [f64; 2], [x2, y2]: [f64; 2], stroke: &str) {
+    /// A thin line.
+    pub fn line(&mut self, [x1, y1]: [f64; 2], [x2, y2]: [f64; 2], stroke: &str) {
         self.push(format_args!(
             r#"<line x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}" stroke="{stroke}"/>"#
         ));
     }
 
-    pub(crate) fn text(&mut self, [x, y]: [f64; 2], anchor: Anchor, text: &str) {
+    /// A line through points.
+    pub fn polyline(&mut self, points: &[[f64; 2]], stroke: &str, dashed: bool) {
+        let mut through = String::new();
+        for [x, y] in points {
+            // Writing to a string cannot fail.
+            let _ = write!(through, " {x:.1},{y:.1}");
+        }
+        let through = through.trim_start();
+        let dashes = if dashed { r#" stroke-dasharray="6 4""# } else { "" };
+        self.push(format_args!(
+            r#"<polyline points="{through}" fill="none" stroke="{stroke}" stroke-width="2"{dashes}/>"#
+        ));
+    }
+
+    /// A text at a point of its base line.
+    pub fn text(&mut self, [x, y]: [f64; 2], anchor: Anchor, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
             Anchor::Middle => "middle",
@@ -50,7 +72,8 @@ impl Svg {
     }
 
     /// The drawing as a file.
-    pub(crate) fn finish(self) -> String {
+    #[must_use]
+    pub fn finish(self) -> String {
         let Self { width, height, body } = self;
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \

@@ -3,20 +3,15 @@
 //! The same records, read by one consumer: ours from a memory node over TCP, verified, the others'
 //! from files of their own format that lie in the page cache, which is the best that they can have.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
-use std::time::Duration;
-
-use anyhow::{Context, Result, bail};
 
 use super::iterators::{Filled, How, Layout, Reader, SET_BYTES};
+use super::script::Script;
 use crate::comparisons::{Cell, Family};
-use crate::load::Latency;
 use crate::row::{Number, Subject};
 use crate::servers::Kind;
-use crate::side::{Compared, Side, Work};
+use crate::side::Compared;
 
 /// The reader of the others.
 const SCRIPT: &str = include_str!("loaders.py");
@@ -69,83 +64,18 @@ fn cell(
         name,
         is_quick: matches!(loader, Loader::Torch),
         measure: Box::new(move |bench| {
-            let mut theirs = Script::start(short, layout.record_bytes, order)?;
+            let folder = tempfile::tempdir()?;
+            let python = if Path::new(PYTHON).exists() { PYTHON } else { "python3" };
+            let (bytes, count) = (layout.record_bytes, SET_BYTES / layout.record_bytes);
+            let numbers = [bytes.to_string(), count.to_string(), order.to_owned()];
+            let arguments = [short.into(), folder.path().into()].into_iter();
+            let arguments = arguments.chain(numbers.map(Into::into));
+            let mut theirs = Script::start(python, SCRIPT, arguments)?;
             let instance = bench.servers.of(Kind::Cirrus)?;
             let filled = Rc::new(Filled::prepare(instance, bench.runtime.clone(), layout)?);
             let mut ours = Reader::new(filled, how);
             let compared = Compared::run(&mut ours, &mut theirs, bench.turns)?;
             Ok(vec![subject.row(&compared, Number::GigabytesPerSecond, None)])
         }),
-    }
-}
-
-/// A loader in a process of its own.
-struct Script {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    _folder: tempfile::TempDir,
-}
-
-impl Script {
-    fn start(loader: &str, record_bytes: usize, order: &str) -> Result<Self> {
-        let python = if Path::new(PYTHON).exists() { PYTHON } else { "python3" };
-        let folder = tempfile::tempdir()?;
-        let count = SET_BYTES / record_bytes;
-        let mut child = Command::new(python)
-            .args(["-W", "ignore", "-c", SCRIPT, loader])
-            .arg(folder.path())
-            .args([&record_bytes.to_string(), &count.to_string(), order])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("{python} cannot be started"))?;
-        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("{python} has no pipes");
-        };
-        let mut this = Self { child, input, output: BufReader::new(output), _folder: folder };
-        let ready = this.line()?;
-        if !ready.starts_with("ready") {
-            bail!("{loader}: {ready}");
-        }
-        Ok(this)
-    }
-
-    /// What it says next; its last words when it ends instead.
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        if self.output.read_line(&mut line)? > 0 {
-            return Ok(line.trim().to_owned());
-        }
-        let mut last = String::new();
-        if let Some(errors) = self.child.stderr.take() {
-            for line in BufReader::new(errors).lines() {
-                last = line?;
-            }
-        }
-        bail!("it ended: {last}")
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        // It may have ended; either way it is waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Side for Script {
-    fn server(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn work(&mut self, slice: Duration, _latency: &mut Latency) -> Result<Work> {
-        writeln!(self.input, "{}", slice.as_secs_f64())?;
-        let line = self.line()?;
-        let (records, elapsed) = line.split_once(' ').context("two numbers")?;
-        let elapsed = Duration::from_secs_f64(elapsed.parse()?);
-        Ok(Work { operations: records.parse()?, elapsed })
     }
 }

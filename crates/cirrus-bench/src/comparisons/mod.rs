@@ -19,6 +19,8 @@ mod plans;
 mod ratios;
 mod redis;
 mod requests;
+mod scans;
+mod script;
 mod stalls;
 
 use std::path::PathBuf;
@@ -40,7 +42,7 @@ pub(crate) struct Family {
 }
 
 /// Every family.
-pub(crate) const FAMILIES: [Family; 14] = [
+pub(crate) const FAMILIES: [Family; 15] = [
     generator::FAMILY,
     redis::FAMILY,
     memcached::FAMILY,
@@ -55,6 +57,7 @@ pub(crate) const FAMILIES: [Family; 14] = [
     stalls::FAMILY,
     hits::FAMILY,
     plans::FAMILY,
+    scans::FAMILY,
 ];
 
 /// One situation.

@@ -5,3 +5,4 @@ pub(crate) mod objects;
 pub(crate) mod plan;
 pub(crate) mod serve;
 pub(crate) mod store;
+pub(crate) mod trace;

@@ -119,11 +119,9 @@ impl Get {
     }
 }
 
-/// Writes a file that is whole or not there.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+/// The folder in which a file is to be.
+pub(crate) fn folder_of(path: &Path) -> Result<&Path, Failure> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let failed =
-        |error: std::io::Error| Failure::input(format!("cannot write {}: {error}", path.display()));
     let folder = folder.unwrap_or(Path::new("."));
     if !folder.is_dir() {
         let text = format!(
@@ -133,6 +131,14 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         );
         return Err(Failure::input(text));
     }
+    Ok(folder)
+}
+
+/// Writes a file that is whole or not there.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed =
+        |error: std::io::Error| Failure::input(format!("cannot write {}: {error}", path.display()));
+    let folder = folder_of(path)?;
     // Readable by whom the umask says, as any file that a shell writes.
     let mut file = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))

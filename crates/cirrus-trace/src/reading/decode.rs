@@ -1,0 +1,79 @@
+//! A file of a trace, as rows.
+//!
+//! Owns: which decoder a file is read with.
+//! Knows nothing of: the other files, threads.
+//! Invariant: a file that cannot be opened or breaks off is a problem and its end, nothing more.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::bytes::{self, Counter};
+use super::lines::{Csv, JsonLines};
+use super::parquet::Parquet;
+use crate::formats::Table;
+use crate::formats::output::Output;
+use crate::problems::Kind;
+use crate::record::Micros;
+
+/// How the rows of a file are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Csv,
+    JsonLines,
+    Parquet,
+}
+
+/// What of the options the tables need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) allocs: bool,
+    pub(crate) slot: Micros,
+}
+
+/// A file that is a part of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) path: Arc<Path>,
+    pub(crate) table: Table,
+    pub(crate) encoding: Encoding,
+}
+
+/// Whether a file has more rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum More {
+    Yes,
+    No,
+}
+
+/// A file that is being read.
+pub(crate) trait Decode: Send {
+    /// Reads at most [`super::ROWS`] rows.
+    fn fill(&mut self, out: &mut Output) -> More;
+}
+
+/// Opens a part; what goes wrong is for the caller to count.
+pub(crate) fn open(
+    part: &Part,
+    settings: Settings,
+    counter: &Counter,
+) -> io::Result<Box<dyn Decode>> {
+    if part.encoding == Encoding::Parquet {
+        return Ok(Box::new(Parquet::open(&part.path, part.table, settings, counter.clone())?));
+    }
+    let bytes = bytes::open(&part.path, counter)?;
+    Ok(if part.encoding == Encoding::Csv {
+        Box::new(Csv::new(part.table, bytes, settings))
+    } else {
+        Box::new(JsonLines::new(part.table, bytes, settings))
+    })
+}
+
+/// What a file that cannot be read on is counted as.
+pub(crate) fn stopped(error: &io::Error, out: &mut Output) {
+    let kind = match error.kind() {
+        io::ErrorKind::UnexpectedEof => Kind::GzipTruncated,
+        _ => Kind::FileUnreadable,
+    };
+    out.file_fault(kind, &error.to_string());
+}
