@@ -195,8 +195,21 @@ impl Trace {
                 indicatif::HumanBytes(all)
             ));
         }
+        tell_late(&report.trace.late, self.window);
         tell_problems(problems);
         Ok(())
+    }
+}
+
+/// What was left out because its time had been dealt with.
+fn tell_late(late: &report::Late, window: u32) {
+    let records = late.uses + late.gauges + late.machines + late.tasks;
+    if records > 0 {
+        say(&format!(
+            "cirrus: {records} records came more than {window} slots late, and what they say of slots \
+             that were closed is left out: the files are not in the order of time; read them with \
+             --sort, or with a larger --window"
+        ));
     }
 }
 

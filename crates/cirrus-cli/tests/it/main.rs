@@ -13,3 +13,4 @@ mod pictures;
 mod plan;
 mod program;
 mod support;
+mod trace;
