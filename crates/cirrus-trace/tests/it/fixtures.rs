@@ -192,7 +192,7 @@ fn alibaba_2018_tables_are_joined_whatever_their_order() {
     );
     write(
         "batch_task.csv",
-        "M1,2,j_7,1,Terminated,15,60,100.0,0.5\nR2_1,1,j_7,1,Running,40,0,50.0,0.25\n",
+        "M1,2,j_7,1,Terminated,15,60,100.0,0.5\nR2_1,1,j_7,1,Running,40,0,50.0,0.25\nM1,1,j_9,1,Waiting,45,,50.0,0.25\n",
     );
     write(
         "batch_instance.csv",

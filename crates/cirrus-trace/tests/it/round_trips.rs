@@ -67,7 +67,9 @@ fn a_generated_trace_has_all_that_is_promised() {
     let scenario = Scenario::new(20, 8, 40, 3);
     let half = scenario.slot / 4;
     let records: Vec<Record> = records(&scenario, Layout::Google2011).unwrap().collect();
-    let (mut changes, mut gone, mut within, mut moved, mut crossing) = (0, 0, 0, 0, 0);
+    let (mut changes, mut gone, mut within, mut moved) = (0, 0, 0, 0);
+    let (mut crossing, mut cut) = (0, 0);
+    let end = scenario.slot * i64::from(scenario.slots);
     let mut there = std::collections::HashMap::new();
     let mut places = std::collections::HashMap::new();
     let mut classes = std::collections::BTreeSet::new();
@@ -89,11 +91,14 @@ fn a_generated_trace_has_all_that_is_promised() {
             Record::Use(used) => {
                 let last = (used.end - 1) / scenario.slot;
                 crossing += u32::from(used.start / scenario.slot != last);
+                // What is left of a slot after a task has moved in the middle of it.
+                let rest = used.start % scenario.slot == 2 * half && used.end % scenario.slot == 0;
+                cut += u32::from(rest && used.end < end);
             }
             Record::Gauge(_) => unreachable!("Google's traces have none"),
         }
     }
     assert!(changes > 0 && gone > 0 && within > 0, "{changes} {gone} {within}");
-    assert!(moved > 0 && crossing > 0, "{moved} {crossing}");
+    assert!(moved > 0 && crossing > 0 && cut > 0, "{moved} {crossing} {cut}");
     assert_eq!(classes.len(), 4);
 }
