@@ -36,7 +36,10 @@ impl Reference<'_> {
     }
 
     /// Time, capacities and demands of the slot with the most of a resource used.
-    pub(in crate::figures) fn moment(&self, resource: usize) -> Option<(Micros, Vec<Two>, Vec<Two>)> {
+    pub(in crate::figures) fn moment(
+        &self,
+        resource: usize,
+    ) -> Option<(Micros, Vec<Two>, Vec<Two>)> {
         let mut best: Option<(f64, i64)> = None;
         for (slot, (used, _)) in self.spans.keys().zip(self.by_slot(|cell| cell.used[resource])) {
             if used > best.map_or(0.0, |(most, _)| most) {
