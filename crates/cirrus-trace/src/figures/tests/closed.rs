@@ -215,6 +215,8 @@ fn what_is_achievable_at_the_fullest_moments() {
     assert_eq!((quarter.remain.machines, quarter.remain.cpu, quarter.remain.memory), (3, 3.0, 2.0));
     assert_eq!((cpu.moment, cpu.at_s), ("most_cpu_used", 0.002_56));
     assert_eq!(cpu.whole_machines.needed.machines, 2);
+    // Half of two machines is kept, and a quarter of each is needed: nothing is remote.
+    assert_eq!((cpu.pools[2].memory_local, cpu.pools[2].memory_remote), (1.0, 0.0));
 }
 
 #[test]

@@ -131,6 +131,7 @@ fn same(records: &[Record], options: &Options) -> Result<(), TestCaseError> {
     prop_assert_eq!(report.stranded, reference.stranded());
     prop_assert_eq!(report.demand.cpu, reference.demand(0));
     prop_assert_eq!(report.demand.memory, reference.demand(1));
+    same_classes(&report, &reference)?;
     same_requests(report.requests.as_ref(), &reference)?;
     let moments = analysis.closed();
     for (resource, moment) in [moments.most_cpu(), moments.most_memory()].into_iter().enumerate() {
@@ -148,6 +149,23 @@ fn same(records: &[Record], options: &Options) -> Result<(), TestCaseError> {
 fn sorted(mut amounts: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
     amounts.sort_by(|one, other| one[0].total_cmp(&other[0]).then(one[1].total_cmp(&other[1])));
     amounts
+}
+
+fn same_classes(report: &Report, reference: &Reference<'_>) -> Result<(), TestCaseError> {
+    let classes = reference.classes();
+    prop_assert_eq!(report.machine_classes.len(), classes.len());
+    let memory: f64 = classes.values().map(|class| class.1).sum();
+    for class in &report.machine_classes {
+        let memory_each = class.capacity.memory.unwrap();
+        let key = (class.capacity.cpu.map(f64::to_bits), memory_each.to_bits());
+        let (_, capacity, unused) = classes[&key];
+        prop_assert_eq!(class.memory_share, (memory > 0.0).then(|| capacity / memory));
+        if report.mean.unused_share.memory.is_some() {
+            let expected = (capacity > 0.0).then(|| unused / capacity);
+            prop_assert_eq!(class.unused_share.memory, expected);
+        }
+    }
+    Ok(())
 }
 
 fn same_requests(
