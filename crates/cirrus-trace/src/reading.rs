@@ -17,6 +17,7 @@ mod files;
 mod join;
 mod lines;
 mod look;
+mod numbered;
 mod packed;
 mod parquet;
 mod pool;

@@ -19,6 +19,7 @@ use cirrus_trace::problems::{Kind, Problems, Spot};
 use cirrus_trace::reading::{self, Progress, Reading};
 use cirrus_trace::{plot, report};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::commands::objects::{folder_of, write_whole};
@@ -173,15 +174,12 @@ impl Trace {
         let progress = reading.progress();
         let (read, all) = (progress.bytes_read(), progress.bytes_total());
         if self.json {
+            let problems = problems.iter().map(|(kind, tally)| told(kind, tally)).collect();
+            let (format, bytes_read, bytes_total) = (self.format.name(), read, all);
+            let told = Told { format, is_whole, bytes_read, bytes_total, problems, priced, report };
+            let text = serde_json::to_string(&told);
             let fault = |error| Failure::fault(format!("cannot write the report as JSON: {error}"));
-            let mut value = serde_json::to_value(report).map_err(fault)?;
-            value["format"] = json!(self.format.name());
-            value["is_whole"] = json!(is_whole);
-            value["bytes_read"] = json!(read);
-            value["bytes_total"] = json!(all);
-            value["problems"] = problems.iter().map(|(kind, tally)| told(kind, tally)).collect();
-            value["priced"] = serde_json::to_value(priced).map_err(fault)?;
-            print(&value.to_string());
+            print(&text.map_err(fault)?);
         } else {
             print(report::text(report).trim_end());
             if let Some(priced) = priced {
@@ -199,6 +197,19 @@ impl Trace {
         tell_problems(problems);
         Ok(())
     }
+}
+
+/// The report as JSON.
+#[derive(Serialize)]
+struct Told<'a> {
+    format: &'static str,
+    is_whole: bool,
+    bytes_read: u64,
+    bytes_total: u64,
+    problems: Vec<Value>,
+    priced: Option<&'a Priced>,
+    #[serde(flatten)]
+    report: &'a report::Report,
 }
 
 /// What was left out because its time had been dealt with.

@@ -49,17 +49,26 @@ const SERVER: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates and which of the others each may depend on; tests of a crate may use more.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("cirrus-units", &[]),
     ("cirrus-store", &["cirrus-units"]),
     ("cirrus-plan", &["cirrus-units"]),
+    ("cirrus-trace", &["cirrus-plan"]),
     ("cirrus-macros", &["cirrus-units"]),
     ("cirrus", &["cirrus-macros", "cirrus-plan", "cirrus-store", "cirrus-units"]),
     ("cirrus-learn", &["cirrus", "cirrus-store", "cirrus-units"]),
-    ("cirrus-bench", &["cirrus-plan", "cirrus-store", "cirrus-units"]),
+    ("cirrus-bench", &["cirrus-plan", "cirrus-store", "cirrus-trace", "cirrus-units"]),
     (
         "cirrus-cli",
-        &["cirrus", "cirrus-learn", "cirrus-macros", "cirrus-plan", "cirrus-store", "cirrus-units"],
+        &[
+            "cirrus",
+            "cirrus-learn",
+            "cirrus-macros",
+            "cirrus-plan",
+            "cirrus-store",
+            "cirrus-trace",
+            "cirrus-units",
+        ],
     ),
 ];
 

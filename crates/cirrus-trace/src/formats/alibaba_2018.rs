@@ -8,9 +8,7 @@
 //! of a machine; both are divided by a hundred here. `machine_usage` is in percent of the machine's
 //! capacity, which `machine_meta` says. What an instance asked for is the plan of its task.
 
-use csv::ByteRecord;
-
-use super::fields::{columns, field, float_of, needed_int};
+use super::fields::{Line, columns, field, float_of, needed_int};
 use super::number::{SECOND, id, seconds};
 use super::output::{Fault, Output, Value, interval, not_before_zero};
 use super::{Plan, Row};
@@ -23,8 +21,8 @@ pub(crate) const BATCH_TASK: usize = 9;
 pub(crate) const BATCH_INSTANCE: usize = 14;
 pub(crate) const SPAR: usize = 7;
 
-pub(crate) fn machine_meta(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, MACHINE_META)?;
+pub(crate) fn machine_meta(row: &Line<'_>, out: &mut Output) -> Result<(), Fault> {
+    columns(row.len(), MACHINE_META)?;
     let machine = machine(row, 0)?;
     let at = not_before_zero(time(row, 1, "time_stamp")?);
     let cpu =
@@ -34,8 +32,8 @@ pub(crate) fn machine_meta(row: &ByteRecord, out: &mut Output) -> Result<(), Fau
     Ok(())
 }
 
-pub(crate) fn machine_usage(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, MACHINE_USAGE)?;
+pub(crate) fn machine_usage(row: &Line<'_>, out: &mut Output) -> Result<(), Fault> {
+    columns(row.len(), MACHINE_USAGE)?;
     let machine = machine(row, 0)?;
     let at = not_before_zero(time(row, 1, "time_stamp")?);
     let used = Amount {
@@ -48,8 +46,8 @@ pub(crate) fn machine_usage(row: &ByteRecord, out: &mut Output) -> Result<(), Fa
     Ok(())
 }
 
-pub(crate) fn batch_task(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, BATCH_TASK)?;
+pub(crate) fn batch_task(row: &Line<'_>, out: &mut Output) -> Result<(), Fault> {
+    columns(row.len(), BATCH_TASK)?;
     let at = not_before_zero(time(row, 5, "start_time")?);
     // A task that has not ended has no end, or zero.
     let until = if field(row, 6).is_empty() { 0 } else { time(row, 6, "end_time")? };
@@ -65,8 +63,8 @@ pub(crate) fn batch_task(row: &ByteRecord, out: &mut Output) -> Result<(), Fault
     Ok(())
 }
 
-pub(crate) fn batch_instance(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, BATCH_INSTANCE)?;
+pub(crate) fn batch_instance(row: &Line<'_>, out: &mut Output) -> Result<(), Fault> {
+    columns(row.len(), BATCH_INSTANCE)?;
     let (start, end) = interval(time(row, 5, "start_time")?, time(row, 6, "end_time")?)?;
     let name = field(row, 7);
     let used = Use {
@@ -89,8 +87,8 @@ pub(crate) fn batch_instance(row: &ByteRecord, out: &mut Output) -> Result<(), F
     Ok(())
 }
 
-pub(crate) fn spar_task(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, SPAR)?;
+pub(crate) fn spar_task(row: &Line<'_>, out: &mut Output) -> Result<(), Fault> {
+    columns(row.len(), SPAR)?;
     let at = not_before_zero(decimal_time(row, 0, "arrival")?);
     let until = at.checked_add(decimal_time(row, 3, "duration")?);
     let request =
@@ -100,8 +98,8 @@ pub(crate) fn spar_task(row: &ByteRecord, out: &mut Output) -> Result<(), Fault>
     Ok(())
 }
 
-pub(crate) fn spar_instance(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, SPAR)?;
+pub(crate) fn spar_instance(row: &Line<'_>, out: &mut Output) -> Result<(), Fault> {
+    columns(row.len(), SPAR)?;
     let start = decimal_time(row, 0, "arrival")?;
     let (start, end) = interval(start, start.saturating_add(decimal_time(row, 4, "duration")?))?;
     let used = Use {
@@ -126,19 +124,19 @@ pub(crate) fn collection(job: &[u8], task: &[u8]) -> u64 {
     id(job).rotate_left(32) ^ id(task).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-fn machine(row: &ByteRecord, index: usize) -> Result<MachineId, Fault> {
+fn machine(row: &Line<'_>, index: usize) -> Result<MachineId, Fault> {
     let name = field(row, index);
     if name.is_empty() { Err(Fault::missing("machine_id")) } else { Ok(MachineId(id(name))) }
 }
 
-fn time(row: &ByteRecord, index: usize, column: &'static str) -> Result<Micros, Fault> {
+fn time(row: &Line<'_>, index: usize, column: &'static str) -> Result<Micros, Fault> {
     let value = needed_int(row, index, column)?;
     value
         .checked_mul(SECOND)
         .ok_or_else(|| Fault::new(Kind::NumberUnreadable, column, Value::Int(value)))
 }
 
-fn decimal_time(row: &ByteRecord, index: usize, column: &'static str) -> Result<Micros, Fault> {
+fn decimal_time(row: &Line<'_>, index: usize, column: &'static str) -> Result<Micros, Fault> {
     let text = field(row, index);
     if text.is_empty() {
         return Err(Fault::missing(column));
@@ -147,19 +145,19 @@ fn decimal_time(row: &ByteRecord, index: usize, column: &'static str) -> Result<
 }
 
 /// Hundredths of a core, as cores.
-fn cores(row: &ByteRecord, index: usize, column: &'static str, out: &mut Output) -> Option<f64> {
+fn cores(row: &Line<'_>, index: usize, column: &'static str, out: &mut Output) -> Option<f64> {
     let value = float_of(field(row, index), column, out)?;
     out.amount(column, value / 100.0)
 }
 
 /// Hundredths of a machine, as a share.
-fn memory(row: &ByteRecord, index: usize, column: &'static str, out: &mut Output) -> Option<f64> {
+fn memory(row: &Line<'_>, index: usize, column: &'static str, out: &mut Output) -> Option<f64> {
     let value = float_of(field(row, index), column, out)?;
     out.normalised(column, value / 100.0)
 }
 
 /// A share of what the machine has. The trace marks a bad measurement with -1 or 101.
-fn percent(row: &ByteRecord, index: usize, column: &'static str, out: &mut Output) -> Option<f64> {
+fn percent(row: &Line<'_>, index: usize, column: &'static str, out: &mut Output) -> Option<f64> {
     let text = field(row, index);
     let value = float_of(text, column, out)?;
     if (0.0..=100.0).contains(&value) {

@@ -4,34 +4,64 @@
 //! Knows nothing of: what a column means.
 //! Invariant: a row's width is checked before its fields are asked for.
 
-use csv::ByteRecord;
-
 use super::number::{float, int};
 use super::output::{Fault, Output, Value};
 use crate::problems::Kind;
 
+/// A row without quotes: fields, with commas between them.
+#[derive(Clone, Copy)]
+pub(crate) struct Line<'a> {
+    text: &'a [u8],
+    /// Where each field ends.
+    ends: &'a [usize],
+}
+
+impl<'a> Line<'a> {
+    /// Finds the fields; `ends` is memory for where they end.
+    #[inline]
+    pub(crate) fn split(text: &'a [u8], ends: &'a mut Vec<usize>) -> Self {
+        ends.clear();
+        ends.extend(memchr::memchr_iter(b',', text));
+        ends.push(text.len());
+        Self { text, ends }
+    }
+
+    /// How many fields there are.
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        self.ends.len()
+    }
+
+    /// A field; nothing behind the last.
+    #[inline]
+    fn field(self, index: usize) -> &'a [u8] {
+        let start = match index.checked_sub(1) {
+            None => 0,
+            Some(before) => self.ends.get(before).map_or(self.text.len(), |end| end + 1),
+        };
+        let end = self.ends.get(index).copied().unwrap_or(self.text.len());
+        self.text.get(start..end).unwrap_or_default()
+    }
+}
+
 /// Refuses a row of another width.
 #[inline]
-pub(crate) fn columns(row: &ByteRecord, expected: usize) -> Result<(), Fault> {
-    if row.len() == expected {
+pub(crate) fn columns(found: usize, expected: usize) -> Result<(), Fault> {
+    if found == expected {
         return Ok(());
     }
-    let found = i64::try_from(row.len()).unwrap_or(i64::MAX);
+    let found = i64::try_from(found).unwrap_or(i64::MAX);
     Err(Fault::new(Kind::ColumnCount, "columns", Value::Int(found)))
 }
 
 /// The text of a column; the width has been checked.
 #[inline]
-pub(crate) fn field(row: &ByteRecord, index: usize) -> &[u8] {
-    row.get(index).unwrap_or_default()
+pub(crate) fn field<'a>(row: &Line<'a>, index: usize) -> &'a [u8] {
+    row.field(index)
 }
 
 #[inline]
-pub(crate) fn needed_int(
-    row: &ByteRecord,
-    index: usize,
-    column: &'static str,
-) -> Result<i64, Fault> {
+pub(crate) fn needed_int(row: &Line<'_>, index: usize, column: &'static str) -> Result<i64, Fault> {
     let text = field(row, index);
     int(text).ok_or_else(|| unreadable(column, text))
 }
@@ -46,17 +76,13 @@ pub(crate) fn unreadable(column: &'static str, text: &[u8]) -> Fault {
 }
 
 #[inline]
-pub(crate) fn needed_id(
-    row: &ByteRecord,
-    index: usize,
-    column: &'static str,
-) -> Result<u64, Fault> {
+pub(crate) fn needed_id(row: &Line<'_>, index: usize, column: &'static str) -> Result<u64, Fault> {
     needed_int(row, index, column).map(i64::cast_unsigned)
 }
 
 #[inline]
 pub(crate) fn optional_id(
-    row: &ByteRecord,
+    row: &Line<'_>,
     index: usize,
     column: &'static str,
 ) -> Result<Option<u64>, Fault> {

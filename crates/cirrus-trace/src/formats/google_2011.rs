@@ -14,10 +14,8 @@
 //! The request of a use record is `assigned memory`, column 7, the limit that was enforced; the
 //! record of the task, where the trace has it, says what was asked for.
 
-use csv::ByteRecord;
-
 use super::Row;
-use super::fields::{columns, field, float_of, needed_id, needed_int, optional_id};
+use super::fields::{Line, columns, field, float_of, needed_id, needed_int, optional_id};
 use super::number::int;
 use super::output::{AFTER_THE_END, Fault, Output, Value, interval, not_before_zero};
 use crate::problems::Kind;
@@ -29,8 +27,8 @@ pub(crate) const MACHINE_EVENTS: usize = 6;
 pub(crate) const TASK_EVENTS: usize = 13;
 pub(crate) const TASK_USAGE: usize = 20;
 
-pub(crate) fn machine_event(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, MACHINE_EVENTS)?;
+pub(crate) fn machine_event(row: &Line<'_>, out: &mut Output) -> Result<(), Fault> {
+    columns(row.len(), MACHINE_EVENTS)?;
     let time = needed_int(row, 0, "time")?;
     let machine = MachineId(needed_id(row, 1, "machine ID")?);
     let there = match needed_int(row, 2, "event type")? {
@@ -50,8 +48,8 @@ pub(crate) fn machine_event(row: &ByteRecord, out: &mut Output) -> Result<(), Fa
     Ok(())
 }
 
-pub(crate) fn task_event(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, TASK_EVENTS)?;
+pub(crate) fn task_event(row: &Line<'_>, out: &mut Output) -> Result<(), Fault> {
+    columns(row.len(), TASK_EVENTS)?;
     let time = needed_int(row, 0, "time")?;
     let task = TaskId {
         collection: needed_id(row, 2, "job ID")?,
@@ -72,7 +70,7 @@ pub(crate) fn task_event(row: &ByteRecord, out: &mut Output) -> Result<(), Fault
     Ok(())
 }
 
-fn placement(row: &ByteRecord, out: &mut Output) -> Result<Placement, Fault> {
+fn placement(row: &Line<'_>, out: &mut Output) -> Result<Placement, Fault> {
     Ok(Placement {
         machine: optional_id(row, 4, "machine ID")?.map(MachineId),
         request: Amount {
@@ -99,8 +97,8 @@ fn class(text: &[u8], out: &mut Output) -> Option<Class> {
     }
 }
 
-pub(crate) fn task_usage(row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
-    columns(row, TASK_USAGE)?;
+pub(crate) fn task_usage(row: &Line<'_>, out: &mut Output) -> Result<(), Fault> {
+    columns(row.len(), TASK_USAGE)?;
     let start: Micros = needed_int(row, 0, "start time")?;
     let (start, end) = interval(start, needed_int(row, 1, "end time")?)?;
     let task = TaskId {
@@ -125,7 +123,7 @@ pub(crate) fn task_usage(row: &ByteRecord, out: &mut Output) -> Result<(), Fault
 }
 
 #[inline]
-fn amount(row: &ByteRecord, index: usize, column: &'static str, out: &mut Output) -> Option<f64> {
+fn amount(row: &Line<'_>, index: usize, column: &'static str, out: &mut Output) -> Option<f64> {
     let value = float_of(field(row, index), column, out)?;
     out.normalised(column, value)
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::bytes::{self, Counter};
 use super::lines::{Csv, JsonLines};
+use super::numbered::{Numbered, parse_of};
 use super::parquet::Parquet;
 use crate::formats::Table;
 use crate::formats::output::Output;
@@ -63,7 +64,10 @@ pub(crate) fn open(
     }
     let bytes = bytes::open(&part.path, counter)?;
     Ok(if part.encoding == Encoding::Csv {
-        Box::new(Csv::new(part.table, bytes, settings))
+        match parse_of(part.table) {
+            Some(parse) => Box::new(Numbered::new(parse, bytes)),
+            None => Box::new(Csv::new(part.table, bytes, settings)),
+        }
     } else {
         Box::new(JsonLines::new(part.table, bytes, settings))
     })

@@ -13,15 +13,17 @@ use super::decode::{Decode, More, Settings, stopped};
 use crate::formats::cells::{self, Cells, Column, NO_CELLS};
 use crate::formats::fields::columns;
 use crate::formats::output::{Fault, Output};
-use crate::formats::{Table, alibaba_2018, generic, google_2011, google_2019};
+use crate::formats::{Table, generic, google_2019};
 use crate::problems::{Kind, Spot};
 
 /// How much of a file's text is held at once.
-const BUFFER: usize = 128 << 10;
+pub(super) const BUFFER: usize = 128 << 10;
+/// The longest line that is read; rows have some hundreds of bytes.
+const LINE_MAX: u64 = 1 << 20;
 
 type Bytes = Box<dyn Read + Send>;
 
-/// A CSV file.
+/// A CSV file with a header.
 pub(crate) struct Csv {
     reader: csv::Reader<Bytes>,
     record: ByteRecord,
@@ -30,8 +32,6 @@ pub(crate) struct Csv {
 
 /// What is made of the rows of a table.
 enum Parser {
-    /// Columns go by number.
-    Numbered(fn(&ByteRecord, &mut Output) -> Result<(), Fault>),
     /// A table of Google's second trace, whose columns go by name.
     Named {
         table: Table,
@@ -65,23 +65,6 @@ pub(crate) fn schema(table: Table) -> Option<&'static [Column]> {
     }
 }
 
-fn parser(table: Table, settings: Settings) -> Parser {
-    match table {
-        Table::Machines2011 => Parser::Numbered(google_2011::machine_event),
-        Table::Tasks2011 => Parser::Numbered(google_2011::task_event),
-        Table::Usage2011 => Parser::Numbered(google_2011::task_usage),
-        Table::MachineMeta => Parser::Numbered(alibaba_2018::machine_meta),
-        Table::BatchTask => Parser::Numbered(alibaba_2018::batch_task),
-        Table::SparTasks => Parser::Numbered(alibaba_2018::spar_task),
-        Table::MachineUsage => Parser::Numbered(alibaba_2018::machine_usage),
-        Table::BatchInstance => Parser::Numbered(alibaba_2018::batch_instance),
-        Table::SparInstances => Parser::Numbered(alibaba_2018::spar_instance),
-        Table::Machines2019 | Table::Instances2019 | Table::Usage2019 | Table::Generic => {
-            Parser::Header(table, settings)
-        }
-    }
-}
-
 /// What a row of Google's second trace is, by its cells.
 pub(crate) fn named(
     table: Table,
@@ -98,12 +81,10 @@ pub(crate) fn named(
 
 impl Csv {
     pub(crate) fn new(table: Table, bytes: Bytes, settings: Settings) -> Csv {
-        let parser = parser(table, settings);
+        let parser = Parser::Header(table, settings);
         let reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
-            // Tables without a header have no quotes, so that a stray one is a character.
-            .quoting(matches!(parser, Parser::Header(..)))
             .buffer_capacity(BUFFER)
             .from_reader(bytes);
         Csv { reader, record: ByteRecord::new(), parser }
@@ -142,14 +123,13 @@ impl Parser {
     #[inline]
     fn parse(&mut self, row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
         match self {
-            Parser::Numbered(parse) => parse(row, out),
             Parser::Named { table, width, positions, cells, allocs } => {
-                columns(row, *width)?;
+                columns(row.len(), *width)?;
                 cells::of_csv(row, positions, cells);
                 named(*table, cells, *allocs, out)
             }
             Parser::Generic { width, positions, settings } => {
-                columns(row, *width)?;
+                columns(row.len(), *width)?;
                 generic::row(row, positions, settings.slot, out)
             }
             Parser::Header(table, settings) => {
@@ -167,6 +147,35 @@ impl Parser {
             }
         }
     }
+}
+
+/// Reads a line, without its end; `false` at the end of the file and where reading stops.
+#[inline]
+pub(super) fn next_line(
+    bytes: &mut BufReader<Bytes>,
+    line: &mut Vec<u8>,
+    out: &mut Output,
+) -> bool {
+    line.clear();
+    match bytes.by_ref().take(LINE_MAX).read_until(b'\n', line) {
+        Ok(0) => return false,
+        Ok(read) if read as u64 == LINE_MAX && line.last() != Some(&b'\n') => {
+            let text = format!("{} is longer than {LINE_MAX} bytes", out.spot);
+            out.file_fault(Kind::FileUnreadable, &text);
+            return false;
+        }
+        Ok(_) => {}
+        Err(error) => {
+            stopped(&error, out);
+            return false;
+        }
+    }
+    for end in [b'\n', b'\r'] {
+        if line.last() == Some(&end) {
+            line.pop();
+        }
+    }
+    true
 }
 
 /// A file of JSON objects, one a line.
@@ -204,20 +213,14 @@ impl JsonLines {
 impl Decode for JsonLines {
     fn fill(&mut self, out: &mut Output) -> More {
         for _ in 0..ROWS {
-            self.line.clear();
-            match self.bytes.read_until(b'\n', &mut self.line) {
-                Ok(0) => return More::No,
-                Ok(_) => {}
-                Err(error) => {
-                    stopped(&error, out);
-                    return More::No;
-                }
-            }
             self.lines += 1;
+            out.spot = Spot::Line(self.lines);
+            if !next_line(&mut self.bytes, &mut self.line, out) {
+                return More::No;
+            }
             if self.line.trim_ascii().is_empty() {
                 continue;
             }
-            out.spot = Spot::Line(self.lines);
             if let Err(fault) = self.parse(out) {
                 out.fault(fault);
             }

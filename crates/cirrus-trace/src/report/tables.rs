@@ -115,6 +115,11 @@ fn means(report: &Report) -> Table {
 }
 
 fn recoverable(report: &Report) -> Table {
+    let title = "Memory that could be lent, of all memory".to_owned();
+    if report.recoverable.iter().all(|row| row.share.is_none()) {
+        let (note, columns) = (Some("Not in this trace.".to_owned()), Vec::new());
+        return Table { title, note, columns, rows: Vec::new() };
+    }
     let rows = report.recoverable.iter().map(|row| {
         vec![
             format!("L = {}", row.local_fraction),
@@ -128,7 +133,7 @@ fn recoverable(report: &Report) -> Table {
         ]
     });
     Table {
-        title: "Memory that could be lent, of all memory".to_owned(),
+        title,
         note: Some(format!(
             "{} \"Pooled\" is what the cluster has left at its own p99 and peak; \"each\" is what \
              is left where no machine may need more than it kept, at its own p99 (rounded against \
