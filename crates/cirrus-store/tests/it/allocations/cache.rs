@@ -116,29 +116,32 @@ fn a_hit_allocates_nothing() {
     let mut failed = Vec::new();
     for (name, options, keys) in cases(&set) {
         let cache = Cache::new(Full, ByteSize::mib(64), options);
-        let pass = async || {
+        let get_all = async || {
             for key in &keys {
                 assert_eq!(cache.get(key).await.unwrap().value.len(), 1000);
             }
-            keys.iter().all(|key| cache.try_get(key).is_some())
         };
         IS_WATCHED.set(true);
         let before = COUNT.load(Ordering::Relaxed);
-        assert!(runtime.block_on(pass()), "{name}");
+        runtime.block_on(get_all());
+        // The first hit of a thread makes its ring.
+        assert!(cache.try_get(&keys[0]).is_some(), "{name}");
         let first = COUNT.load(Ordering::Relaxed);
         assert!(first - before > OBJECTS, "{name}: what a miss allocates is counted");
         runtime.block_on(async {
             for _ in 1..PASSES {
-                assert!(pass().await, "{name}");
+                assert!(keys.iter().all(|key| cache.try_get(key).is_some()), "{name}");
+                get_all().await;
             }
         });
         let count = COUNT.load(Ordering::Relaxed) - first;
         IS_WATCHED.set(false);
+        let hits = 2 * (PASSES - 1) * OBJECTS;
         if count > 0 {
-            failed.push(format!("{name}: {count} for {} hits", 2 * (PASSES - 1) * OBJECTS));
+            failed.push(format!("{name}: {count} for {hits} hits"));
         }
         let counters = cache.counters();
-        assert_eq!(counters.hits + counters.misses, 2 * PASSES * OBJECTS, "{name}: {counters:?}");
+        assert_eq!(counters.hits + counters.misses, hits + OBJECTS + 1, "{name}: {counters:?}");
     }
     assert!(failed.is_empty(), "allocations: {failed:?}");
 }
