@@ -69,10 +69,8 @@ async fn caches_that_check_versions_are_linearizable() {
 
 /// One seed in virtual time, with delays and cuts.
 async fn over_sim(seed: u64, freshness: Freshness) -> Vec<Operation> {
-    let mut faults = SimFaults::default();
-    faults.seed = seed;
-    faults.delay_max = Duration::from_millis(1 + seed % 5);
-    faults.cut_after_bytes_max = 300_000;
+    let delay_max = Duration::from_millis(1 + seed % 5);
+    let faults = SimFaults { seed, delay_max, cut_after_bytes_max: 300_000 };
     let network = SimNetwork::new(faults);
     let node = Node::sim(&network, "node", options(ByteSize::mib(64)));
     let clients = (0..2 + seed % 2).map(|_| Client::new("node", node.client_options()));
