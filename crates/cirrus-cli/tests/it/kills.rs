@@ -26,6 +26,8 @@ struct Job {
     images: u64,
     sequence: String,
     model: Vec<u8>,
+    /// How long the undisturbed run took.
+    took: Duration,
 }
 
 impl Job {
@@ -47,13 +49,15 @@ impl Job {
         let args = format!("--size 8 --batch {batch} --epochs {epochs} --seed {SEED}");
         let mut args: Vec<String> = args.split(' ').map(str::to_owned).collect();
         args.extend(["--data".to_owned(), data.display().to_string()]);
-        let mut job =
-            Self { sandbox, args, epochs, images, sequence: String::new(), model: Vec::new() };
+        let (sequence, model, took) = (String::new(), Vec::new(), Duration::ZERO);
+        let mut job = Self { sandbox, args, epochs, images, sequence, model, took };
+        let began = Instant::now();
         let figures = job.start().figures_within(DEADLINE_LONG);
+        job.took = began.elapsed();
         assert_eq!(figures["channels"]["batches"]["rolled_back"], 0);
         job.assert_exactly_once(&figures);
-        job.sequence = sequence(&figures);
-        job.model = model(&figures);
+        job.sequence = self::sequence(&figures);
+        job.model = self::model(&figures);
         job
     }
 
@@ -338,15 +342,20 @@ fn a_killed_memory_task_ends_the_run_with_one_line() {
 fn kill_and_resume(rounds: u64, seed: u64) {
     let mut random = Random(seed);
     let job = Job::small(8);
+    // From the start to about the end: the first kill comes in the first half, whatever the machine.
+    let half_ms = u64::try_from(job.took.as_millis()).expect("small") / 2;
     for round in 0..rounds {
         let mut run = job.start();
-        for decoders in [3, 2] {
+        let mut kills = 0;
+        for (decoders, within_ms) in [(3, half_ms), (2, 2 * half_ms)] {
             job.sandbox.process("coordinator");
-            // Anything from the start to about the end of the epochs.
-            let due = random.below(6000);
+            let due = random.below(within_ms);
             std::thread::sleep(Duration::from_millis(due));
             run = match job.sandbox.kill_everybody(run) {
-                None => job.resume(decoders),
+                None => {
+                    kills += 1;
+                    job.resume(decoders)
+                }
                 // It ended before: there is nobody to kill.
                 Some(done) => {
                     run = done;
@@ -354,6 +363,7 @@ fn kill_and_resume(rounds: u64, seed: u64) {
                 }
             };
         }
+        assert!(kills > 0, "round {round}: the run was over before anybody was killed");
         let figures = job.assert_undisturbed(run);
         // A resumed run is no new one; ten are kept.
         assert_eq!(job.sandbox.run_dirs().len() as u64, (round + 2).min(10), "{figures}");

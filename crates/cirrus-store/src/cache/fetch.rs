@@ -265,7 +265,7 @@ impl<S: Source> Shared<S> {
         let free = self.guesses.available_permits();
         let room = state.shelf.guess_room(self.guesses_max - free).min(free);
         state.pace.read(state.shelf.typical_bytes(), Duration::ZERO, Instant::now());
-        let wanted = state.shelf.in_objects(state.pace.wanted());
+        let wanted = state.shelf.want(state.pace.wanted());
         let mut ahead = mem::take(&mut state.ahead);
         ahead.begin(room, wanted);
         prefetch.on_access(key, hit, &mut ahead);

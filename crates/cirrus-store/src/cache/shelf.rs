@@ -22,7 +22,8 @@ use crate::object::Object;
 /// its slot, a policy's links, and 96 for the headers of two reference counts and the allocator.
 pub(super) const ENTRY_OVERHEAD_BYTES: u64 = 480;
 
-/// A guess that nobody read within this many gets was wrong, and makes room for other guesses.
+/// A guess that nobody read within this many gets, or within twice as many as objects are wanted
+/// ahead, was wrong, and makes room for other guesses.
 const GUESS_ACCESSES_MAX: u64 = 1024;
 
 /// What an entry takes of the capacity.
@@ -47,6 +48,8 @@ pub(super) struct Shelf {
     budget: Budget,
     /// Gets so far: the clock by which guesses grow old.
     accesses: u64,
+    /// The bytes that were wanted ahead of the reader when that was last asked.
+    wanted_bytes: u64,
     /// A running mean of what an entry takes; 0 until there was one.
     typical_bytes: u64,
     /// Values that left, for the caller to drop when it no longer holds the lock.
@@ -66,8 +69,8 @@ pub(super) struct Budget {
 pub(super) struct Slot {
     hash: u64,
     bytes: u64,
-    /// At which access a guess came in; `None` once it was read.
-    guessed_at: Option<u64>,
+    /// Until which access a guess may be read; `None` once it was.
+    guessed_until: Option<u64>,
 }
 
 /// An entry as it was found.
@@ -106,6 +109,7 @@ impl Shelf {
             guesses: Chain::default(),
             budget,
             accesses: 0,
+            wanted_bytes: 0,
             typical_bytes: 0,
             leaving: Vec::new(),
             counters: Counters::default(),
@@ -157,7 +161,7 @@ impl Shelf {
 
     /// The entry at `place` is read.
     pub(super) fn access(&mut self, place: Place) {
-        match self.slot(place).map(|slot| slot.guessed_at) {
+        match self.slot(place).map(|slot| slot.guessed_until) {
             None => {}
             Some(None) => self.evict.on_access(place),
             Some(Some(_)) => self.promote(place),
@@ -179,7 +183,7 @@ impl Shelf {
             return;
         }
         let same_version = seen.object.version == arrival.object.version;
-        if same_version || (slot.bytes == bytes && slot.guessed_at.is_none()) {
+        if same_version || (slot.bytes == bytes && slot.guessed_until.is_none()) {
             self.replace(seen.place, arrival);
         } else {
             // Another size is another entry to the policy.
@@ -209,7 +213,7 @@ impl Shelf {
     /// Lets go of the entry with this key if it is a guess that nobody has read; whether it was.
     pub(super) fn forget_guess(&mut self, hash: u64, key: &Key) -> bool {
         let Some(seen) = self.find(hash, key) else { return false };
-        let is_guess = self.slot(seen.place).is_some_and(|slot| slot.guessed_at.is_some());
+        let is_guess = self.slot(seen.place).is_some_and(|slot| slot.guessed_until.is_some());
         if is_guess {
             self.remove(seen.place);
         }
@@ -221,8 +225,9 @@ impl Shelf {
         self.typical_bytes
     }
 
-    /// How many entries `bytes` are, one at least.
-    pub(super) fn in_objects(&self, bytes: u64) -> usize {
+    /// So many bytes are wanted ahead of the reader: as many objects as that is, one at least.
+    pub(super) fn want(&mut self, bytes: u64) -> usize {
+        self.wanted_bytes = bytes;
         usize::try_from(bytes / self.typical_bytes.max(1)).unwrap_or(usize::MAX).max(1)
     }
 
@@ -267,8 +272,10 @@ impl Shelf {
             self.leaving.push(object);
             return;
         };
-        let guessed_at = guess.then_some(self.accesses);
-        self.slots[place.index()] = Some(Slot { hash, bytes, guessed_at });
+        let wanted = self.wanted_bytes / self.typical_bytes.max(1);
+        let lifetime = GUESS_ACCESSES_MAX.max(wanted.saturating_mul(2));
+        let guessed_until = guess.then(|| self.accesses.saturating_add(lifetime));
+        self.slots[place.index()] = Some(Slot { hash, bytes, guessed_until });
         self.table.insert(hash, Held { key, object, checked_at, place });
         self.counters.bytes += bytes;
         self.counters.entries += 1;
@@ -292,7 +299,7 @@ impl Shelf {
         }
         self.guesses.remove(place);
         self.counters.bytes_prefetched -= bytes;
-        self.slots[place.index()] = Some(Slot { hash, bytes, guessed_at: None });
+        self.slots[place.index()] = Some(Slot { hash, bytes, guessed_until: None });
         self.evict.on_insert(place, entry);
     }
 
@@ -305,7 +312,7 @@ impl Shelf {
             // A policy that names a free place or a guess is wrong; it costs a miss, no more.
             let place = self.evict.victim();
             let Some(place) = place
-                .filter(|place| self.slot(*place).is_some_and(|slot| slot.guessed_at.is_none()))
+                .filter(|place| self.slot(*place).is_some_and(|slot| slot.guessed_until.is_none()))
             else {
                 return false;
             };
@@ -318,10 +325,9 @@ impl Shelf {
     /// Drops guesses that grew old, until `bytes` more fit; all of them for 0.
     fn drop_old_guesses(&mut self, bytes: u64) {
         while let Some(place) = self.guesses.front() {
-            let guessed_at = self.slot(place).and_then(|slot| slot.guessed_at);
-            let age = guessed_at.map_or(u64::MAX, |at| self.accesses - at);
+            let until = self.slot(place).and_then(|slot| slot.guessed_until).unwrap_or(0);
             let fits = self.counters.bytes_prefetched + bytes <= self.budget.guessed_max;
-            if age <= GUESS_ACCESSES_MAX || (bytes > 0 && fits) {
+            if self.accesses <= until || (bytes > 0 && fits) {
                 return;
             }
             self.remove(place);
@@ -335,7 +341,7 @@ impl Shelf {
         self.counters.bytes -= slot.bytes;
         self.counters.entries -= 1;
         self.leaving.extend(self.table.remove(slot.hash, place).map(|held| held.object));
-        if slot.guessed_at.is_some() {
+        if slot.guessed_until.is_some() {
             self.guesses.remove(place);
             self.counters.bytes_prefetched -= slot.bytes;
             self.free.push(place);

@@ -6,6 +6,7 @@ mod ahead;
 mod batches;
 mod interleavings;
 mod model;
+mod parallel;
 mod policies;
 mod reads;
 mod writes;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cirrus_store::cache::evict::{Clairvoyant, Fifo, Lfu, Lru, Random, S3Fifo, Sieve};
-use cirrus_store::cache::prefetch::{Ordered, Sequential as Ahead};
-use cirrus_store::cache::{Cache, CacheOptions, Evict, Freshness, Trace};
+use cirrus_store::cache::prefetch::{Ordered, Sequential as Ahead, Strided as Steps};
+use cirrus_store::cache::{Cache, CacheOptions, Evict, Freshness, Prefetch, Trace};
 use cirrus_store::iter::{
     Announced, EpochSeed, Epochs, Listed, Order, Records, RecordsOptions, Sequential, Share,
     Shuffled, Strided, Weighted, Windowed, open_set,
@@ -116,6 +116,18 @@ async fn writes_arrive_whichever_way_they_go(client: Client) {
         let add = cache.source().add(&counter, 2);
         assert_eq!(cache.write_with(&counter, add).await.unwrap(), 42);
         assert_eq!(cache.get(&counter).await.unwrap().value, "42");
+        let queue = key("cached/queue");
+        for (number, item) in (1..).zip(["a", "b", "c"]) {
+            let push = cache.source().push(&queue, item, 1 << 20);
+            assert_eq!(cache.write_with(&queue, push).await.unwrap(), number);
+        }
+        assert_eq!(cache.get(&queue).await.unwrap_err().kind(), Kind::WrongType);
+        for item in ["a", "b", "c"] {
+            let pop = cache.source().pop(&queue);
+            assert_eq!(cache.write_with(&queue, pop).await.unwrap(), item, "{freshness:?}");
+        }
+        let pop = cache.write_with(&queue, cache.source().pop(&queue)).await;
+        assert_eq!(pop.unwrap_err().kind(), Kind::NotFound);
         let absent = PutOptions { condition: Condition::IfAbsent, ..PutOptions::default() };
         let again = cache.source().put_with(name, "x", absent);
         assert_eq!(cache.write_with(name, again).await.unwrap_err().kind(), Kind::WrongVersion);
@@ -185,14 +197,21 @@ async fn records_come_through_a_cache_in_every_order(client: Client) {
     let objects = set.manifest().objects();
     let keys: Vec<Key> = (0..objects).map(|object| set.name().object_key(object)).collect();
     let orders = orders(set.manifest());
-    for (order, evict) in
-        orders.iter().flat_map(|order| policies(&keys).into_iter().map(move |evict| (order, evict)))
+    for (number, (order, evict)) in orders
+        .iter()
+        .flat_map(|order| policies(&keys).into_iter().map(move |evict| (order, evict)))
+        .enumerate()
     {
         let name = evict.name();
+        // There are seven policies: each meets both ways to fetch early, and each order does.
+        let ahead: Box<dyn Prefetch> = match number % 2 {
+            0 => Box::new(Ahead::new(set.name().clone(), objects)),
+            _ => Box::new(Steps::new(set.name().clone(), objects)),
+        };
         let mut options = CacheOptions::default();
         options.freshness = Freshness::Immutable;
         options.evict = evict;
-        options.prefetch = Some(Box::new(Ahead::new(set.name().clone(), objects)));
+        options.prefetch = Some(ahead);
         let cache = Arc::new(Cache::new(client.clone(), ByteSize::kib(24), options));
         let opened = open_set(&*cache, set.name().clone()).await.unwrap();
         let (all, ahead) = (0..order.len(), RecordsOptions::default());
@@ -251,7 +270,21 @@ async fn readers_of_an_announced_order_go_on_in_another_number(client: Client) {
     }
 }
 
-/// One of each kind.
+/// A user's: the last record first, and no more than that is known of it.
+#[derive(Debug)]
+struct Backwards(u64);
+
+impl Order for Backwards {
+    fn len(&self) -> u64 {
+        self.0
+    }
+
+    fn record(&self, position: u64) -> Option<u64> {
+        self.0.checked_sub(position + 1)
+    }
+}
+
+/// One of each kind, and a user's.
 fn orders(manifest: &Manifest) -> Vec<Arc<dyn Order>> {
     let (count, set) = (manifest.count(), *manifest);
     let seed = EpochSeed { seed: 7, epoch: 1 };
@@ -267,6 +300,7 @@ fn orders(manifest: &Manifest) -> Vec<Arc<dyn Order>> {
         Arc::new(Weighted::new(seed, &weights, 300).unwrap()),
         Arc::new(Listed::new([3, 499, 3, 0, 77])),
         Arc::new(Epochs::new(2, windowed)),
+        Arc::new(Backwards(count)),
     ]
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use cirrus_store::cache::Cache;
 use cirrus_store::{
     BlockingClient, Client, Condition, Error, Key, Kind, Object, PutOptions, Result, Version,
 };
@@ -163,6 +164,27 @@ async fn act(client: &Client, name: &str, action: Action) -> Option<Answer> {
     }
 }
 
+/// Through a cache over a client.
+async fn act_cached(cache: &Cache<Client>, name: &str, action: Action) -> Option<Answer> {
+    let object = key(name);
+    match action {
+        Action::Get => answer(cache.get(&object).await, |object| read(&object)),
+        Action::Put { value, condition: Condition::Always, expires_at: NEVER } => {
+            let put = cache.put(&object, bytes_of(name, value)).await;
+            answer(put, |version| Answer::Written { version: version.0 })
+        }
+        Action::Delete { condition: Condition::Always } => {
+            answer(cache.delete(&object).await, |()| Answer::Done)
+        }
+        Action::Restart => None,
+        action => {
+            // A failed act has an answer too: the cache forgets the object either way.
+            let acted = async { Ok(act(cache.source(), name, action).await) };
+            cache.write_with(&object, acted).await.unwrap_or_else(|error| failed(&error))
+        }
+    }
+}
+
 /// The blocking client knows fewer operations: the others are not chosen for it.
 fn act_blocking(client: &mut BlockingClient, name: &str, action: Action) -> Option<Answer> {
     let object = key(name);
@@ -230,16 +252,32 @@ impl<'a> Actor<'a> {
             return self.batch(client).await;
         }
         let (name, action) = self.choice(false);
+        self.record(name, action, act(client, name, action)).await;
+    }
+
+    /// Does one thing through a cache.
+    pub(crate) async fn step_cached(&mut self, cache: &Cache<Client>) {
+        let (name, action) = self.choice(false);
+        self.record(name, action, act_cached(cache, name, action)).await;
+    }
+
+    /// Acts, or gives up half way.
+    async fn record(
+        &mut self,
+        name: &'static str,
+        action: Action,
+        acting: impl Future<Output = Option<Answer>>,
+    ) {
         let begun = self.recorder.begin(self.id);
         let is_read = action == Action::Get;
         let abandons = self.workload.abandons > 0 && self.random.below(self.workload.abandons) == 0;
         let answer = match abandons {
             true => {
                 let patience = Duration::from_micros(self.random.below(1500));
-                let acted = tokio::time::timeout(patience, act(client, name, action)).await;
+                let acted = tokio::time::timeout(patience, acting).await;
                 acted.unwrap_or_else(|_| (!is_read).then_some(Answer::Unknown))
             }
-            false => act(client, name, action).await,
+            false => acting.await,
         };
         self.recorder.end(&begun, name, action, answer);
         self.learn(name, answer);

@@ -13,6 +13,7 @@ mod history;
 mod limits;
 mod linear;
 mod linearizable;
+mod linearizable_cached;
 mod model;
 mod moved;
 mod mutations;

@@ -21,7 +21,7 @@ const LATE_READS_MAX: u64 = 1 << 10;
 
 /// Evicts what is needed last, and first what is not needed any more or was not announced. A read
 /// takes constant time, an eviction logarithmic time for each entry that was read since the last
-/// one; about 65 bytes an entry, and 25 for each object that left and whose last read the reader has
+/// one; about 75 bytes an entry, and 25 for each object that left and whose last read the reader has
 /// not yet passed for certain.
 ///
 /// Where entries are of equal size, every get is announced and each is made in turn, no policy that
@@ -40,7 +40,7 @@ pub struct Clairvoyant {
     /// By next use, as far as it was listed; the last leaves first.
     order: BTreeSet<(u64, Place)>,
     entries: ByPlace<Needed>,
-    /// Places that may be listed under a use that has been made.
+    /// Places that may be listed under a use that has been made, each once.
     read: Vec<Place>,
     /// By object that left, the time behind its last get; what the reader has passed is left out.
     heard: HashMap<u64, u64, foldhash::fast::FixedState>,
@@ -60,6 +60,8 @@ struct Needed {
     next: u64,
     /// The next use under which the order has it.
     listed: u64,
+    /// The place is in the list of those that were read: since the entry is here, or from before.
+    is_noted: bool,
 }
 
 impl Needed {
@@ -102,7 +104,8 @@ impl Clairvoyant {
     /// Lists what was read under its next use.
     fn list_read(&mut self) {
         while let Some(place) = self.read.pop() {
-            let needed = self.entries.get(place);
+            let needed = Needed { is_noted: false, ..self.entries.get(place) };
+            self.entries.set(place, needed);
             if needed.listed != needed.next {
                 self.order.remove(&(needed.listed, place));
                 self.list(place, needed);
@@ -134,7 +137,8 @@ impl Evict for Clairvoyant {
     }
 
     fn on_insert(&mut self, place: Place, entry: Entry<'_>) {
-        let mut needed = Needed { object: UNKNOWN, heard: 0, next: NEVER, listed: NEVER };
+        let is_noted = self.entries.get(place).is_noted;
+        let mut needed = Needed { object: UNKNOWN, heard: 0, next: NEVER, listed: NEVER, is_noted };
         match self.future.object_of(entry.key) {
             Some(object) => {
                 needed.object = object;
@@ -145,6 +149,8 @@ impl Evict for Clairvoyant {
             None => self.unforeseen += 1,
         }
         self.list(place, needed);
+        // So that a read has room for its note.
+        self.read.reserve(self.entries.len() - self.read.len());
     }
 
     fn on_access(&mut self, place: Place) {
@@ -158,19 +164,17 @@ impl Evict for Clairvoyant {
             _ => next_use(&*self.future, needed.object, passed),
         };
         needed.hear(&*self.future, read_at);
-        if was_listed {
+        // A place that became free may be in the list still.
+        if was_listed && !needed.is_noted {
+            needed.is_noted = true;
             self.read.push(place);
-            // A place that became free is here still, and may come once more.
-            if self.read.len() > self.entries.len() {
-                self.list_read();
-            }
         }
     }
 
     fn on_remove(&mut self, place: Place) {
         let needed = self.entries.get(place);
         self.order.remove(&(needed.listed, place));
-        self.entries.set(place, Needed::default());
+        self.entries.set(place, Needed { is_noted: needed.is_noted, ..Needed::default() });
         let passed = passed(&*self.future);
         if needed.heard > passed {
             self.heard.insert(needed.object, needed.heard);

@@ -3,22 +3,21 @@
 //! Owns the count of each entry and the age of the cache; knows places only, no keys, no sizes.
 //! Invariant: the age never falls, and no entry's priority is below the age it came or was read at.
 
-use std::collections::BTreeSet;
-
 use super::by_place::ByPlace;
+use super::heap::Heap;
 use super::{Entry, Evict, Place};
 
 /// Evicts what was read least often, where each eviction makes all other entries older: an entry's
 /// priority is its count of reads plus the priority that the last victim had when the entry was
-/// read. Of equals the one leaves that was not read for longest. Logarithmic time, about 60 bytes
-/// an entry.
+/// read. Of equals the one leaves that was not read for longest. Logarithmic time, 36 bytes an entry.
 ///
 /// LFU with dynamic ageing: Arlitt, Cherkasova, Dilley, Friedrich and Jin, "Evaluating content
 /// management techniques for web proxy caches", Performance Evaluation Review 27(4), 2000.
 #[derive(Debug, Default)]
 pub struct Lfu {
-    order: BTreeSet<(Rank, Place)>,
-    entries: ByPlace<Counted>,
+    order: Heap<Rank>,
+    /// How often each entry was read.
+    counts: ByPlace<u64>,
     age: u64,
     reads: u64,
     named: Option<Place>,
@@ -32,12 +31,6 @@ struct Rank {
     read: u64,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
-struct Counted {
-    count: u64,
-    rank: Rank,
-}
-
 impl Lfu {
     /// Nothing held, age 0.
     pub fn new() -> Self {
@@ -46,9 +39,8 @@ impl Lfu {
 
     fn rank(&mut self, place: Place, count: u64) {
         self.reads += 1;
-        let rank = Rank { priority: self.age + count, read: self.reads };
-        self.entries.set(place, Counted { count, rank });
-        self.order.insert((rank, place));
+        self.counts.set(place, count);
+        self.order.set(place, Rank { priority: self.age + count, read: self.reads });
     }
 }
 
@@ -62,23 +54,24 @@ impl Evict for Lfu {
     }
 
     fn on_access(&mut self, place: Place) {
-        let Counted { count, rank } = self.entries.get(place);
-        if self.order.remove(&(rank, place)) {
-            self.rank(place, count + 1);
+        if self.order.rank_of(place).is_some() {
+            self.rank(place, self.counts.get(place) + 1);
         }
     }
 
     fn on_remove(&mut self, place: Place) {
-        let rank = self.entries.get(place).rank;
-        self.order.remove(&(rank, place));
+        let rank = self.order.rank_of(place);
+        self.order.remove(place);
         // What was invalidated says nothing about how old the rest is.
-        if self.named.take() == Some(place) {
+        if let (Some(named), Some(rank)) = (self.named.take(), rank)
+            && named == place
+        {
             self.age = rank.priority;
         }
     }
 
     fn victim(&mut self) -> Option<Place> {
-        self.named = self.order.first().map(|(_, place)| *place);
+        self.named = self.order.lowest();
         self.named
     }
 

@@ -81,6 +81,7 @@ use crate::key::Key;
 mod by_place;
 mod clairvoyant;
 mod fifo;
+mod heap;
 mod lfu;
 mod lru;
 mod random;

@@ -1,12 +1,18 @@
 //! Clairvoyant through the real cache, against references that share no code with it.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::Clairvoyant;
 use super::reference::{min_hits, numbers, optimal_hits};
 use crate::cache::map_source::MapSource;
-use crate::cache::{Cache, CacheOptions, Freshness, Trace};
+use crate::cache::prefetch::Ordered;
+use crate::cache::{Cache, CacheOptions, Freshness, Prefetch, Trace};
 use crate::{ByteSize, Key};
+
+const LATENCY: Duration = Duration::from_millis(1);
 
 fn key(page: u32) -> Key {
     Key::try_from(format!("{page:04}")).unwrap()
@@ -109,4 +115,86 @@ async fn with_unequal_sizes_clairvoyant_is_near_the_optimum() {
     }
     assert_eq!((all, all_optimal, optimal_traces), (10_881, 11_461, 172));
     assert!((0.535..0.545).contains(&worst), "{worst:.3}");
+}
+
+/// Told to both, the order is worth at least what it is worth to the policy alone: nothing that would
+/// be a hit is fetched again because other things are fetched early.
+#[tokio::test(start_paused = true)]
+async fn what_is_fetched_early_costs_no_hits_and_few_gets() {
+    let unit = empty_entry_bytes().await;
+    let (mut all_gets, mut all_misses, mut all_waits) = (0, 0, 0);
+    for seed in 0..400 {
+        let (reads, capacity) = reads(seed);
+        let min = min_hits(&reads, |_| 1, capacity);
+        let future = Arc::new(Trace::new(reads.iter().map(|page| key(*page))));
+        let options = CacheOptions {
+            evict: Box::new(Clairvoyant::new(future.clone())),
+            prefetch: Some(Box::new(Ordered::new(future))),
+            prefetch_size: ByteSize::new(capacity * unit),
+            ..options()
+        };
+        let total = ByteSize::new(2 * capacity * unit);
+        let cache = Cache::new(MapSource::with_latency(|_| LATENCY), total, options);
+        for page in 0..64 {
+            cache.source().write(&key(page), "");
+        }
+        let mut waits = 0;
+        for page in &reads {
+            sleep(2 * LATENCY).await;
+            let began = Instant::now();
+            cache.get(&key(*page)).await.unwrap();
+            waits += u64::from(began.elapsed() > Duration::ZERO);
+        }
+        let (reads, gets) = (reads.len() as u64, cache.source().gets());
+        assert!(waits <= reads - min, "seed {seed}: {waits} waits, {} misses of MIN", reads - min);
+        all_gets += gets;
+        all_misses += reads - min;
+        all_waits += waits;
+    }
+    println!("{all_gets} gets, {all_waits} waits, {all_misses} misses of MIN");
+    assert!(all_gets <= all_misses, "{all_gets} gets, {all_misses} misses of MIN");
+}
+
+/// Of small objects more are named than there are gets after which a guess is given up: those that
+/// were announced must not be.
+#[tokio::test(start_paused = true)]
+async fn what_is_fetched_far_ahead_is_here_when_it_is_read() {
+    const PAGES: u32 = 6000;
+    const HELD: u64 = 1500;
+    let unit = empty_entry_bytes().await;
+    let mut number = numbers(1);
+    let mut reads = Vec::new();
+    for _ in 0..3 {
+        let mut epoch: Vec<u32> = (0..PAGES).collect();
+        for at in 1..PAGES {
+            epoch.swap(at as usize, number(at + 1) as usize);
+        }
+        reads.extend(epoch);
+    }
+    let trace = Arc::new(Trace::new(reads.iter().map(|page| key(*page))));
+    let get_all = async |prefetch: Option<Box<dyn Prefetch>>, held: u64| {
+        let options = CacheOptions {
+            evict: Box::new(Clairvoyant::new(trace.clone())),
+            prefetch,
+            prefetch_size: ByteSize::new(HELD * unit),
+            ..options()
+        };
+        let cache = Cache::new(MapSource::default(), ByteSize::new(held * unit), options);
+        for page in 0..PAGES {
+            cache.source().write(&key(page), "");
+        }
+        for page in &reads {
+            cache.get(&key(*page)).await.unwrap();
+            // What was guessed comes.
+            tokio::task::yield_now().await;
+        }
+        (cache.source().gets(), cache.counters())
+    };
+    // MIN, as other tests have shown.
+    let (min_gets, _) = get_all(None, HELD).await;
+    let (gets, counters) = get_all(Some(Box::new(Ordered::new(trace.clone()))), 2 * HELD).await;
+    println!("{gets} gets, {min_gets} of MIN, {counters:?}");
+    assert_eq!((counters.prefetched_unused, counters.not_kept), (0, 0), "{counters:?}");
+    assert!(counters.misses <= 2, "{counters:?}");
+    assert!(gets <= min_gets, "{gets} gets, {min_gets} of MIN: {counters:?}");
 }

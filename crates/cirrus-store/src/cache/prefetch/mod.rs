@@ -2,6 +2,61 @@
 //!
 //! Owns [`Prefetch`] and the list that it fills. A policy is a plain struct: no I/O, no lock, no
 //! clock, no await. Invariant: [`Ahead`] never takes more keys than the cache has room for.
+//!
+//! A policy of your own is a type with this trait. One for reports that are read page by page, for
+//! example: whoever reads a page reads the next two.
+//!
+//! ```
+//! use cirrus_store::Key;
+//! use cirrus_store::cache::{Ahead, Prefetch};
+//!
+//! #[derive(Debug)]
+//! struct NextPages;
+//!
+//! impl Prefetch for NextPages {
+//!     fn on_access(&mut self, key: &Key, _hit: bool, ahead: &mut Ahead) {
+//!         // Keys are `report/page`; of others it knows nothing.
+//!         let Ok(text) = std::str::from_utf8(key.as_bytes()) else { return };
+//!         let Some((report, page)) = text.split_once('/') else { return };
+//!         let Ok(page) = page.parse::<u32>() else { return };
+//!         for next in [page + 1, page + 2] {
+//!             if let Ok(key) = Key::try_from(format!("{report}/{next}"))
+//!                 && !ahead.push(key)
+//!             {
+//!                 return;
+//!             }
+//!         }
+//!     }
+//! }
+//! # use cirrus_store::cache::{Cache, CacheOptions, Freshness, Source};
+//! # use cirrus_store::{ByteSize, Object, Result, Version};
+//! # struct Pages;
+//! # impl Source for Pages {
+//! #     async fn get(&self, _: &Key) -> Result<Object> {
+//! #         let (value, version) = (vec![0; 1200].into(), Version(1));
+//! #         Ok(Object { value, version, expires_at: None, modified_at: None })
+//! #     }
+//! #     async fn get_if_newer(&self, _: &Key, _: Version) -> Result<Option<Object>> {
+//! #         Ok(None)
+//! #     }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<()> {
+//! # let source = Pages;
+//!
+//! let mut options = CacheOptions::default();
+//! options.prefetch = Some(Box::new(NextPages));
+//! # options.freshness = Freshness::Immutable;
+//! let cache = Cache::new(source, ByteSize::mib(256), options);
+//! for page in 0..10 {
+//!     cache.get(&Key::try_from(format!("spring/{page}"))?).await?;
+//!     # tokio::task::yield_now().await;
+//! }
+//! let counters = cache.counters();
+//! assert_eq!((counters.misses, counters.prefetched_used), (1, 9));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 

@@ -62,6 +62,61 @@ async fn an_announced_order_is_fetched_as_far_ahead_as_its_reader_needs() {
     assert_eq!((counters.prefetched, counters.prefetched_used), (199, 199));
 }
 
+/// At which latency a key comes: 1 to 20 ms, as if at random.
+fn uneven(key: &Key) -> Duration {
+    let sum = key.as_bytes().iter().fold(7u64, |sum, byte| sum * 31 + u64::from(*byte));
+    Duration::from_millis(1 + sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 20)
+}
+
+/// An object of 100 kB each millisecond: what is ahead is set by the latency, and by nothing else.
+#[tokio::test(start_paused = true)]
+async fn an_announced_order_is_as_far_ahead_as_its_latency_asks() {
+    const READS: u64 = 3000;
+    const WARM_UP: usize = 500;
+    let one_ms: fn(&Key) -> Duration = |_| Duration::from_millis(1);
+    let twenty_ms: fn(&Key) -> Duration = |_| Duration::from_millis(20);
+    // Of the uneven one the mean and four mean deviations: 10.5 and 4 x 5.
+    for (name, latency, latency_ms) in
+        [("1", one_ms, 1.0), ("20", twenty_ms, 20.0), ("1 to 20", uneven, 30.5)]
+    {
+        let keys: Vec<Key> = (0..READS).map(|n| key(&format!("k{n}"))).collect();
+        let future = Arc::new(Trace::new(keys.iter().cloned()));
+        let options = CacheOptions {
+            prefetch: Some(Box::new(prefetch::Ordered::new(future))),
+            prefetch_size: ByteSize::mib(64),
+            prefetches_max: 1000,
+            ..immutable()
+        };
+        let source = Arc::new(MapSource::with_latency(latency));
+        let cache = Cache::new(source, ByteSize::mib(128), options);
+        let value = Bytes::from(vec![1; 100_000]);
+        for key in &keys {
+            cache.source().write(key, value.clone());
+        }
+        let object = (value.len() as u64 + ENTRY) as f64;
+        let (mut waited, mut most, mut sum) = (Duration::ZERO, 0.0f64, 0.0);
+        for (n, key) in keys.iter().enumerate() {
+            sleep(Duration::from_millis(1)).await;
+            let began = Instant::now();
+            cache.get(key).await.unwrap();
+            if n >= WARM_UP {
+                waited += began.elapsed();
+                let here = cache.counters().bytes_prefetched as f64 / object;
+                let ahead = here + cache.source().in_flight() as f64;
+                (most, sum) = (most.max(ahead), sum + ahead);
+            }
+        }
+        let mean = sum / (keys.len() - WARM_UP) as f64;
+        println!("{name} ms: {mean:.1} objects ahead, {most:.1} at most, {waited:?} waited");
+        assert_eq!(waited, Duration::ZERO, "{name} ms");
+        // What is measured of the uneven one swings.
+        let bound = 2.0 * latency_ms + 2.0;
+        let is_bounded = mean <= 1.1 * bound && most <= 1.3 * bound;
+        assert!(is_bounded, "{name} ms: {mean} ahead, {most} at most, {bound} needed");
+        assert!(mean >= latency_ms.min(20.0), "{name} ms: {mean} objects ahead");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_third_object_is_fetched_ahead_too() {
     let reads: Vec<u64> = (0..60).map(|n| n * 3).collect();

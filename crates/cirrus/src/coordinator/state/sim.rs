@@ -114,6 +114,8 @@ struct Sim {
     resumes: bool,
     /// The coordinator neither hears, decides nor writes until then.
     still_until_ms: u64,
+    /// The channel had no room for a split when the coordinator was last looked at.
+    is_full: bool,
     /// Nothing becomes durable until then.
     disk_hangs_until_ms: u64,
     /// By the time of arrival, and the order of sending.
@@ -167,6 +169,7 @@ impl Sim {
             pending: Vec::new(),
             resumes: false,
             still_until_ms: 0,
+            is_full: false,
             disk_hangs_until_ms: 0,
             network: BTreeMap::new(),
             sent: 0,
@@ -263,13 +266,16 @@ impl Sim {
         let put = matches!(message, Message::Put { .. } | Message::Stored { .. });
         let faulty = self.faults_are_on();
         if faulty && !put && self.dice.one_in(20) {
+            self.tally.messages_lost += 1;
             return;
         }
         if faulty && !put && self.dice.one_in(10) {
+            self.tally.messages_doubled += 1;
             let late_ms = self.dice.below(LATE_MS_MAX);
             self.send_in(late_ms, message.clone());
         }
         let late = faulty && self.dice.one_in(40);
+        self.tally.messages_late += u64::from(late);
         let ms = self.dice.below(if late { LATE_MS_MAX } else { 30 });
         self.send_in(ms, message);
     }
@@ -352,6 +358,8 @@ impl Sim {
         done.into_iter().for_each(|done| self.finish(done));
         let state = self.core.state.lock();
         self.judge.channel(&state, self.shape.capacity);
+        let was_full = std::mem::replace(&mut self.is_full, is_full(&self.graph, &state));
+        self.tally.channel_full += u64::from(self.is_full && !was_full);
         if self.now_ms.is_multiple_of(TICK_MS) {
             self.judge.members(&state, self.now_ms);
         }
@@ -384,6 +392,12 @@ impl Sim {
             }
         }
     }
+}
+
+fn is_full(graph: &Graph, state: &State) -> bool {
+    let ends = graph.channel(CHANNEL).unwrap();
+    let channel = state.durable().channels.get(CHANNEL);
+    channel.is_some_and(|channel| channel.is_short_of_bytes(ends))
 }
 
 fn start_core(graph: &Arc<Graph>, disk: &SharedDisk, resumes: bool) -> Arc<Core<SimLog>> {

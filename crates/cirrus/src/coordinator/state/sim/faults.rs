@@ -1,6 +1,7 @@
-//! What goes wrong in a simulated run, beside its messages.
+//! What goes wrong in a simulated run, and how often.
 //!
-//! Owns how often processes, the coordinator and its disk fail. May not know what must hold then.
+//! Owns how often processes, the coordinator and its disk fail; what befalls a message is counted
+//! here. May not know what must hold then.
 //! Invariant: whatever happens is counted, so that a quiet run is noticed.
 
 use std::pin::pin;
@@ -29,13 +30,18 @@ pub(super) struct Tally {
     pub(super) lost: u64,
     pub(super) rolled_back: u64,
     pub(super) refused: u64,
+    pub(super) messages_lost: u64,
+    pub(super) messages_doubled: u64,
+    pub(super) messages_late: u64,
+    /// Times that the channel came to have no room for a split.
+    pub(super) channel_full: u64,
     /// Of virtual time.
     pub(super) ms: u64,
 }
 
 impl Tally {
     /// What happened, and how often.
-    pub(super) fn faults(&self) -> [(&'static str, u64); 16] {
+    pub(super) fn faults(&self) -> [(&'static str, u64); 20] {
         [
             ("crashes", self.crashes),
             ("runs resumed", self.resumptions),
@@ -53,6 +59,10 @@ impl Tally {
             ("lost batches", self.lost),
             ("rolled back deliveries", self.rolled_back),
             ("refusals", self.refused),
+            ("messages lost", self.messages_lost),
+            ("messages doubled", self.messages_doubled),
+            ("messages late", self.messages_late),
+            ("full channels", self.channel_full),
         ]
     }
 }
