@@ -11,7 +11,7 @@ use super::*;
 use crate::cache::evict::reference::numbers;
 
 const THREADS: u64 = 4;
-const ROUNDS: u64 = 200;
+const ROUNDS: u64 = 100;
 const STEPS: u64 = 50;
 /// Keys that are written.
 const WRITTEN: u32 = 5;
@@ -48,7 +48,8 @@ impl Crowded {
     /// So many times at most.
     async fn give_way(&self, most: u64) {
         for _ in 0..self.turns.fetch_add(1, SeqCst) * 7 % (most + 1) {
-            tokio::task::yield_now().await;
+            // Through the runtime's threads, so that it takes as long for whoever asks.
+            tokio::spawn(async {}).await.unwrap();
         }
     }
 
@@ -85,14 +86,14 @@ impl Source for Crowded {
 
 impl Sink for Crowded {
     async fn put(&self, key: &Key, value: Bytes) -> Result<Version> {
-        self.give_way(4).await;
+        self.give_way(20).await;
         let version = self.map.put(key, value).await;
         self.give_way(4).await;
         version
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
-        self.give_way(4).await;
+        self.give_way(20).await;
         self.map.delete(key).await?;
         self.give_way(4).await;
         Ok(())
