@@ -14,12 +14,17 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::Catalog;
 use crate::demand::{Cpu, Demand, Gpu, Replicas};
 use crate::money::UsdPerHour;
+use crate::offer::Offer;
 use crate::packing::{Application, PackError, PackedTask, Plan, Role, pack};
 use crate::pool::to_f64;
-pub use plan::{Collocated, NextStep, PipelinePlan, Point};
+pub use plan::{Collocated, Feeding, NextStep, PipelinePlan, Point};
 
 /// The steps of the frontier.
 const STEPS: u32 = 10;
+/// So many times the devices that are asked for are planned, too.
+const BEYOND: [u32; 3] = [2, 4, 8];
+/// No sample takes so many seconds.
+const SECONDS_MAX: f64 = 1e6;
 
 /// Stages between a data set and the devices that learn from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,33 +113,60 @@ impl Pipeline {
         self.stages.iter().map(|stage| stage.cpu_seconds).sum::<f64>() + self.trainer.cpu_seconds
     }
 
-    /// Plans a tenth of the devices' throughput, two tenths, up to all of it, and what the best
-    /// machine would do that prepares its own samples. Costs a packing for each.
+    /// Plans a tenth of the devices' throughput, two tenths, up to all of it, each with as many
+    /// devices as it takes; then two, four and eight times as many devices, as long as there are
+    /// machines for them; and what machines would do that prepare their own samples. Costs a
+    /// packing for each.
     ///
     /// # Errors
     /// When a cost is no time, or when a task fits no machine.
     pub fn plan(&self, catalog: &Catalog) -> Result<PipelinePlan, PipelineError> {
         self.check()?;
+        let all = self.trainer.devices;
         let mut frontier = Vec::new();
-        for step in 1..=STEPS {
+        for step in 1..STEPS {
             let rate = self.throughput_max() * f64::from(step) / f64::from(STEPS);
-            let application = self.application(rate)?;
-            let plan = pack(&application, catalog).map_err(PipelineError::Pack)?;
-            frontier.push(self.point(rate, plan.usd_hour));
-            if step == STEPS {
-                let replicas = application.tasks.iter();
-                let replicas =
-                    replicas.map(|task| (task.name.clone(), task.demand.replicas.min())).collect();
-                let collocated = self.collocated(catalog);
-                let next = self.next(catalog, &plan);
-                return Ok(PipelinePlan { frontier, replicas, plan, collocated, next });
-            }
+            let part = u64::from(all.get()) * u64::from(step);
+            let devices = u32::try_from(part.div_ceil(u64::from(STEPS))).unwrap_or(all.get());
+            let packed = pack(&self.application(rate, devices)?, catalog);
+            let cost = packed.map_err(PipelineError::Pack)?.usd_hour;
+            frontier.push(self.point(rate, devices, cost));
         }
-        unreachable!("the last step returns")
+        let application = self.application(self.throughput_max(), all.get())?;
+        let plan = pack(&application, catalog).map_err(PipelineError::Pack)?;
+        frontier.push(self.point(self.throughput_max(), all.get(), plan.usd_hour));
+        let more = BEYOND.into_iter().map_while(|times| all.checked_mul(NonZeroU32::new(times)?));
+        let beyond: Vec<Point> =
+            more.map_while(|devices| self.with_devices(devices).full(catalog)).collect();
+        // Who does more does less, too: a packing that is not the best is not shown.
+        let mut least = plan.usd_hour;
+        for point in frontier.iter_mut().rev() {
+            least = least.min(point.usd_hour);
+            *point = self.point(point.samples_second, point.devices, least);
+        }
+        let replicas = application.tasks.iter();
+        let replicas =
+            replicas.map(|task| (task.name.clone(), task.demand.replicas.min())).collect();
+        let collocated = self.collocated(catalog);
+        let next = self.next(catalog, &plan);
+        Ok(PipelinePlan { frontier, beyond, replicas, plan, collocated, next })
     }
 
-    /// What one needs that many samples a second.
-    fn application(&self, rate: f64) -> Result<Application, PipelineError> {
+    fn with_devices(&self, devices: NonZeroU32) -> Self {
+        let mut other = self.clone();
+        other.trainer.devices = devices;
+        other
+    }
+
+    /// What it costs to feed all devices; `None` where that cannot be packed.
+    fn full(&self, catalog: &Catalog) -> Option<Point> {
+        let (rate, devices) = (self.throughput_max(), self.trainer.devices.get());
+        let plan = pack(&self.application(rate, devices).ok()?, catalog).ok()?;
+        Some(self.point(rate, devices, plan.usd_hour))
+    }
+
+    /// What so many samples a second need on so many devices.
+    fn application(&self, rate: f64, devices: u32) -> Result<Application, PipelineError> {
         let mut application = Application::default();
         for stage in &self.stages {
             let busy = rate * stage.cpu_seconds;
@@ -150,7 +182,6 @@ impl Pipeline {
             application.tasks.push(PackedTask::new(&stage.name, demand));
         }
         let trainer = &self.trainer;
-        let devices = trainer.devices.get();
         let each = rate / f64::from(devices);
         let gpu = Gpu::new(NonZeroU32::MIN);
         let demand = Demand::default()
@@ -178,64 +209,90 @@ impl Pipeline {
 
     /// One device more, and what feeds it; `None` where that cannot be packed.
     fn next(&self, catalog: &Catalog, plan: &Plan) -> Option<NextStep> {
-        let mut more = self.clone();
-        more.trainer.devices = more.trainer.devices.checked_add(1)?;
-        let rate = more.throughput_max();
-        let cost = pack(&more.application(rate).ok()?, catalog).ok()?.usd_hour;
+        let more = self.with_devices(self.trainer.devices.checked_add(1)?);
+        let point = more.full(catalog)?;
         Some(NextStep {
-            devices: more.trainer.devices.get(),
-            delta_usd_hour: cost.as_dollars() - plan.usd_hour.as_dollars(),
-            throughput_share: rate / self.throughput_max() - 1.0,
-            point: self.point(rate, cost),
+            delta_usd_hour: point.usd_hour.as_dollars() - plan.usd_hour.as_dollars(),
+            throughput_share: point.samples_second / self.throughput_max() - 1.0,
+            point,
         })
     }
 
-    fn point(&self, rate: f64, usd_hour: UsdPerHour) -> Point {
+    fn point(&self, rate: f64, devices: u32, usd_hour: UsdPerHour) -> Point {
         let hours = to_f64(self.samples) / rate / 3600.0;
-        Point { samples_second: rate, usd_hour, usd_epoch: usd_hour.as_dollars() * hours }
+        Point { samples_second: rate, devices, usd_hour, usd_epoch: usd_hour.as_dollars() * hours }
     }
 
     /// The machine on which an epoch is cheapest when it prepares its own samples, every sample
-    /// in its memory.
+    /// in its memory; and the cheapest one that feeds all devices.
     fn collocated(&self, catalog: &Catalog) -> Option<Collocated> {
-        let point = |offer: &&crate::offer::Offer| {
-            let gpu = offer.gpu.as_ref()?;
-            let wanted = self.trainer.gpu.as_deref();
-            let held = self.working_set.bytes().saturating_add(self.trainer.memory.bytes());
-            if (wanted.is_some() && gpu.kind() != wanted) || offer.allocatable.bytes() < held {
-                return None;
-            }
-            let devices = f64::from(gpu.count().min(self.trainer.devices.get()));
-            let taken = devices / self.trainer.device_seconds;
-            let prepared = offer.sustained.as_cores() / self.cpu_seconds();
-            let point = self.point(taken.min(prepared), offer.price.plus(offer.charges));
-            Some(Collocated {
-                offer: offer.sku.clone(),
-                device_busy: (prepared / taken).min(1.0),
-                break_even_device_seconds: self
-                    .break_even_device_seconds(offer.sustained.as_cores() / devices),
-                point,
-            })
-        };
-        let points = catalog.offers().iter().filter_map(|offer| point(&offer));
-        points.min_by(|a, b| a.point.usd_epoch.total_cmp(&b.point.usd_epoch))
+        let alone = |offer| Some((offer, self.alone(offer)?));
+        let all: Vec<(&Offer, Alone)> = catalog.offers().iter().filter_map(alone).collect();
+        let (offer, best) =
+            all.iter().min_by(|(_, a), (_, b)| a.point.usd_epoch.total_cmp(&b.point.usd_epoch))?;
+        let rate = self.throughput_max() * (1.0 - 1e-9);
+        let feeds = |(_, it): &&(&Offer, Alone)| it.point.samples_second >= rate;
+        let feeding = all.iter().filter(feeds).min_by_key(|(_, it)| it.point.usd_hour);
+        Some(Collocated {
+            offer: offer.sku.clone(),
+            devices_asked: self.trainer.devices.get(),
+            device_busy: best.device_busy,
+            break_even_device_seconds: self.break_even_device_seconds(
+                offer.sustained.as_cores() / f64::from(best.point.devices),
+            ),
+            point: best.point,
+            feeding: feeding
+                .map(|(offer, it)| Feeding { offer: offer.sku.clone(), point: it.point }),
+        })
+    }
+
+    /// What one machine does that prepares its own samples; `None` where it has not what it takes.
+    fn alone(&self, offer: &Offer) -> Option<Alone> {
+        let gpu = offer.gpu.as_ref()?;
+        let wanted = self.trainer.gpu.as_deref();
+        let devices = gpu.count().min(self.trainer.devices.get());
+        let trainers = self.trainer.memory.bytes().saturating_mul(u64::from(devices));
+        let held = self.working_set.bytes().saturating_add(trainers);
+        if (wanted.is_some() && gpu.kind() != wanted) || offer.allocatable.bytes() < held {
+            return None;
+        }
+        let taken = f64::from(devices) / self.trainer.device_seconds;
+        let prepared = offer.sustained.as_cores() / self.cpu_seconds();
+        let price = offer.price.plus(offer.charges);
+        let point = self.point(taken.min(prepared), devices, price);
+        Some(Alone { device_busy: (prepared / taken).min(1.0), point })
     }
 
     fn check(&self) -> Result<(), PipelineError> {
-        let is_time = |seconds: f64| seconds.is_finite() && seconds >= 0.0;
+        if self.samples == 0 {
+            return Err(PipelineError::Samples);
+        }
+        let is_time = |seconds: f64| (0.0..=SECONDS_MAX).contains(&seconds);
         let stages = self.stages.iter().map(|stage| (stage.name.as_str(), stage.cpu_seconds));
-        let all = stages.chain([("trainer", self.trainer.cpu_seconds)]);
+        let all = stages.chain([
+            ("trainer", self.trainer.cpu_seconds),
+            ("trainer", self.trainer.device_seconds),
+        ]);
         for (name, seconds) in all {
             if !is_time(seconds) {
                 return Err(PipelineError::Time { name: name.into(), seconds });
             }
         }
         let seconds = self.trainer.device_seconds;
-        if !is_time(seconds) || seconds < 1e-9 || self.cpu_seconds() <= 0.0 {
+        if seconds < 1e-9 {
             return Err(PipelineError::Time { name: "trainer".into(), seconds });
         }
-        Ok(())
+        match self.cpu_seconds() > 0.0 {
+            true => Ok(()),
+            false => Err(PipelineError::Idle),
+        }
     }
+}
+
+/// What one machine does that prepares its own samples.
+struct Alone {
+    device_busy: f64,
+    point: Point,
 }
 
 /// How many, at least none.
@@ -253,6 +310,10 @@ fn bytes(rate: f64) -> ByteRate {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum PipelineError {
+    /// An epoch without samples.
+    Samples,
+    /// Nobody needs a processor, so that there is nothing to feed the devices with.
+    Idle,
     /// A cost that is no time.
     Time {
         /// Whose.
@@ -269,9 +330,15 @@ pub enum PipelineError {
 impl fmt::Display for PipelineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Samples => f.write_str("an epoch has 0 samples; expected at least 1"),
+            Self::Idle => f.write_str(
+                "a sample costs no processor time anywhere; expected cpu_seconds above 0 of a \
+                 stage or of the trainer",
+            ),
             Self::Time { name, seconds } => write!(
                 f,
-                "a sample costs `{name}` {seconds} seconds; expected a measured time above 0"
+                "a sample costs `{name}` {seconds} seconds; expected a measured time above 0, at most \
+                 {SECONDS_MAX}"
             ),
             Self::Replicas(error) => error.fmt(f),
             Self::Pack(error) => error.fmt(f),

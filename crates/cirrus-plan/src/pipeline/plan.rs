@@ -16,6 +16,8 @@ use crate::svg::{Anchor, Svg};
 pub struct PipelinePlan {
     /// Throughputs and their prices; the last one feeds the devices fully.
     pub frontier: Vec<Point>,
+    /// Two, four and eight times as many devices, fed fully, as far as there are machines.
+    pub beyond: Vec<Point>,
     /// How many replicas of each task that takes.
     pub replicas: Vec<(String, u32)>,
     /// The machines that feed the devices fully.
@@ -31,8 +33,6 @@ pub struct PipelinePlan {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct NextStep {
-    /// How many devices that makes.
-    pub devices: u32,
     /// What it costs besides, in dollars an hour.
     pub delta_usd_hour: f64,
     /// The share by which the throughput grows.
@@ -48,6 +48,8 @@ pub struct NextStep {
 pub struct Point {
     /// Samples a second.
     pub samples_second: f64,
+    /// Devices that learn.
+    pub devices: u32,
     /// What the machines cost.
     pub usd_hour: UsdPerHour,
     /// What an epoch costs, in dollars.
@@ -64,6 +66,21 @@ pub struct Collocated {
     pub device_busy: f64,
     /// The device time of a sample from which on it would feed its devices alone.
     pub break_even_device_seconds: f64,
+    /// The devices that were asked for; it may have fewer.
+    pub devices_asked: u32,
+    /// What it does.
+    #[serde(flatten)]
+    pub point: Point,
+    /// The cheapest machine that feeds all devices alone; `None`: there is none.
+    pub feeding: Option<Feeding>,
+}
+
+/// A machine that feeds all devices alone.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Feeding {
+    /// The offer's name.
+    pub offer: String,
     /// What it does.
     #[serde(flatten)]
     pub point: Point,
@@ -75,7 +92,7 @@ impl PipelinePlan {
         self.frontier[self.frontier.len() - 1]
     }
 
-    /// Draws dollars an epoch over samples a second, as an SVG file.
+    /// Draws dollars an epoch over samples a second up to the devices asked for, as an SVG file.
     pub fn figure(&self) -> String {
         let (width, height, left, top) = (460.0, 240.0, 70.0, 40.0);
         let collocated = self.collocated.as_ref().map(|it| it.point);
@@ -131,30 +148,42 @@ impl fmt::Display for PipelinePlan {
         let replicas = self.replicas.iter().map(|(name, count)| format!("{count} {name}"));
         writeln!(f, "replicas: {}", replicas.collect::<Vec<_>>().join(", "))?;
         if let Some(it) = &self.collocated {
-            let Collocated { offer, device_busy, point, break_even_device_seconds } = it;
+            let Collocated { offer, device_busy, point, break_even_device_seconds, .. } = it;
             writeln!(
                 f,
-                "all on one {offer}: {:.4} $ an epoch, {:.4} $/h, {:.0} samples/s\n  devices busy \
-                 {:.0} %; break-even at {:.3} ms of device time a sample",
+                "all on one {offer}: {:.4} $ an epoch, {:.4} $/h, {:.0} samples/s\n  {} of {} devices, \
+                 busy {:.0} %; break-even at {:.3} ms of device time a sample",
                 point.usd_epoch,
                 point.usd_hour,
                 point.samples_second,
+                point.devices,
+                it.devices_asked,
                 100.0 * device_busy,
                 1000.0 * break_even_device_seconds
             )?;
+            match &it.feeding {
+                Some(Feeding { offer, point }) => writeln!(
+                    f,
+                    "  the cheapest alone to feed all: {offer}, {:.4} $ an epoch, {:.4} $/h",
+                    point.usd_epoch, point.usd_hour
+                )?,
+                None => writeln!(f, "  no single machine feeds all")?,
+            }
         }
         if let Some(next) = &self.next {
             writeln!(
                 f,
                 "next step: {} devices, {:+.4} $/h for {:+.0} % samples/s",
-                next.devices,
+                next.point.devices,
                 next.delta_usd_hour,
                 100.0 * next.throughput_share
             )?;
         }
-        writeln!(f, "\n{:>12}{:>10}{:>12}", "samples/s", "$/h", "$ an epoch")?;
-        for it in &self.frontier {
-            writeln!(f, "{:>12.0}{:>10.4}{:>12.4}", it.samples_second, it.usd_hour, it.usd_epoch)?;
+        let [rate, devices, cost, epoch] = ["samples/s", "devices", "$/h", "$ an epoch"];
+        writeln!(f, "\n{rate:>12}{devices:>9}{cost:>10}{epoch:>12}")?;
+        for it in self.frontier.iter().chain(&self.beyond) {
+            write!(f, "{:>12.0}{:>9}", it.samples_second, it.devices)?;
+            writeln!(f, "{:>10.4}{:>12.4}", it.usd_hour, it.usd_epoch)?;
         }
         write!(f, "\n{}", self.plan)
     }
