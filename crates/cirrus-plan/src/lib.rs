@@ -24,7 +24,7 @@ pub use packing::{
     pack,
 };
 pub use pipeline::{
-    Collocated, NextStep, Pipeline, PipelineError, PipelinePlan, Point, Stage, Trainer,
+    Collocated, Feeding, NextStep, Pipeline, PipelineError, PipelinePlan, Point, Stage, Trainer,
 };
 pub use pool::{Mix, Pool, PoolError, PoolPart, PoolPlan, Shadow, compare, pool_figure};
 pub use total::{Span, Total};

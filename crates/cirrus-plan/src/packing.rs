@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Catalog;
 use crate::demand::Demand;
+use crate::money::UsdPerHour;
 use columns::{Columns, Depth, Relaxed};
 pub use demanded::Demanded;
 use instance::{Instance, Packing};
@@ -137,6 +138,11 @@ pub enum Role {
 /// When a task fits no machine, naming what the nearest one lacks; when a rule names no task; when
 /// the limits leave too few machines.
 pub fn pack(application: &Application, catalog: &Catalog) -> Result<Plan, PackError> {
+    Ok(packed(application, catalog)?.plan(application, catalog))
+}
+
+/// The packing of the cheapest zone, without names.
+pub(crate) fn packed(application: &Application, catalog: &Catalog) -> Result<Packed, PackError> {
     let problem = compile::problem(application, catalog)?;
     let mut best: Option<(u64, usize, Solved)> = None;
     let mut bound = u64::MAX;
@@ -149,7 +155,60 @@ pub fn pack(application: &Application, catalog: &Catalog) -> Result<Plan, PackEr
         }
     }
     let Some((_, at, solved)) = best else { return Err(PackError::limits(application)) };
-    Ok(plan::name(application, catalog, &problem.members, &problem.zones[at], solved, bound))
+    Ok(Packed { problem, at, solved, bound })
+}
+
+/// A packing, its zone, and what no zone costs less than.
+pub(crate) struct Packed {
+    problem: compile::Problem,
+    at: usize,
+    solved: Solved,
+    bound: u64,
+}
+
+impl Packed {
+    pub(crate) fn usd_hour(&self) -> UsdPerHour {
+        UsdPerHour::micros(self.problem.zones[self.at].instance.total(&self.solved.packing))
+    }
+
+    fn plan(self, application: &Application, catalog: &Catalog) -> Plan {
+        let Self { problem, at, solved, bound } = self;
+        plan::name(application, catalog, &problem.members, &problem.zones[at], solved, bound)
+    }
+
+    /// What stays of this packing when `application`, which differs in having fewer replicas,
+    /// takes its own; `None` unless that is cheaper than its plan.
+    pub(crate) fn without_others(
+        self,
+        application: &Application,
+        catalog: &Catalog,
+        plan: &Plan,
+    ) -> Option<Plan> {
+        let problem = compile::problem(application, catalog).ok()?;
+        let instance = &problem.zones.get(self.at)?.instance;
+        let larger = &self.problem.zones[self.at].instance;
+        let mut packing = self.solved.packing;
+        for (kind, (it, more)) in instance.kinds.iter().zip(&larger.kinds).enumerate() {
+            for _ in it.count..more.count {
+                packing = round::without_one(instance, &packing, kind)?;
+            }
+        }
+        let cost = UsdPerHour::micros(instance.total(&packing));
+        if cost >= plan.usd_hour || !instance.holds(&packing) {
+            return None;
+        }
+        let solved = Solved {
+            packing,
+            bound: plan.bound.as_micros(),
+            first_fit: plan.first_fit_usd_hour.map(UsdPerHour::as_micros),
+            one_type: plan.one_type_usd_hour.map(UsdPerHour::as_micros),
+            prices: self.solved.prices,
+        };
+        let bound = solved.bound;
+        let found = Self { problem, at: self.at, solved, bound };
+        let replica_usd_hour = plan.replica_usd_hour.clone();
+        Some(Plan { replica_usd_hour, ..found.plan(application, catalog) })
+    }
 }
 
 /// A packing, what is proven about it, and what it is compared with; money in micro-dollars.
@@ -282,4 +341,4 @@ fn relax(instance: &Instance, columns: &mut Columns<'_>, counts: &[u32], depth: 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

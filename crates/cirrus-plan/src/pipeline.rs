@@ -3,6 +3,8 @@
 //! Owns [`Pipeline`]: measured costs of stages made into applications, one for each throughput.
 //! Knows no solver. A throughput is never promised beyond what the devices take.
 
+mod plan;
+
 use std::fmt;
 use std::num::NonZeroU32;
 
@@ -12,12 +14,17 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::Catalog;
 use crate::demand::{Cpu, Demand, Gpu, Replicas};
 use crate::money::UsdPerHour;
+use crate::offer::Offer;
 use crate::packing::{Application, PackError, PackedTask, Plan, Role, pack};
 use crate::pool::to_f64;
-use crate::svg::{Anchor, Svg};
+pub use plan::{Collocated, Feeding, NextStep, PipelinePlan, Point};
 
 /// The steps of the frontier.
 const STEPS: u32 = 10;
+/// So many times the devices that are asked for are planned, too.
+const BEYOND: [u32; 3] = [2, 4, 8];
+/// No sample takes so many seconds.
+const SECONDS_MAX: f64 = 1e6;
 
 /// Stages between a data set and the devices that learn from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,33 +113,60 @@ impl Pipeline {
         self.stages.iter().map(|stage| stage.cpu_seconds).sum::<f64>() + self.trainer.cpu_seconds
     }
 
-    /// Plans a tenth of the devices' throughput, two tenths, up to all of it, and what the best
-    /// machine would do that prepares its own samples. Costs a packing for each.
+    /// Plans a tenth of the devices' throughput, two tenths, up to all of it, each with as many
+    /// devices as it takes; then two, four and eight times as many devices, as long as there are
+    /// machines for them; and what machines would do that prepare their own samples. Costs a
+    /// packing for each.
     ///
     /// # Errors
     /// When a cost is no time, or when a task fits no machine.
     pub fn plan(&self, catalog: &Catalog) -> Result<PipelinePlan, PipelineError> {
         self.check()?;
+        let all = self.trainer.devices;
         let mut frontier = Vec::new();
-        for step in 1..=STEPS {
+        for step in 1..STEPS {
             let rate = self.throughput_max() * f64::from(step) / f64::from(STEPS);
-            let application = self.application(rate)?;
-            let plan = pack(&application, catalog).map_err(PipelineError::Pack)?;
-            frontier.push(self.point(rate, plan.usd_hour));
-            if step == STEPS {
-                let replicas = application.tasks.iter();
-                let replicas =
-                    replicas.map(|task| (task.name.clone(), task.demand.replicas.min())).collect();
-                let collocated = self.collocated(catalog);
-                let next = self.next(catalog, &plan);
-                return Ok(PipelinePlan { frontier, replicas, plan, collocated, next });
-            }
+            let part = u64::from(all.get()) * u64::from(step);
+            let devices = u32::try_from(part.div_ceil(u64::from(STEPS))).unwrap_or(all.get());
+            let packed = pack(&self.application(rate, devices)?, catalog);
+            let cost = packed.map_err(PipelineError::Pack)?.usd_hour;
+            frontier.push(self.point(rate, devices, cost));
         }
-        unreachable!("the last step returns")
+        let application = self.application(self.throughput_max(), all.get())?;
+        let plan = pack(&application, catalog).map_err(PipelineError::Pack)?;
+        frontier.push(self.point(self.throughput_max(), all.get(), plan.usd_hour));
+        let more = BEYOND.into_iter().map_while(|times| all.checked_mul(NonZeroU32::new(times)?));
+        let beyond: Vec<Point> =
+            more.map_while(|devices| self.with_devices(devices).full(catalog)).collect();
+        // Who does more does less, too: a packing that is not the best is not shown.
+        let mut least = plan.usd_hour;
+        for point in frontier.iter_mut().rev() {
+            least = least.min(point.usd_hour);
+            *point = self.point(point.samples_second, point.devices, least);
+        }
+        let replicas = application.tasks.iter();
+        let replicas =
+            replicas.map(|task| (task.name.clone(), task.demand.replicas.min())).collect();
+        let collocated = self.collocated(catalog);
+        let next = self.next(catalog, &plan);
+        Ok(PipelinePlan { frontier, beyond, replicas, plan, collocated, next })
     }
 
-    /// What one needs that many samples a second.
-    fn application(&self, rate: f64) -> Result<Application, PipelineError> {
+    fn with_devices(&self, devices: NonZeroU32) -> Self {
+        let mut other = self.clone();
+        other.trainer.devices = devices;
+        other
+    }
+
+    /// What it costs to feed all devices; `None` where that cannot be packed.
+    fn full(&self, catalog: &Catalog) -> Option<Point> {
+        let (rate, devices) = (self.throughput_max(), self.trainer.devices.get());
+        let plan = pack(&self.application(rate, devices).ok()?, catalog).ok()?;
+        Some(self.point(rate, devices, plan.usd_hour))
+    }
+
+    /// What so many samples a second need on so many devices.
+    fn application(&self, rate: f64, devices: u32) -> Result<Application, PipelineError> {
         let mut application = Application::default();
         for stage in &self.stages {
             let busy = rate * stage.cpu_seconds;
@@ -148,7 +182,6 @@ impl Pipeline {
             application.tasks.push(PackedTask::new(&stage.name, demand));
         }
         let trainer = &self.trainer;
-        let devices = trainer.devices.get();
         let each = rate / f64::from(devices);
         let gpu = Gpu::new(NonZeroU32::MIN);
         let demand = Demand::default()
@@ -176,64 +209,90 @@ impl Pipeline {
 
     /// One device more, and what feeds it; `None` where that cannot be packed.
     fn next(&self, catalog: &Catalog, plan: &Plan) -> Option<NextStep> {
-        let mut more = self.clone();
-        more.trainer.devices = more.trainer.devices.checked_add(1)?;
-        let rate = more.throughput_max();
-        let cost = pack(&more.application(rate).ok()?, catalog).ok()?.usd_hour;
+        let more = self.with_devices(self.trainer.devices.checked_add(1)?);
+        let point = more.full(catalog)?;
         Some(NextStep {
-            devices: more.trainer.devices.get(),
-            delta_usd_hour: cost.as_dollars() - plan.usd_hour.as_dollars(),
-            throughput_share: rate / self.throughput_max() - 1.0,
-            point: self.point(rate, cost),
+            delta_usd_hour: point.usd_hour.as_dollars() - plan.usd_hour.as_dollars(),
+            throughput_share: point.samples_second / self.throughput_max() - 1.0,
+            point,
         })
     }
 
-    fn point(&self, rate: f64, usd_hour: UsdPerHour) -> Point {
+    fn point(&self, rate: f64, devices: u32, usd_hour: UsdPerHour) -> Point {
         let hours = to_f64(self.samples) / rate / 3600.0;
-        Point { samples_second: rate, usd_hour, usd_epoch: usd_hour.as_dollars() * hours }
+        Point { samples_second: rate, devices, usd_hour, usd_epoch: usd_hour.as_dollars() * hours }
     }
 
     /// The machine on which an epoch is cheapest when it prepares its own samples, every sample
-    /// in its memory.
+    /// in its memory; and the cheapest one that feeds all devices.
     fn collocated(&self, catalog: &Catalog) -> Option<Collocated> {
-        let point = |offer: &&crate::offer::Offer| {
-            let gpu = offer.gpu.as_ref()?;
-            let wanted = self.trainer.gpu.as_deref();
-            let held = self.working_set.bytes().saturating_add(self.trainer.memory.bytes());
-            if (wanted.is_some() && gpu.kind() != wanted) || offer.allocatable.bytes() < held {
-                return None;
-            }
-            let devices = f64::from(gpu.count().min(self.trainer.devices.get()));
-            let taken = devices / self.trainer.device_seconds;
-            let prepared = offer.sustained.as_cores() / self.cpu_seconds();
-            let point = self.point(taken.min(prepared), offer.price.plus(offer.charges));
-            Some(Collocated {
-                offer: offer.sku.clone(),
-                device_busy: (prepared / taken).min(1.0),
-                break_even_device_seconds: self
-                    .break_even_device_seconds(offer.sustained.as_cores() / devices),
-                point,
-            })
-        };
-        let points = catalog.offers().iter().filter_map(|offer| point(&offer));
-        points.min_by(|a, b| a.point.usd_epoch.total_cmp(&b.point.usd_epoch))
+        let alone = |offer| Some((offer, self.alone(offer)?));
+        let all: Vec<(&Offer, Alone)> = catalog.offers().iter().filter_map(alone).collect();
+        let (offer, best) =
+            all.iter().min_by(|(_, a), (_, b)| a.point.usd_epoch.total_cmp(&b.point.usd_epoch))?;
+        let rate = self.throughput_max() * (1.0 - 1e-9);
+        let feeds = |(_, it): &&(&Offer, Alone)| it.point.samples_second >= rate;
+        let feeding = all.iter().filter(feeds).min_by_key(|(_, it)| it.point.usd_hour);
+        Some(Collocated {
+            offer: offer.sku.clone(),
+            devices_asked: self.trainer.devices.get(),
+            device_busy: best.device_busy,
+            break_even_device_seconds: self.break_even_device_seconds(
+                offer.sustained.as_cores() / f64::from(best.point.devices),
+            ),
+            point: best.point,
+            feeding: feeding
+                .map(|(offer, it)| Feeding { offer: offer.sku.clone(), point: it.point }),
+        })
+    }
+
+    /// What one machine does that prepares its own samples; `None` where it has not what it takes.
+    fn alone(&self, offer: &Offer) -> Option<Alone> {
+        let gpu = offer.gpu.as_ref()?;
+        let wanted = self.trainer.gpu.as_deref();
+        let devices = gpu.count().min(self.trainer.devices.get());
+        let trainers = self.trainer.memory.bytes().saturating_mul(u64::from(devices));
+        let held = self.working_set.bytes().saturating_add(trainers);
+        if (wanted.is_some() && gpu.kind() != wanted) || offer.allocatable.bytes() < held {
+            return None;
+        }
+        let taken = f64::from(devices) / self.trainer.device_seconds;
+        let prepared = offer.sustained.as_cores() / self.cpu_seconds();
+        let price = offer.price.plus(offer.charges);
+        let point = self.point(taken.min(prepared), devices, price);
+        Some(Alone { device_busy: (prepared / taken).min(1.0), point })
     }
 
     fn check(&self) -> Result<(), PipelineError> {
-        let is_time = |seconds: f64| seconds.is_finite() && seconds >= 0.0;
+        if self.samples == 0 {
+            return Err(PipelineError::Samples);
+        }
+        let is_time = |seconds: f64| (0.0..=SECONDS_MAX).contains(&seconds);
         let stages = self.stages.iter().map(|stage| (stage.name.as_str(), stage.cpu_seconds));
-        let all = stages.chain([("trainer", self.trainer.cpu_seconds)]);
+        let all = stages.chain([
+            ("trainer", self.trainer.cpu_seconds),
+            ("trainer", self.trainer.device_seconds),
+        ]);
         for (name, seconds) in all {
             if !is_time(seconds) {
                 return Err(PipelineError::Time { name: name.into(), seconds });
             }
         }
         let seconds = self.trainer.device_seconds;
-        if !is_time(seconds) || seconds < 1e-9 || self.cpu_seconds() <= 0.0 {
+        if seconds < 1e-9 {
             return Err(PipelineError::Time { name: "trainer".into(), seconds });
         }
-        Ok(())
+        match self.cpu_seconds() > 0.0 {
+            true => Ok(()),
+            false => Err(PipelineError::Idle),
+        }
     }
+}
+
+/// What one machine does that prepares its own samples.
+struct Alone {
+    device_busy: f64,
+    point: Point,
 }
 
 /// How many, at least none.
@@ -247,160 +306,14 @@ fn bytes(rate: f64) -> ByteRate {
     ByteRate::per_second(rate.ceil() as u64)
 }
 
-/// A plan that keeps the devices busy, and what less would cost.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct PipelinePlan {
-    /// Throughputs and their prices; the last one feeds the devices fully.
-    pub frontier: Vec<Point>,
-    /// How many replicas of each task that takes.
-    pub replicas: Vec<(String, u32)>,
-    /// The machines that feed the devices fully.
-    #[serde(flatten)]
-    pub plan: Plan,
-    /// The best machine that prepares its own samples.
-    pub collocated: Option<Collocated>,
-    /// What goes beyond the devices that there are.
-    pub next: Option<NextStep>,
-}
-
-/// The next step that raises the throughput when the devices are fed fully: one more of them.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct NextStep {
-    /// How many devices that makes.
-    pub devices: u32,
-    /// What it costs besides, in dollars an hour.
-    pub delta_usd_hour: f64,
-    /// The share by which the throughput grows.
-    pub throughput_share: f64,
-    /// What is reached.
-    #[serde(flatten)]
-    pub point: Point,
-}
-
-/// A throughput and its price.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Point {
-    /// Samples a second.
-    pub samples_second: f64,
-    /// What the machines cost.
-    pub usd_hour: UsdPerHour,
-    /// What an epoch costs, in dollars.
-    pub usd_epoch: f64,
-}
-
-/// One machine that does everything.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Collocated {
-    /// The offer's name.
-    pub offer: String,
-    /// The share of the time in which its devices have something to do.
-    pub device_busy: f64,
-    /// The device time of a sample from which on it would feed its devices alone.
-    pub break_even_device_seconds: f64,
-    /// What it does.
-    #[serde(flatten)]
-    pub point: Point,
-}
-
-impl PipelinePlan {
-    /// The plan that feeds the devices fully.
-    pub fn full(&self) -> Point {
-        self.frontier[self.frontier.len() - 1]
-    }
-
-    /// Draws dollars an epoch over samples a second, as an SVG file.
-    pub fn figure(&self) -> String {
-        let (width, height, left, top) = (460.0, 240.0, 70.0, 40.0);
-        let collocated = self.collocated.as_ref().map(|it| it.point);
-        let points = || self.frontier.iter().copied().chain(collocated);
-        let most = |of: fn(Point) -> f64| points().map(of).fold(f64::MIN_POSITIVE, f64::max);
-        let (x_scale, y_scale) =
-            (width / most(|it| it.samples_second), height / most(|it| it.usd_epoch));
-        let at = |point: Point| {
-            [left + point.samples_second * x_scale, top + height - point.usd_epoch * y_scale]
-        };
-        let mut svg = Svg::new(left + width + 60.0, top + height + 50.0);
-        svg.text([left, 20.0], Anchor::Start, "$ an epoch over samples/s");
-        svg.line([left, top], [left, top + height], "#222");
-        svg.line([left, top + height], [left + width, top + height], "#222");
-        for pair in self.frontier.windows(2) {
-            svg.line(at(pair[0]), at(pair[1]), "#8fb3d9");
-        }
-        for (point, colour) in self
-            .frontier
-            .iter()
-            .map(|it| (*it, "#8fb3d9"))
-            .chain(collocated.map(|it| (it, "#d98f5c")))
-        {
-            let [x, y] = at(point);
-            svg.rect([x - 3.0, y - 3.0], [6.0, 6.0], colour);
-        }
-        let full = self.full();
-        let [x, y] = at(full);
-        svg.text([x, y - 8.0], Anchor::Middle, &format!("{:.4}", full.usd_epoch));
-        svg.text([x, top + height + 18.0], Anchor::Middle, &format!("{:.0}", full.samples_second));
-        svg.text([left - 8.0, top + height + 4.0], Anchor::End, "0");
-        let [_, y] = at(self.frontier[0]);
-        let first = format!("{:.4}", self.frontier[0].usd_epoch);
-        svg.text([left - 8.0, y + 4.0], Anchor::End, &first);
-        if let Some(it) = &self.collocated {
-            // Below, where the frontier does not pass.
-            let [x, y] = at(it.point);
-            let label = format!("all on {} {:.4}", it.offer, it.point.usd_epoch);
-            svg.text([x + 12.0, y + 26.0], Anchor::End, &label);
-        }
-        svg.finish()
-    }
-}
-
-impl fmt::Display for PipelinePlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let full = self.full();
-        writeln!(
-            f,
-            "{:.4} $ an epoch, {:.4} $/h, {:.0} samples/s, devices fed fully",
-            full.usd_epoch, full.usd_hour, full.samples_second
-        )?;
-        let replicas = self.replicas.iter().map(|(name, count)| format!("{count} {name}"));
-        writeln!(f, "replicas: {}", replicas.collect::<Vec<_>>().join(", "))?;
-        if let Some(it) = &self.collocated {
-            let Collocated { offer, device_busy, point, break_even_device_seconds } = it;
-            writeln!(
-                f,
-                "all on one {offer}: {:.4} $ an epoch, {:.4} $/h, {:.0} samples/s\n  devices busy \
-                 {:.0} %; break-even at {:.3} ms of device time a sample",
-                point.usd_epoch,
-                point.usd_hour,
-                point.samples_second,
-                100.0 * device_busy,
-                1000.0 * break_even_device_seconds
-            )?;
-        }
-        if let Some(next) = &self.next {
-            writeln!(
-                f,
-                "next step: {} devices, {:+.4} $/h for {:+.0} % samples/s",
-                next.devices,
-                next.delta_usd_hour,
-                100.0 * next.throughput_share
-            )?;
-        }
-        writeln!(f, "\n{:>12}{:>10}{:>12}", "samples/s", "$/h", "$ an epoch")?;
-        for it in &self.frontier {
-            writeln!(f, "{:>12.0}{:>10.4}{:>12.4}", it.samples_second, it.usd_hour, it.usd_epoch)?;
-        }
-        write!(f, "\n{}", self.plan)
-    }
-}
-
 /// Why a pipeline has no plan.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum PipelineError {
+    /// An epoch without samples.
+    Samples,
+    /// Nobody needs a processor, so that there is nothing to feed the devices with.
+    Idle,
     /// A cost that is no time.
     Time {
         /// Whose.
@@ -417,9 +330,15 @@ pub enum PipelineError {
 impl fmt::Display for PipelineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Samples => f.write_str("an epoch has 0 samples; expected at least 1"),
+            Self::Idle => f.write_str(
+                "a sample costs no processor time anywhere; expected cpu_seconds above 0 of a \
+                 stage or of the trainer",
+            ),
             Self::Time { name, seconds } => write!(
                 f,
-                "a sample costs `{name}` {seconds} seconds; expected a measured time above 0"
+                "a sample costs `{name}` {seconds} seconds; expected a measured time above 0, at most \
+                 {SECONDS_MAX}"
             ),
             Self::Replicas(error) => error.fmt(f),
             Self::Pack(error) => error.fmt(f),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::catalog::Catalog;
 use crate::demand::{Cpu, Gpu, Replicas};
 use crate::money::UsdPerHour;
-use crate::packing::{Application, Plan, Role, pack};
+use crate::packing::{Application, PackError, Packed, Plan, Role, pack, packed};
 
 /// A change, and what it does to the price.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -42,13 +42,17 @@ impl fmt::Display for WhatIf {
 
 impl WhatIf {
     fn of(change: String, application: &Application, catalog: &Catalog, plan: &Plan) -> Self {
-        let packed = pack(application, catalog);
-        let usd_hour = packed.as_ref().ok().map(|packed| packed.usd_hour);
+        let packed = pack(application, catalog).map(|packed| packed.usd_hour);
+        Self::costing(change, packed, plan)
+    }
+
+    fn costing(change: String, cost: Result<UsdPerHour, PackError>, plan: &Plan) -> Self {
+        let usd_hour = cost.as_ref().ok().copied();
         Self {
             change,
             usd_hour,
             delta_usd_hour: usd_hour.map(|cost| cost.as_dollars() - plan.usd_hour.as_dollars()),
-            problem: packed.err().map(|error| error.to_string()),
+            problem: cost.err().map(|error| error.to_string()),
         }
     }
 }
@@ -84,7 +88,10 @@ const STEPS_MAX: usize = 20;
 /// What one more replica of each task that computes costs, the cheapest first: the steps that can
 /// raise the throughput. Tasks that are placed together grow together. Of more than 20 tasks those
 /// that the prices of the plan call cheapest; costs a packing for each.
-pub fn next_steps(application: &Application, catalog: &Catalog, plan: &Plan) -> Vec<WhatIf> {
+///
+/// Packings are not exact: where more replicas are packed for less, the plan becomes what is left
+/// of that packing without them, so that no step is below it.
+pub fn next_steps(application: &Application, catalog: &Catalog, plan: &mut Plan) -> Vec<WhatIf> {
     let mut groups: Vec<Vec<&str>> = Vec::new();
     for task in application.tasks.iter().filter(|task| task.role == Role::Compute) {
         let together = |group: &&Vec<String>| group.contains(&task.name);
@@ -101,7 +108,8 @@ pub fn next_steps(application: &Application, catalog: &Catalog, plan: &Plan) -> 
     };
     groups.sort_by(|a, b| price(a).total_cmp(&price(b)));
     groups.truncate(STEPS_MAX);
-    let step = |group: &Vec<&str>| {
+    let mut steps = Vec::new();
+    for group in groups {
         let mut more = application.clone();
         for task in more.tasks.iter_mut().filter(|task| group.contains(&task.name.as_str())) {
             let count = task.demand.replicas.min().saturating_add(1);
@@ -109,9 +117,17 @@ pub fn next_steps(application: &Application, catalog: &Catalog, plan: &Plan) -> 
                 task.demand.replicas = replicas;
             }
         }
-        WhatIf::of(format!("one more {}", group.join(" and ")), &more, catalog, plan)
-    };
-    let mut steps: Vec<WhatIf> = groups.iter().map(step).collect();
+        let packed = packed(&more, catalog);
+        let cost = packed.as_ref().map(Packed::usd_hour).map_err(Clone::clone);
+        steps.push((format!("one more {}", group.join(" and ")), cost));
+        let better = packed.ok().filter(|packed| packed.usd_hour() < plan.usd_hour);
+        let left = better.and_then(|packed| packed.without_others(application, catalog, plan));
+        if let Some(left) = left {
+            *plan = left;
+        }
+    }
+    let compared = |(change, cost)| WhatIf::costing(change, cost, plan);
+    let mut steps: Vec<WhatIf> = steps.into_iter().map(compared).collect();
     steps.sort_by_key(|step| (step.usd_hour.is_none(), step.usd_hour));
     steps
 }
@@ -146,6 +162,7 @@ mod tests {
     use super::*;
     use crate::demand::Demand;
     use crate::packing::PackedTask;
+    use crate::packing::tests::{Random, random_application};
     use std::num::NonZeroU32;
 
     #[test]
@@ -196,8 +213,8 @@ mod tests {
         application.tasks[4].role = Role::Memory;
         application.tasks[4].demand.cpu = Cpu::burst(Cores::milli(1));
         application.together = vec![vec!["left".into(), "right".into()]];
-        let plan = pack(&application, &paper).unwrap();
-        let steps = next_steps(&application, &paper, &plan);
+        let mut plan = pack(&application, &paper).unwrap();
+        let steps = next_steps(&application, &paper, &mut plan);
         let words: Vec<&str> = steps.iter().map(|step| step.change.as_str()).collect();
         assert_eq!(words.len(), 3, "{words:?}");
         assert!(words.contains(&"one more left and right"), "{words:?}");
@@ -209,8 +226,8 @@ mod tests {
             let one = PackedTask::new(format!("t{count}"), Demand::default());
             application.tasks.push(one);
         }
-        let plan = pack(&application, &paper).unwrap();
-        assert_eq!(next_steps(&application, &paper, &plan).len(), STEPS_MAX);
+        let mut plan = pack(&application, &paper).unwrap();
+        assert_eq!(next_steps(&application, &paper, &mut plan).len(), STEPS_MAX);
     }
 
     #[test]
@@ -228,5 +245,18 @@ mod tests {
         assert_eq!(places.len(), 2);
         // The plan is the cheaper of the two.
         assert!(places.contains(&0.0) && places.iter().all(|delta| *delta >= 0.0), "{places:?}");
+    }
+
+    /// With more kinds than can be searched through, one replica more is sometimes packed better.
+    #[test]
+    fn no_next_step_is_cheaper_than_the_plan() {
+        let gcp = Catalog::built_in("gcp").unwrap();
+        for seed in 1..=12 {
+            let application = random_application(&mut Random(seed), 30, 60, false);
+            let mut plan = pack(&application, &gcp).unwrap();
+            let steps = next_steps(&application, &gcp, &mut plan);
+            let least = steps.iter().filter_map(|step| step.delta_usd_hour).next().unwrap();
+            assert!(least >= 0.0, "{seed}: {least}");
+        }
     }
 }

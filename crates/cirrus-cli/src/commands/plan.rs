@@ -98,10 +98,10 @@ impl FromStr for Discount {
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once('=').map(|(prefix, percent)| (prefix, percent.parse()));
         match parts {
-            Some((prefix, Ok(percent))) if percent <= 100 => {
+            Some((prefix, Ok(percent))) if percent <= 99 => {
                 Ok(Self { prefix: prefix.to_owned(), percent })
             }
-            _ => Err("expected PREFIX=PERCENT, such as m5.=20".to_owned()),
+            _ => Err("expected PREFIX=PERCENT with 0 to 99 percent, such as m5.=20".to_owned()),
         }
     }
 }

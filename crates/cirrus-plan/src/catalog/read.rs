@@ -86,7 +86,10 @@ pub(super) fn offers(text: &str) -> Result<Vec<Offer>, CatalogError> {
     if text.len() > TEXT_MAX {
         return Err(CatalogError::whole(1, format!("the text is longer than {TEXT_MAX} bytes")));
     }
+    // Spreadsheets begin a file with a mark of its byte order.
     let mut lines = text
+        .strip_prefix('\u{feff}')
+        .unwrap_or(text)
         .lines()
         .enumerate()
         .map(|(at, line)| (at + 1, line.trim_end()))
@@ -108,7 +111,10 @@ pub(super) fn offers(text: &str) -> Result<Vec<Offer>, CatalogError> {
         }
         offers.push(offer);
     }
-    Ok(offers)
+    match offers.is_empty() {
+        true => Err(CatalogError::whole(line, "has no offers below it; expected one a line")),
+        false => Ok(offers),
+    }
 }
 
 fn columns(line: usize, head: &str) -> Result<Vec<&str>, CatalogError> {
@@ -148,6 +154,10 @@ impl<'a> Row<'a> {
             return Err(CatalogError::whole(line, problem));
         }
         let row = Self { line, columns, cells: text.split(',').map(str::trim).collect() };
+        if let Some(at) = row.cells.iter().position(|cell| cell.contains(char::is_control)) {
+            let problem = format!("column {}: has a control character", columns[at]);
+            return Err(CatalogError::whole(line, problem));
+        }
         match row.cells.iter().position(|cell| cell.len() > CELL_MAX) {
             Some(at) => Err(row.error(columns[at], format!("is longer than {CELL_MAX} bytes"))),
             None => Ok(row),
@@ -323,6 +333,12 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_is_not_part_of_a_name() {
+        let text = format!("\u{feff}{HEAD}\nbox,2,8,0.1,2026-11-01,x\n");
+        assert_eq!(offers(&text).unwrap()[0].sku, "box");
+    }
+
+    #[test]
     fn a_zero_price_is_a_missing_one() {
         let text = format!("{HEAD},spot_usd_hour\nbox,2,8,0.1,2026-11-01,x,0.0\n");
         assert_eq!(offers(&text).unwrap()[0].spot, None);
@@ -343,6 +359,8 @@ mod tests {
             (row(",2,8,0.1,2026-11-01,x,,,,,"), "line 3, column sku: `` is missing"),
             (row("a,0,8,0.1,2026-11-01,x,,,,,"), "column vcpu: `0` is no number of processors"),
             (row("a,two,8,0.1,2026-11-01,x,,,,,"), "column vcpu: `two` is no decimal number"),
+            (row("a\u{1b}[31m,2,8,0.1,2026-11-01,x,,,,,"), "line 3: column sku: has a control"),
+            (format!("{HEAD}\n"), "line 1: has no offers below it"),
             (row("a,2,9999999,0.1,2026-11-01,x,,,,,"), "`9999999` is too large"),
             (
                 row("a,2,8,0.0,2026-11-01,x,,,,,"),

@@ -125,6 +125,25 @@ pub(super) fn downsized(instance: &Instance, packing: Packing) -> Packing {
     packing.into_iter().map(|(pattern, copies)| (smaller(pattern), copies)).collect()
 }
 
+/// The cheapest that is left when one replica of a kind goes.
+pub(super) fn without_one(instance: &Instance, packing: &Packing, kind: usize) -> Option<Packing> {
+    let has = |at: &usize| packing[*at].0.items.iter().any(|&(other, _)| other == kind);
+    let rests = (0..packing.len()).filter(has).map(|at| {
+        let mut rest = packing.clone();
+        rest[at].1 -= 1;
+        let mut fewer = rest[at].0.clone();
+        let here = fewer.items.iter_mut().filter(|(other, _)| *other == kind);
+        here.for_each(|(_, count)| *count -= 1);
+        fewer.items.retain(|(_, count)| *count > 0);
+        if !fewer.items.is_empty() {
+            rest.push((fewer, 1));
+        }
+        rest.retain(|(_, copies)| *copies > 0);
+        downsized(instance, rest)
+    });
+    rests.min_by_key(|rest| instance.total(rest))
+}
+
 /// Empties the machines that are worth least for what they cost, a few at a time, and searches
 /// for a cheaper place for what was on them; as often as it helps.
 pub(super) fn repaired(

@@ -14,7 +14,7 @@ mod medium;
 mod rules;
 
 /// A generator whose numbers stay the same over versions.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -253,7 +253,12 @@ fn perfect_packings_are_found_where_the_optimum_is_known() {
 
 /// CPU from {.25 .. 8} and {4 .. 48}, GiB per CPU log-uniform from .7 to 10; then GPUs, network and
 /// rules.
-fn random_application(random: &mut Random, kinds: u64, replicas: u64, rich: bool) -> Application {
+pub(crate) fn random_application(
+    random: &mut Random,
+    kinds: u64,
+    replicas: u64,
+    rich: bool,
+) -> Application {
     use crate::demand::{Cpu, Gpu, Replicas};
     use cirrus_units::{ByteRate, ByteSize, Cores};
     let mut application = Application::default();

@@ -59,18 +59,17 @@ impl Cover {
 fn undominated(types: &[(UsdPerHour, Amounts)], need: Amounts) -> Vec<usize> {
     let replaces = |by: usize, at: usize| {
         let ((price, holds), (other, wanted)) = (types[by], types[at]);
-        let copies = (0..SUMS)
-            .filter(|&sum| need[sum] > 0 && wanted[sum] > 0)
-            .map(|sum| match holds[sum] {
-                0 => u64::MAX,
-                held => wanted[sum].div_ceil(held),
-            })
-            .max()
-            .unwrap_or(0);
+        let sums = (0..SUMS).filter(|&sum| need[sum] > 0 && wanted[sum] > 0);
+        let copies = |sum: usize| (holds[sum] > 0).then(|| wanted[sum].div_ceil(holds[sum]));
+        let mut copies = sums.map(copies);
+        let Some(copies) = copies.try_fold(0, |most, copies| Some(copies?.max(most))) else {
+            return false;
+        };
         // Of two that replace each other the first stays.
         let cost = u128::from(price.as_micros()) * u128::from(copies);
         let other = u128::from(other.as_micros());
-        cost < other || (cost == other && (copies > 1 || by < at))
+        // Of what costs nothing, any number costs the same.
+        cost < other || (cost == other && ((copies > 1 && other > 0) || by < at))
     };
     let all = 0..types.len();
     all.clone().filter(|&at| !all.clone().any(|by| by != at && replaces(by, at))).collect()
@@ -98,10 +97,15 @@ fn relaxed(
     for (&sum, dual) in needed.iter().zip(program.duals()) {
         prices[sum] = dual.max(0.0) / to_f64(need[sum]);
     }
+    // What is held for nothing is worth nothing, however a dual value was rounded.
+    for (_, holds) in types.iter().filter(|(price, _)| price.as_micros() == 0) {
+        (0..SUMS).filter(|&sum| holds[sum] > 0).for_each(|sum| prices[sum] = 0.0);
+    }
     // Scaled down to what every type allows, so that the prices prove a bound.
     let worth =
         |at: usize| (0..SUMS).map(|sum| prices[sum] * to_f64(types[at].1[sum])).sum::<f64>();
-    let over = (0..types.len()).map(|at| worth(at) / types[at].0.as_dollars()).fold(1.0, f64::max);
+    let paid = (0..types.len()).filter(|&at| types[at].0.as_micros() > 0);
+    let over = paid.map(|at| worth(at) / types[at].0.as_dollars()).fold(1.0, f64::max);
     (amounts, prices.map(|price| price / over))
 }
 
@@ -216,7 +220,12 @@ impl<'a> Search<'a> {
             if left == [0; SUMS] {
                 break;
             }
+            let before = left;
             (0..SUMS).for_each(|sum| left[sum] = left[sum].saturating_sub(holds[sum]));
+            if left == before {
+                // One more of it helps nobody.
+                break;
+            }
             cost = cost.saturating_add(price.as_micros());
             self.counts[place] += 1;
         }
@@ -278,7 +287,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
         fn whole_machines_cost_what_trying_everything_finds(
-            types in proptest::collection::vec((1u64..60, [1u64..7, 0u64..7, 0u64..3]), 1..6),
+            types in proptest::collection::vec((0u64..60, [1u64..7, 0u64..7, 0u64..3]), 1..6),
             need in [0u64..25, 0u64..25, 0u64..4],
         ) {
             let types: Vec<_> =

@@ -47,11 +47,12 @@ impl Tasks {
         let application = file.application();
         let catalog = self.prices.only(&self.only)?;
         let plan = patiently("packing", || pack(&application, &catalog));
-        let plan = plan.map_err(|error| refused(&error))?;
+        let mut plan = plan.map_err(|error| refused(&error))?;
         let (answers, steps) = match self.what_if {
             true => patiently("what if", || {
-                let answers = what_if(&application, &catalog, &plan);
-                (answers, next_steps(&application, &catalog, &plan))
+                // First, for they can find a better plan.
+                let steps = next_steps(&application, &catalog, &mut plan);
+                (what_if(&application, &catalog, &plan), steps)
             }),
             false => Default::default(),
         };
