@@ -159,7 +159,7 @@ fn passes(slice: Duration, mut pass: impl FnMut() -> Result<u64>) -> Result<Work
 }
 
 fn scanned(bench: &mut Bench, name: &str, peer: Peer, target: Option<Target>) -> Result<Vec<Row>> {
-    let trace = Trace::write(&Scenario::new(1_000, 10, 30, 1), 4)?;
+    let trace = Trace::write(&Scenario::new(1_000, 10, 120, 1), 4)?;
     let (about, mut theirs): (_, Box<dyn Side + '_>) = match peer {
         Peer::Bare => ("gunzip and csv, fields not looked at", Box::new(Bare(&trace))),
         Peer::DuckDb => {
