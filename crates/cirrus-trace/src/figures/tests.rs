@@ -3,7 +3,6 @@
 mod closed;
 mod edges;
 mod random;
-mod speed;
 
 use super::{Analysis, Options};
 use crate::record::{

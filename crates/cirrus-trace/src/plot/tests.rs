@@ -50,14 +50,3 @@ fn the_page_stands_alone() {
         assert!(page.contains(said), "{said}");
     }
 }
-
-/// Where `CIRRUS_LOOK` names a folder: the page and the plots of a day of a small cluster.
-#[test]
-#[ignore = "for looking at"]
-fn pictures() {
-    let folder = std::path::PathBuf::from(std::env::var("CIRRUS_LOOK").unwrap());
-    let report = small(288);
-    std::fs::write(folder.join("recoverable.svg"), recoverable(&report)).unwrap();
-    std::fs::write(folder.join("over_time.svg"), over_time(&report)).unwrap();
-    std::fs::write(folder.join("page.html"), html(&report)).unwrap();
-}

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -205,10 +203,8 @@ impl Numbers {
 
 const TASKS: usize = 150_000;
 
-/// `cargo test --release -p cirrus-trace --lib -- --ignored --nocapture packed_within`
 #[test]
-#[ignore = "a measurement"]
-fn a_cluster_is_packed_within_two_seconds() {
+fn a_cluster_is_packed_near_its_bound() {
     type Shape = fn(&mut Numbers) -> Amounts;
     let shapes: [(&str, Shape); 4] = [
         ("alike", |numbers| [0.02 * numbers.next(), 0.02 * numbers.next()]),
@@ -234,17 +230,11 @@ fn a_cluster_is_packed_within_two_seconds() {
         .collect();
     for (name, shape) in shapes {
         let demands: Vec<Amounts> = (0..TASKS).map(|_| shape(&mut numbers)).collect();
-        let start = Instant::now();
         let packing = pack(&machines, &demands);
-        let took = start.elapsed();
-        println!(
-            "{name}: {} machines, at least {}, {} without room, {took:?}",
-            packing.machines(),
-            at_least(&machines, &demands),
-            packing.without_room()
-        );
+        let (needed, least) = (packing.machines(), at_least(&machines, &demands));
         check_roughly(&machines, &demands, &packing);
-        assert!(took.as_secs_f64() < 2.0, "{took:?}");
+        assert!(least <= needed && needed * 20 <= least * 21, "{name}: {needed} of {least}");
+        assert_eq!(packing.without_room(), 0, "{name}");
     }
 }
 
