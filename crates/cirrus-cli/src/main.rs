@@ -105,9 +105,10 @@ fn report(failure: &Failure) -> ExitCode {
 /// What was wrong with the arguments, in one line; or the help that was asked for.
 fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        // A reader that has gone away, as behind `| head`, wants no more.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        return match cirrus::print(error.to_string().trim_end()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => report(&error.into()),
+        };
     }
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         say(error.to_string().trim_end());
@@ -115,11 +116,6 @@ fn usage(error: &clap::Error) -> ExitCode {
         say(&format!("cirrus: {}", cirrus::one_line_usage(error)));
     }
     ExitCode::from(1)
-}
-
-/// A line of data. A reader that has gone away, as behind `| head`, wants no more.
-fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// A line for the person at the terminal. Without a terminal to write to there is nobody to tell.

@@ -68,6 +68,12 @@ impl Offer {
         self.run_minutes_max.is_none() && self.inbound
     }
 
+    /// Who rents it out, and where: `aws us-east-1`.
+    pub fn place(&self) -> String {
+        let parts = [&*self.provider, &*self.region, &*self.zone];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
     /// The share of its processors that it sustains.
     pub fn sustained_share(&self) -> f64 {
         self.sustained.as_cores() / self.cpu.as_cores()
@@ -77,11 +83,7 @@ impl Offer {
 impl fmt::Display for Offer {
     /// `t2.nano (aws us-east-1)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { provider, region, zone, sku, .. } = self;
-        match zone.as_str() {
-            "" => write!(f, "{sku} ({provider} {region})"),
-            zone => write!(f, "{sku} ({provider} {region} {zone})"),
-        }
+        write!(f, "{} ({})", self.sku, self.place())
     }
 }
 

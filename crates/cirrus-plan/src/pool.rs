@@ -72,7 +72,7 @@ impl Pool {
     }
 
     /// The cheapest mix of the catalogue's offers on demand. Functions are left out but where the
-    /// paper counts them; quotas are not looked at.
+    /// paper counts them. A mix beyond the quotas of its offers says so as a warning.
     ///
     /// # Errors
     /// When a part of the demand is in no offer.
@@ -94,7 +94,7 @@ impl Pool {
             usd_hour: cover.cost,
             bound: cover.bound,
             gap: gap(cover.cost, cover.bound),
-            warning: self.warning(catalog, &parts),
+            warning: join(self.warning(catalog, &parts), over_quota(&cover.counts, &offers)),
             shadow: Shadow {
                 usd_hour_vcpu: cover.prices[0] * 1e6,
                 usd_hour_gib: cover.prices[1] * gib(1),
@@ -144,6 +144,21 @@ impl Pool {
             plan.mix()
         ))
     }
+}
+
+/// Which quotas a mix exceeds.
+fn over_quota(counts: &[f64], offers: &[&Offer]) -> Option<String> {
+    let over = counts.iter().zip(offers).filter_map(|(&count, offer)| {
+        let quota = offer.quota.filter(|&quota| count > f64::from(quota))?;
+        Some(format!("{} {offer} are beyond its quota of {quota}", round(count)))
+    });
+    let over: Vec<String> = over.collect();
+    (!over.is_empty()).then(|| over.join("; "))
+}
+
+fn join(first: Option<String>, second: Option<String>) -> Option<String> {
+    let both: Vec<String> = first.into_iter().chain(second).collect();
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
 impl fmt::Display for Pool {
@@ -356,6 +371,18 @@ mod tests {
         );
         assert_eq!(plan(&["m4.large"], false, false).warning, None);
         assert_eq!(plan(&["t2.nano"], false, true).warning, None);
+    }
+
+    #[test]
+    fn a_mix_beyond_its_quotas_is_warned_of() {
+        let head = "provider,sku,vcpu,memory_gib,usd_hour,quota,as_of,source";
+        let plan = |rows: &str| {
+            let catalog = Catalog::read("own", &format!("{head}\n{rows}")).unwrap();
+            Pool::new(Cores::milli(4000), ByteSize::gib(4)).plan(&catalog).unwrap()
+        };
+        let warning = plan("p,small,1,1,0.1,3,2026-11-23,test").warning.unwrap();
+        assert_eq!(warning, "4 small (p) are beyond its quota of 3");
+        assert_eq!(plan("p,small,1,1,0.1,4,2026-11-23,test").warning, None);
     }
 
     #[test]

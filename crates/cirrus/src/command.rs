@@ -43,10 +43,7 @@ pub(crate) fn main<A: TaskArgs + clap::Args>(app: App<A>, args: Vec<OsString>) -
     let (command, args) = match resume::words(name, args) {
         Ok(resume::Words::Given(args)) => (command(&app), args),
         Ok(resume::Words::Resumed(args)) => (overriding(command(&app)), args),
-        Err(error) => {
-            say(&format!("{name}: {error}"));
-            return ExitCode::from(error.exit_code());
-        }
+        Err(error) => return failed(name, &error),
     };
     let matches = match command.try_get_matches_from(&args) {
         Ok(matches) => matches,
@@ -58,10 +55,7 @@ pub(crate) fn main<A: TaskArgs + clap::Args>(app: App<A>, args: Vec<OsString>) -
             say(&format!("{name}: interrupted; every process has ended"));
             ExitCode::from(INTERRUPTED)
         }
-        Err(error) => {
-            say(&format!("{name}: {error}"));
-            ExitCode::from(error.exit_code())
-        }
+        Err(error) => failed(name, &error),
     }
 }
 
@@ -196,7 +190,7 @@ fn run<A: TaskArgs + clap::Args>(
     if let Some(path) = json {
         write_json(path, &summary)?;
     }
-    print(&summary.text());
+    print(&summary.text())?;
     Ok(Outcome::Done)
 }
 
@@ -227,11 +221,18 @@ fn writable(path: &std::path::Path) -> Result<()> {
     })
 }
 
+fn failed(name: &str, error: &Error) -> ExitCode {
+    say(&format!("{name}: {error}"));
+    ExitCode::from(error.exit_code())
+}
+
 /// What was wrong with the arguments, in one line; or the help that was asked for.
 fn usage(name: &str, error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        print(error.to_string().trim_end());
-        return ExitCode::SUCCESS;
+        return match print(error.to_string().trim_end()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(name, &error),
+        };
     }
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         say(error.to_string().trim_end());
@@ -257,13 +258,35 @@ fn one_line(text: &str) -> String {
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Error::internal("cannot write JSON").with_source(error))?;
-    print(&text);
-    Ok(())
+    print(&text)
 }
 
-/// A line of data. A reader that has gone away, as behind `| head`, wants no more.
-pub(crate) fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// Prints a line of data.
+///
+/// # Errors
+///
+/// What [`write_out`] answers.
+pub fn print(text: &str) -> Result<()> {
+    write_out(format!("{text}\n").as_bytes())
+}
+
+/// Writes data to standard output. A reader that has gone away, as behind `| head`, wants no more.
+///
+/// # Errors
+///
+/// [`Kind::Io`] when it cannot be written: what a full disk has swallowed is not done.
+pub fn write_out(bytes: &[u8]) -> Result<()> {
+    write_while_read(bytes).map(|_| ())
+}
+
+/// Writes data to standard output; whether somebody still reads it.
+pub(crate) fn write_while_read(bytes: &[u8]) -> Result<bool> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::io("cannot write to standard output", error)),
+    }
 }
 
 /// A line for the person at the terminal. Without a terminal to write to there is nobody to tell.

@@ -4,6 +4,7 @@
 //! method may be called from any thread, in sync and async bodies alike.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -145,6 +146,36 @@ impl Context {
 
     /// The cache that this process has before a pool, the same for all who ask.
     pub fn cache(&self, pool: &str) -> Result<Cache<Client>> {
+        let made = self.0.caches.lock().get(pool).cloned();
+        match made {
+            Some(cache) => Ok(cache),
+            None => {
+                let cache = self.new_cache(pool, CacheOptions::default())?;
+                Ok(self.0.caches.lock().entry(pool.to_owned()).or_insert(cache).clone())
+            }
+        }
+    }
+
+    /// Makes the cache that this process has before a pool, with policies, prefetch, a shadow or
+    /// room for writes of its own; size and freshness stay what the application declares. Sets and
+    /// splits of the pool are read through it from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Input`](crate::Kind::Input) when the pool has no cache, or when this process has
+    /// made it already: that is before a set is read there.
+    pub fn cache_with(&self, pool: &str, options: CacheOptions) -> Result<Cache<Client>> {
+        let cache = self.new_cache(pool, options)?;
+        match self.0.caches.lock().entry(pool.to_owned()) {
+            Entry::Vacant(place) => Ok(place.insert(cache).clone()),
+            Entry::Occupied(_) => Err(Error::input(format!(
+                "this process has a cache before memory `{pool}` already; call cache_with before \
+                 anything is read there"
+            ))),
+        }
+    }
+
+    fn new_cache(&self, pool: &str, mut options: CacheOptions) -> Result<Cache<Client>> {
         let store = self.pool(pool)?;
         let declared = self.0.spec.pools.iter().find(|spec| spec.name == pool);
         let Some(CacheSpec { size, freshness }) = declared.and_then(|spec| spec.cache) else {
@@ -153,12 +184,8 @@ impl Context {
                  Freshness::VersionCheck)"
             )));
         };
-        let make = || {
-            let mut options = CacheOptions::default();
-            options.freshness = freshness;
-            Cache::new(store.client, size, options)
-        };
-        Ok(self.0.caches.lock().entry(pool.to_owned()).or_insert_with(make).clone())
+        options.freshness = freshness;
+        Ok(Cache::new(store.client, size, options))
     }
 
     /// The first pool, through its cache if it has one.

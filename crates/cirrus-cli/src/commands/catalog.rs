@@ -6,13 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use cirrus::catalogs;
 use cirrus::plan::{Catalog, Offer};
+use cirrus::{catalogs, print};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::print;
 
 /// What to do with catalogues.
 #[derive(Debug, Subcommand)]
@@ -48,7 +47,7 @@ impl List {
         let built_in = Catalog::built_in_names().map(|name| (name.to_owned(), None));
         let imported = catalogs::imported()?.into_iter().map(|(name, path)| (name, Some(path)));
         if !self.json {
-            print(&format!("{:<16}{:>8}  {:<25}from", "catalogue", "offers", "prices of"));
+            print(&format!("{:<16}{:>8}  {:<25}from", "catalogue", "offers", "prices of"))?;
         }
         for (name, path) in built_in.chain(imported) {
             let catalog = catalogs::open(&name)?;
@@ -66,14 +65,14 @@ impl List {
                     "offers_by_source": sources,
                     "file": path,
                 });
-                print(&line.to_string());
+                print(&line.to_string())?;
             } else {
                 let from = match path {
                     Some(path) => path.display().to_string(),
                     None => sources_of(&sources),
                 };
                 let (days, offers) = (days(&catalog), catalog.offers().len());
-                print(&format!("{name:<16}{offers:>8}  {days:<25}{from}"));
+                print(&format!("{name:<16}{offers:>8}  {days:<25}{from}"))?;
             }
         }
         Ok(())
@@ -126,12 +125,11 @@ impl Show {
         let mut offers: Vec<&Offer> = catalog.offers().iter().collect();
         offers.sort_by(|a, b| a.price.cmp(&b.price).then_with(|| a.sku.cmp(&b.sku)));
         if self.json {
-            offers.iter().for_each(|offer| print(&json_of(offer).to_string()));
-            return Ok(());
+            return Ok(offers.iter().try_for_each(|offer| print(&json_of(offer).to_string()))?);
         }
         let (shown, count) = (offers.len(), all.offers().len());
-        print(&format!("{}: {shown} of {count} offers, prices of {}", self.catalog, days(&all)));
-        print("vCPU: in bursts; lasting: all the time; GiB: what is left for tasks");
+        print(&format!("{}: {shown} of {count} offers, prices of {}", self.catalog, days(&all)))?;
+        print("vCPU: in bursts; lasting: all the time; GiB: what is left for tasks")?;
         let width = offers.iter().map(|offer| offer.sku.len()).max().unwrap_or(0).max(5);
         // In a catalogue of one place it says nothing.
         let regions: BTreeSet<&str> = all.offers().iter().map(|offer| &*offer.region).collect();
@@ -142,10 +140,10 @@ impl Show {
         print(&format!(
             "\n{:<width$}{:>8}{:>8}{:>9}{:>8}{:>9}{:>8}",
             "offer", "vCPU", "lasting", "GiB", "GPUs", "$/h", "spot"
-        ));
+        ))?;
         for offer in offers {
             let line = format!("{:<width$}{}{}", offer.sku, amounts(offer), region(offer));
-            print(line.trim_end());
+            print(line.trim_end())?;
         }
         Ok(())
     }
@@ -234,12 +232,11 @@ impl Import {
         let stem = || self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let name = self.name.clone().unwrap_or_else(stem);
         let (catalog, place) = catalogs::import(&self.file, &name)?;
-        print(&format!(
+        Ok(print(&format!(
             "{name}: {} offers, prices of {}, kept in {}",
             catalog.offers().len(),
             days(&catalog),
             place.display()
-        ));
-        Ok(())
+        ))?)
     }
 }

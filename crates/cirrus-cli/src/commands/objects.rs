@@ -6,13 +6,13 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use cirrus::{print, write_out};
 use cirrus_store::wire::PageItem;
 use cirrus_store::{BlockingClient, ClientOptions, Key, Token};
 use cirrus_units::ByteSize;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::print;
 
 /// Which node.
 #[derive(Debug, clap::Args)]
@@ -90,8 +90,7 @@ impl Put {
             }
         }
         let version = self.at.client()?.put(&key, value)?;
-        print(&version.to_string());
-        Ok(())
+        Ok(print(&version.to_string())?)
     }
 }
 
@@ -110,12 +109,10 @@ pub(crate) struct Get {
 impl Get {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let object = self.at.client()?.get(&Key::try_from(self.key)?)?;
-        let Some(path) = self.out else {
-            // A reader that has gone away, as behind `| head`, wants no more.
-            let _ = std::io::stdout().write_all(&object.value);
-            return Ok(());
-        };
-        write_whole(&path, &object.value)
+        match self.out {
+            Some(path) => write_whole(&path, &object.value),
+            None => Ok(write_out(&object.value)?),
+        }
     }
 }
 
@@ -134,11 +131,15 @@ pub(crate) fn folder_of(path: &Path) -> Result<&Path, Failure> {
     Ok(folder)
 }
 
-/// Writes a file that is whole or not there.
+/// Writes a file that is whole or not there; a pipe or a device is written to as it is.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed =
         |error: std::io::Error| Failure::input(format!("cannot write {}: {error}", path.display()));
     let folder = folder_of(path)?;
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        let mut file = std::fs::File::options().write(true).open(path).map_err(failed)?;
+        return file.write_all(bytes).map_err(failed);
+    }
     // Readable by whom the umask says, as any file that a shell writes.
     let mut file = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
@@ -175,19 +176,17 @@ impl Stat {
                 "expires_at": expires_at,
                 "modified_at": modified_at,
             });
-            print(&stat.to_string());
-        } else {
-            let modified = match modified_at {
-                Some(ms) => format!(", written at {ms} ms (Unix)"),
-                None => String::new(),
-            };
-            print(&format!(
-                "{}: {} ({bytes} bytes), version {version}{modified}",
-                self.key,
-                ByteSize::new(bytes)
-            ));
+            return Ok(print(&stat.to_string())?);
         }
-        Ok(())
+        let modified = match modified_at {
+            Some(ms) => format!(", written at {ms} ms (Unix)"),
+            None => String::new(),
+        };
+        Ok(print(&format!(
+            "{}: {} ({bytes} bytes), version {version}{modified}",
+            self.key,
+            ByteSize::new(bytes)
+        ))?)
     }
 }
 
@@ -211,9 +210,9 @@ impl Ls {
         for PageItem { key, version, size, .. } in items {
             if self.json {
                 let name = String::from_utf8_lossy(key.as_bytes());
-                print(&json!({"key": name, "version": version.0, "bytes": size}).to_string());
+                print(&json!({"key": name, "version": version.0, "bytes": size}).to_string())?;
             } else {
-                print(&format!("{size:>12} {key}"));
+                print(&format!("{size:>12} {key}"))?;
             }
         }
         Ok(())

@@ -73,10 +73,18 @@ struct Prices {
 
 impl Prices {
     fn catalog(&self) -> Result<Catalog, Failure> {
-        let discount = |catalog: Catalog, Discount { prefix, percent }: &Discount| {
-            catalog.discounted(prefix, *percent)
-        };
-        Ok(self.discount.iter().fold(catalogs::open(&self.catalog)?, discount))
+        let mut catalog = catalogs::open(&self.catalog)?;
+        for Discount { prefix, percent } in &self.discount {
+            if !catalog.offers().iter().any(|offer| offer.sku.starts_with(prefix)) {
+                return Err(Failure::input(format!(
+                    "--discount {prefix}={percent}: no offer of the catalogue `{0}` begins so; \
+                     `cirrus catalog show {0}` lists them",
+                    self.catalog
+                )));
+            }
+            catalog = catalog.discounted(prefix, *percent);
+        }
+        Ok(catalog)
     }
 
     /// The offers of these names; all if none is named.

@@ -57,7 +57,7 @@ impl Check {
         });
         bar.finish_and_clear();
         let report = report?;
-        crate::print(&text_of(&report, self.json));
+        cirrus::print(&text_of(&report, self.json))?;
         Ok(ExitCode::from(u8::from(!report.damage.is_empty())))
     }
 }

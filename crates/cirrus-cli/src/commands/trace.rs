@@ -13,6 +13,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use cirrus::plan::Catalog;
+use cirrus::print;
 use cirrus_trace::figures::{self, Analysis};
 use cirrus_trace::formats::Format;
 use cirrus_trace::problems::{Kind, Problems, Spot};
@@ -24,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::commands::objects::{folder_of, write_whole};
 use crate::failure::Failure;
-use crate::{print, say};
+use crate::say;
 use priced::{Largest, Priced};
 
 /// What a program that Ctrl-C ended exits with.
@@ -179,11 +180,11 @@ impl Trace {
             let told = Told { format, is_whole, bytes_read, bytes_total, problems, priced, report };
             let text = serde_json::to_string(&told);
             let fault = |error| Failure::fault(format!("cannot write the report as JSON: {error}"));
-            print(&text.map_err(fault)?);
+            print(&text.map_err(fault)?)?;
         } else {
-            print(report::text(report).trim_end());
+            print(report::text(report).trim_end())?;
             if let Some(priced) = priced {
-                print(&format!("\n{priced}"));
+                print(&format!("\n{priced}"))?;
             }
         }
         if !is_whole {

@@ -3,7 +3,7 @@
 //! Owns the lines that say so. Invariant: bad input is one line on stderr that names the thing and
 //! what to do, exit code 1, and nothing was started.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
 use std::path::PathBuf;
 
@@ -182,6 +182,38 @@ fn a_place_that_cannot_be_written() {
     insta::assert_snapshot!(state(None), @"images: no place for runs: set CIRRUS_STATE_DIR or HOME");
     sandbox.write("file", "in the way");
     insta::assert_snapshot!(state(Some("file")), @"images: cannot write [SANDBOX]/file/images: Not a directory (os error 20); set CIRRUS_STATE_DIR to a folder that can be written");
+}
+
+#[test]
+fn a_full_disk_behind_standard_output_is_no_success() {
+    let sandbox = Sandbox::new();
+    sandbox.write("pool.csv", "provider,sku,vcpu,memory_gib,usd_hour,as_of,source\np,box,1,1,1,2026-11-23,t\n");
+    let pool = ["plan", "pool", "--cpu", "1", "--memory", "1GiB", "--catalog", "pool.csv"];
+    let commands: [&[&str]; 6] = [
+        &pool,
+        &[&pool[..], &["--json"]].concat(),
+        &["plan", "images"],
+        &["catalog", "list"],
+        &["catalog", "show", "paper", "--json"],
+        &["--help"],
+    ];
+    for args in commands {
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let ended = sandbox.cirrus(args).stdout(full).output().expect("the program starts");
+        let said = String::from_utf8(ended.stderr).expect("UTF-8");
+        assert_eq!(ended.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains("cannot write to standard output: No space left"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn what_is_drawn_goes_into_a_device_and_not_over_it() {
+    let sandbox = Sandbox::new();
+    let device = sandbox.path("device");
+    std::os::unix::fs::symlink("/dev/full", &device).expect("a link");
+    let pool = ["plan", "pool", "--cpu", "1", "--memory", "1GiB", "--plot", "device"];
+    insta::assert_snapshot!(line(&sandbox, &pool), @"");
+    assert!(fs::symlink_metadata(&device).expect("the link").is_symlink());
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Ended, Sandbox};
+use crate::pictures;
+use crate::support::{Ended, Sandbox, float, stage};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cost.md");
 
@@ -45,6 +46,8 @@ fn assert_schema(plan: &Value) {
     for number in ["usd_hour", "bound", "gap"] {
         assert!(plan[number].is_f64(), "{number}: {plan}");
     }
+    // A pool has no disks.
+    let disks = plan["disk_usd_hour"].as_f64().unwrap_or_default();
     assert!(plan["bound"].as_f64() <= plan["usd_hour"].as_f64(), "{plan}");
     assert!(plan["binding"].is_string() && plan["placements"].is_array(), "{plan}");
     let machines = plan["machines"].as_array().expect("machines");
@@ -55,6 +58,7 @@ fn assert_schema(plan: &Value) {
         sum += count * price;
     }
     let price = plan["usd_hour"].as_f64().expect("a price");
+    let sum = sum + disks;
     assert!((sum - price).abs() < 1e-5 && !machines.is_empty(), "{sum} of {price}: {plan}");
 }
 
@@ -88,7 +92,11 @@ fn the_papers_figure_comes_out() {
 #[test]
 fn the_plan_is_money_first_with_table_one_and_a_warning() {
     let sandbox = Sandbox::new();
-    assert_documented(pool(&sandbox, &["--only", "r4.large,t2.nano"]).text());
+    let mix = pool(&sandbox, &["--only", "r4.large,t2.nano"]).text().to_owned();
+    assert_documented(&mix);
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let (first, _) = mix.split_once("\n\none more vCPU").expect("what one more costs");
+    assert!(fs::read_to_string(readme).expect("README.md").contains(first), "{first}");
     let four = "m4.large,r4.large,lambda-128,t2.nano";
     assert_documented(pool(&sandbox, &["--only", four, "--sustained"]).text());
 }
@@ -142,6 +150,7 @@ fn a_pool_that_makes_no_sense() {
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--only", "t9.nano"]), @"cirrus: `t9.nano` is no offer of the catalogue `aws`; `cirrus catalog show aws` lists them");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--only", "t2.nano,"]), @"cirrus: invalid value 't2.nano,' for '--only <OFFER,...>': expected names of offers, such as r4.large,t2.nano; see '--help'.");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--discount", "m4"]), @"cirrus: invalid value 'm4' for '--discount <PREFIX=PERCENT>': expected PREFIX=PERCENT with 0 to 99 percent, such as m5.=20; see '--help'.");
+    insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--discount", "m44.=5"]), @"");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--catalog", "paper", "--only", "m4.large", "--gpus", "1"]), @"cirrus: no offer of the catalogue `paper` has GPUs for this demand; try another");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--only", "t3.nano", "--plot", "no/such/figure.svg"]), @"cirrus: cannot write no/such/figure.svg: no/such is no folder; make it (mkdir -p), or write elsewhere");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--frobnicate"]), @"cirrus: unexpected argument '--frobnicate' found; tip: a similar argument exists: '--fractional'; see '--help'.");
@@ -202,6 +211,7 @@ fn tasks_that_fit_nowhere_or_are_written_wrong() {
     insta::assert_snapshot!(line(&task("[rules]\napart = [[\"one\", \"two\"]]"), &[]), @"cirrus: a rule names `two`, which is no task; tasks are one");
     insta::assert_snapshot!(line(&task("[limits]\n\"t2.nano\" = 1"), &["--catalog", "paper", "--only", "t2.nano"]), @"cirrus: `one` fits no machine of `paper`; the nearest, t2.nano (aws us-east-1), has 0.05 sustained vCPUs where 1 is needed");
     insta::assert_snapshot!(line(&task("").repeat(2), &[]), @"cirrus: two tasks are called `one`; rename one");
+    insta::assert_snapshot!(line(&task("[limits]\n\"t2.nanno\" = 1"), &["--catalog", "paper"]), @"");
     insta::assert_snapshot!(line("", &[]), @r#"cirrus: tasks tasks.toml, line 1: missing field `task`; it has tables [[task]] with a name and, for each replica, cpu = 4, memory = "8GiB" and so on, as docs/cost.md says"#);
     let missing = sandbox.run(["plan", "tasks", "no.toml"]);
     insta::assert_snapshot!(missing.line(1), @"cirrus: cannot read tasks no.toml: No such file or directory (os error 2)");
@@ -259,6 +269,39 @@ fn a_pipeline_feeds_its_gpu_at_the_least_cost() {
 }
 
 #[test]
+fn a_pipeline_is_planned_by_what_a_run_measured() {
+    let sandbox = Sandbox::new();
+    pictures::tiny(&sandbox.path("data"), 200);
+    let run = sandbox.images(&["--data", "data", "--size", "8"]);
+    sandbox.write(
+        "job.toml",
+        "[pipeline]\nsamples = 1000\n[[pipeline.stage]]\nname = \"decode\"\n[pipeline.trainer]\n",
+    );
+    let args = ["plan", "pipeline", "job.toml", "--figures", "figures.json", "--json"];
+    let plan = json(&sandbox.run(args));
+    assert_schema(&plan);
+    let (decode, train) = (stage(&run, "decode"), stage(&run, "train"));
+    let [planned, trainer] = [&plan["pipeline"]["stages"][0], &plan["pipeline"]["trainer"]];
+    let each = |task: &Value, what: &str| float(&task[what]) / float(&task["records"]);
+    assert_eq!(float(&planned["cpu_seconds"]), each(decode, "cpu_seconds"));
+    assert_eq!(float(&planned["bytes_out"]), each(decode, "bytes_out").ceil());
+    assert_eq!(planned["memory"], decode["memory_bytes"]);
+    assert_eq!(float(&trainer["device_seconds"]), each(train, "busy_seconds"));
+    assert_eq!(plan["pipeline"]["working_set"], stage(&run, "load")["bytes_out"]);
+    assert!(float(&planned["bytes_out"]) > 0.0 && float(&planned["memory"]) > 0.0, "{plan}");
+
+    // What is stated of the seconds leaves the rest measured; a stage that never ran is stated.
+    sandbox.write(
+        "job.toml",
+        "[pipeline]\nsamples = 1000\n[[pipeline.stage]]\nname = \"crop\"\ncpu_seconds = 0.001\n\
+         memory = \"1GiB\"\n[pipeline.trainer]\ndevice_seconds = 0.001\ncpu_seconds = 0.001\n",
+    );
+    let trainer = &json(&sandbox.run(args))["pipeline"]["trainer"];
+    assert_eq!(float(&trainer["bytes_in"]), each(train, "bytes_in").ceil());
+    assert_eq!(trainer["memory"], train["memory_bytes"]);
+}
+
+#[test]
 fn a_pipeline_that_is_written_wrong() {
     let sandbox = Sandbox::new();
     let right = documented("[pipeline]");
@@ -279,7 +322,9 @@ fn a_pipeline_that_is_written_wrong() {
     );
     let unstated = right.replace("cpu_seconds = 0.010\n", "");
     insta::assert_snapshot!(line(&unstated, &[]), @"cirrus: job.toml: `decode` has no cpu_seconds; state it, or give what a run measured with --figures FILE");
-    insta::assert_snapshot!(line(&unstated, &["--figures", "figures.json"]), @"cirrus: figures figures.json: no records of a task `decode`; name the stage so");
+    insta::assert_snapshot!(line(&unstated, &["--figures", "figures.json"]), @"");
+    insta::assert_snapshot!(line(&right.replace("memory = \"512MiB\"\n", ""), &[]), @"");
+    insta::assert_snapshot!(line(&right.replace("working_set = \"40GiB\"\n", ""), &[]), @"");
 }
 
 #[test]

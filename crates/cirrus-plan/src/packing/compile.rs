@@ -28,6 +28,20 @@ pub(super) struct Zone {
     pub(super) rentals: Vec<(usize, Purchase)>,
 }
 
+impl Zone {
+    /// The kinds that none of its machines takes.
+    pub(super) fn kinds_without_machine(&self) -> Vec<usize> {
+        let machines = &self.instance.machines;
+        let without = |kind: &usize| machines.iter().all(|it| it.fees[*kind].is_none());
+        (0..self.instance.kinds.len()).filter(without).collect()
+    }
+
+    /// Who rents its machines out, and where.
+    pub(super) fn place(&self, catalog: &Catalog) -> String {
+        self.rentals.first().map_or_else(String::new, |&(at, _)| catalog.offers()[at].place())
+    }
+}
+
 /// How an offer is paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Purchase {
@@ -80,11 +94,9 @@ pub(super) fn problem(application: &Application, catalog: &Catalog) -> Result<Pr
     }
     let zone = |offers: &Vec<usize>| zone(application, catalog, offers, &kinds, &members);
     let zones: Vec<Zone> = zones.values().map(zone).collect();
-    let complete = |zone: &Zone| {
-        (0..kinds.len()).all(|kind| zone.instance.machines.iter().any(|it| it.fees[kind].is_some()))
-    };
+    let complete = |zone: &Zone| zone.kinds_without_machine().is_empty();
     if !zones.iter().any(complete) {
-        return Err(PackError::lacking(application, catalog, &kinds, &members));
+        return Err(PackError::lacking(application, catalog, &kinds, &members, &zones));
     }
     Ok(Problem { zones: zones.into_iter().filter(complete).collect(), members })
 }
@@ -124,6 +136,9 @@ fn index(application: &Application, name: &str) -> Result<usize, PackError> {
 fn needs(application: &Application, groups: &[Vec<usize>]) -> Result<Vec<Needs>, PackError> {
     let tasks = &application.tasks;
     let mut names = HashMap::new();
+    if tasks.iter().any(|task| task.name.trim().is_empty()) {
+        return Err(PackError::nameless());
+    }
     if let Some(task) = tasks.iter().find(|task| names.insert(&task.name, ()).is_some()) {
         return Err(PackError::twice(&task.name));
     }

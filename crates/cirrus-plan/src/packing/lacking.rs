@@ -7,7 +7,7 @@ use std::fmt;
 
 use cirrus_units::{ByteRate, ByteSize};
 
-use super::compile::{Members, Needs, Purchase, fee, purchases};
+use super::compile::{Members, Needs, Purchase, Zone, fee, purchases};
 use super::instance::Amounts;
 use super::{Application, PackedTask, REPLICAS_MAX, TASKS_MAX};
 use crate::catalog::Catalog;
@@ -40,6 +40,10 @@ impl PackError {
         ))
     }
 
+    pub(super) fn nameless() -> Self {
+        Self::new("a task has an empty name; give it one".into())
+    }
+
     pub(super) fn twice(name: &str) -> Self {
         Self::new(format!("two tasks are called `{name}`; rename one"))
     }
@@ -64,24 +68,35 @@ impl PackError {
         ))
     }
 
-    /// Names every kind that fits nowhere; when each fits somewhere, that no zone has them all.
+    /// Names every kind that fits nowhere; when each fits somewhere, what the zone lacks that has
+    /// machines for the most kinds.
     pub(super) fn lacking(
         application: &Application,
         catalog: &Catalog,
         kinds: &[Needs],
         members: &[Members],
+        zones: &[Zone],
     ) -> Self {
         let mut lines = Vec::new();
+        let tasks = |members: &Members| {
+            let tasks = members[0].0.iter().map(|&at| application.tasks[at].name.as_str());
+            tasks.collect::<Vec<_>>().join("` with `")
+        };
         for (needs, members) in kinds.iter().zip(members) {
             let Some(nearest) = nearest(catalog, needs) else { continue };
-            let tasks = members[0].0.iter().map(|&at| application.tasks[at].name.as_str());
-            let tasks = tasks.collect::<Vec<_>>().join("` with `");
+            let tasks = tasks(members);
             lines.push(format!("`{tasks}` fits no machine of `{}`; {nearest}", catalog.name()));
         }
-        if lines.is_empty() {
+        let without = zones.iter().map(|zone| (zone, zone.kinds_without_machine()));
+        let fullest = without.min_by_key(|(_, without)| without.len());
+        if let (true, Some((zone, without))) = (lines.is_empty(), fullest) {
+            let place = zone.place(catalog);
+            let missing = without.iter().map(|&kind| tasks(&members[kind]));
+            let missing = missing.collect::<Vec<_>>().join("`, `");
             lines.push(format!(
-                "no zone of `{}` has machines for all tasks, and an application stays in one",
-                catalog.name()
+                "no zone of `{}` has machines for all tasks, and an application stays in one; \
+                 {place} has none for `{missing}`",
+                catalog.name(),
             ));
         }
         Self { lines }

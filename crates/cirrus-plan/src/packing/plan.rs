@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::compile::{Members, Purchase, Zone};
-use super::instance::{Amounts, Instance, PARTS, Packing};
+use super::instance::{Amounts, Instance, PARTS, Packing, Pattern};
 use super::{Application, Demanded, Solved};
 use crate::catalog::Catalog;
 use crate::money::UsdPerHour;
@@ -29,6 +29,8 @@ pub struct Plan {
     pub placements: Vec<Placement>,
     /// What all of it costs.
     pub usd_hour: UsdPerHour,
+    /// What of that is paid for the tasks' disks.
+    pub disk_usd_hour: UsdPerHour,
     /// What no packing of these tasks onto these offers costs less than.
     pub bound: UsdPerHour,
     /// The share of the cost above the bound.
@@ -131,6 +133,11 @@ pub(super) fn name(
 ) -> Plan {
     let instance = &zone.instance;
     let usd_hour = UsdPerHour::micros(instance.total(&solved.packing));
+    let bare = |(pattern, copies): &(Pattern, u32)| {
+        instance.machines[pattern.machine].cost * u64::from(*copies)
+    };
+    let bare = solved.packing.iter().map(bare).sum();
+    let disk_usd_hour = UsdPerHour::micros(usd_hour.as_micros().saturating_sub(bare));
     let bound = UsdPerHour::micros(bound);
     let uses = uses(instance, &solved.packing);
     let paid = |it: &&Use| it.shadow_usd_hour * it.needed;
@@ -148,6 +155,7 @@ pub(super) fn name(
         machines: rented(catalog, zone, &solved.packing),
         placements: placements(application, catalog, members, zone, &solved.packing),
         usd_hour,
+        disk_usd_hour,
         bound,
         gap: gap(usd_hour, bound),
         binding: binding.map(|it| it.resource),
@@ -177,7 +185,7 @@ fn rented(catalog: &Catalog, zone: &Zone, packing: &Packing) -> Vec<Rented> {
         let offer = &catalog.offers()[offer];
         Rented {
             offer: offer.sku.clone(),
-            place: [&*offer.provider, &*offer.region, &*offer.zone].join(" ").trim().into(),
+            place: offer.place(),
             paid: words(purchase),
             count,
             usd_hour: UsdPerHour::micros(zone.instance.machines[at].cost),
@@ -242,7 +250,7 @@ fn uses(instance: &Instance, packing: &Packing) -> Vec<Use> {
         let machines = packing.iter();
         sum(part, &mut machines.map(|(it, copies)| (&instance.machines[it.machine].room, *copies)))
     });
-    let shadow = shadow(instance, needed);
+    let shadow = shadow(instance, needed, instance.total(packing));
     let used = (0..PARTS).filter(|&part| needed[part] > 0).map(|part| {
         let (resource, _, unit) = RESOURCES[part];
         Use {
@@ -255,21 +263,23 @@ fn uses(instance: &Instance, packing: &Packing) -> Vec<Use> {
     used.collect()
 }
 
-/// The dual prices of covering the sums with parts of machines.
-fn shadow(instance: &Instance, needed: Amounts) -> [f64; PARTS] {
+/// The dual prices of covering the sums with parts of machines. Costs are shares of what the plan
+/// costs, so that no sum is dear beyond the penalty of leaving it out.
+fn shadow(instance: &Instance, needed: Amounts, total: u64) -> [f64; PARTS] {
+    let total = to_f64(total.max(1)) / 1e6;
     let parts: Vec<usize> = (0..PARTS).filter(|&part| needed[part] > 0).collect();
     let mut program = Program::new(&vec![(Sense::AtLeast, 1.0); parts.len()]);
     for machine in &instance.machines {
         if machine.fees.iter().any(Option::is_some) {
             let share = |part: usize| to_f64(machine.room[part]) / to_f64(needed[part]);
             let entries = parts.iter().enumerate().map(|(row, &part)| (row, share(part)));
-            program.push(to_f64(machine.cost) / 1e6, entries.collect());
+            program.push(to_f64(machine.cost) / 1e6 / total, entries.collect());
         }
     }
     program.solve();
     let mut prices = [0.0; PARTS];
     for (&part, dual) in parts.iter().zip(program.duals()) {
-        prices[part] = dual.max(0.0) / to_f64(needed[part]);
+        prices[part] = dual.max(0.0) * total / to_f64(needed[part]);
     }
     prices
 }
@@ -298,6 +308,9 @@ impl fmt::Display for Plan {
             writeln!(f, "{count:>6}  {offer:<22}{paid:<12}{usd_hour:>10.4}  {place}")?;
         }
         more(f, self.machines.len(), "types of machines")?;
+        if self.disk_usd_hour > UsdPerHour::default() {
+            writeln!(f, "{:>6}  {:<34}{:>10.4}", "", "the tasks' disks, together", self.disk_usd_hour)?;
+        }
         writeln!(f, "\n{:<16}{:>12}{:>8}{:>14}", "resource", "needed", "used", "$/h one more")?;
         for it in &self.uses {
             let binds = if self.binding == Some(it.resource) { "  binds" } else { "" };

@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::command::print;
+use crate::command::write_while_read;
 use crate::error::{Error, Result};
 use crate::rundir::RunDir;
 
@@ -24,7 +24,10 @@ pub(super) fn print_logs(app: &str, process: Option<&str>, follow: bool) -> Resu
         let several = logs.len() > 1;
         for (name, path) in logs {
             let from = printed.entry(path.clone()).or_default();
-            *from = print_from(&path, several.then_some(&name), *from)?;
+            match print_from(&path, several.then_some(&name), *from)? {
+                Some(end) => *from = end,
+                None => return Ok(()),
+            }
         }
         if !follow || over {
             return Ok(());
@@ -58,8 +61,8 @@ fn logs(dir: &RunDir, process: Option<&str>) -> Result<Vec<(String, PathBuf)>> {
     }
 }
 
-/// Prints the whole lines from `from` on; where they end.
-fn print_from(path: &Path, name: Option<&String>, mut from: u64) -> Result<u64> {
+/// Prints the whole lines from `from` on; where they end, or nothing when nobody reads any more.
+fn print_from(path: &Path, name: Option<&String>, mut from: u64) -> Result<Option<u64>> {
     let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
     let mut file = File::open(path).map_err(failed)?;
     file.seek(SeekFrom::Start(from)).map_err(failed)?;
@@ -68,11 +71,14 @@ fn print_from(path: &Path, name: Option<&String>, mut from: u64) -> Result<u64> 
     while reader.read_until(b'\n', &mut line).map_err(failed)? > 0 && line.ends_with(b"\n") {
         from += line.len() as u64;
         let text = String::from_utf8_lossy(&line);
-        match name {
-            Some(name) => print(&format!("{name} | {}", text.trim_end())),
-            None => print(text.trim_end()),
+        let text = match name {
+            Some(name) => format!("{name} | {}\n", text.trim_end()),
+            None => format!("{}\n", text.trim_end()),
+        };
+        if !write_while_read(text.as_bytes())? {
+            return Ok(None);
         }
         line.clear();
     }
-    Ok(from)
+    Ok(Some(from))
 }

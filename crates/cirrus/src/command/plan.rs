@@ -53,9 +53,8 @@ pub(super) fn print_plan<A: TaskArgs + clap::Args>(
     if matches.get_flag("json") {
         return print_json(&Planned { plan: &plan, catalog: name, application: &spec });
     }
-    print(&format!("{plan}\ndemanded, at the prices of `{name}`"));
-    print_demands(&spec, &application);
-    Ok(())
+    print(&format!("{plan}\ndemanded, at the prices of `{name}`"))?;
+    print_demands(&spec, &application)
 }
 
 /// What a run starts beside the tasks. Their names are no task's: they have a space.
@@ -74,14 +73,14 @@ fn own_processes(spec: &AppSpec) -> Vec<PackedTask> {
     processes
 }
 
-fn print_demands(spec: &AppSpec, application: &Application) {
+fn print_demands(spec: &AppSpec, application: &Application) -> Result<()> {
     for channel in &spec.channels {
-        print(&format!("channel {}: {} of {}", channel.name, channel.capacity, channel.item));
+        print(&format!("channel {}: {} of {}", channel.name, channel.capacity, channel.item))?;
     }
     for task in &application.tasks {
         let what = if task.role == Role::Compute { "task " } else { "" };
-        print(&format!("{what}{}: {}", task.name, task.demand));
+        print(&format!("{what}{}: {}", task.name, task.demand))?;
     }
     let demands = application.tasks.iter().map(|task| &task.demand);
-    print(&format!("in total: {}", Total::of(demands)));
+    print(&format!("in total: {}", Total::of(demands)))
 }

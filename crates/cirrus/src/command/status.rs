@@ -33,15 +33,13 @@ pub(super) fn print_status(app: &str, json: bool) -> Result<()> {
             Some(_) => "is done",
             None => "ended before it was done, `run --resume` goes on with it",
         };
-        print(&format!("{app}: the latest run {how}; logs and figures: {run_dir}"));
-        return Ok(());
+        return print(&format!("{app}: the latest run {how}; logs and figures: {run_dir}"));
     }
     let status = Control::new(dir.record()?.coordinator).status()?;
     if json {
         return print_json(&Shown::Running { status: Box::new(status) });
     }
-    print(&text(&status));
-    Ok(())
+    print(&text(&status))
 }
 
 fn text(status: &Status) -> String {

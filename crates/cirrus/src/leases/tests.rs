@@ -4,6 +4,7 @@
 //! workers and restarts. May not know how the run is put together. Invariant: nothing waits without a
 //! bound.
 
+use cirrus_store::cache::{CacheOptions, Freshness, Shadow, evict};
 use cirrus_store::iter::{self, EpochSeed, Order, Strided, Windowed};
 use cirrus_store::set::Manifest;
 use cirrus_units::ByteSize;
@@ -12,6 +13,7 @@ use super::*;
 use crate::api::{Attempt, NextAnswer};
 use crate::error::Kind;
 use crate::rig::{CHANNEL, Rig, SET};
+use crate::spec::CacheSpec;
 use crate::spec::tests::example;
 use crate::split::{OrderSpec, SplitPlan};
 
@@ -52,6 +54,34 @@ fn a_split_is_committed_only_when_its_batches_are_acknowledged() {
         control.end(trainer.member(), crate::api::Outcome::Done, Default::default()).unwrap();
         working.join().unwrap().unwrap();
     });
+}
+
+#[test]
+fn splits_are_read_through_the_cache_that_the_task_has_made() {
+    let mut spec = example(64 << 20, one_split());
+    spec.pools[0].cache =
+        Some(CacheSpec { size: ByteSize::mib(1), freshness: Freshness::Immutable });
+    let rig = Rig::of(spec, ByteSize::mib(64));
+    rig.write_set(4, 1);
+    let worker = rig.context("decode", 0);
+    let own = || {
+        let mut options = CacheOptions::default();
+        options.evict = Box::new(evict::Lfu::new());
+        options.shadow = Some(Shadow::new(vec![Box::new(evict::Lru::new())]));
+        options
+    };
+    let cache = worker.cache_with("data", own()).unwrap();
+    let error = worker.cache_with("data", own()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Input);
+    assert!(error.to_string().contains("has a cache before memory `data` already"), "{error}");
+    worker.splits(SET).unwrap().for_each(|_, _| Ok(())).unwrap();
+    let report = cache.shadow_report();
+    let lines: Vec<_> = report.iter().map(|line| (line.policy, line.reads)).collect();
+    assert!(lines.len() == 3 && lines[0].0 == "lfu" && lines[0].1 > 0, "{lines:?}");
+    let fetched = cache.counters().fetches;
+    assert!(fetched > 0);
+    worker.set(SET).unwrap().records().for_each(|record| drop(record.unwrap()));
+    assert_eq!(cache.counters().fetches, fetched, "what is declared of the pool stays: immutable");
 }
 
 /// A worker whose only split could not be stored, and has ended.

@@ -6,8 +6,8 @@
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use cirrus::ByteSize;
 use cirrus::plan::{self, PipelineError};
+use cirrus::{ByteSize, print};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -16,7 +16,7 @@ use super::tasks::{refused, written};
 use super::{Prices, json_with, patiently};
 use crate::commands::objects::write_whole;
 use crate::failure::Failure;
-use crate::{print, toml_file};
+use crate::toml_file;
 
 const HINT: &str = "it has a table [pipeline] with samples, working_set, [[pipeline.stage]] and \
                     [pipeline.trainer], as docs/cost.md says";
@@ -59,11 +59,9 @@ impl Pipeline {
         }
         if self.json {
             let more = [("catalog", json!(self.prices.catalog)), ("pipeline", json!(pipeline))];
-            print(&json_with(&plan, more)?);
-        } else {
-            print(plan.to_string().trim_end());
+            return Ok(print(&json_with(&plan, more)?)?);
         }
-        Ok(())
+        Ok(print(plan.to_string().trim_end())?)
     }
 }
 
@@ -103,12 +101,8 @@ impl Figures {
         Ok(Self { path: path.to_owned(), stages: written.stages })
     }
 
-    fn of(&self, name: &str) -> Result<&Figure, Failure> {
-        let found = self.stages.iter().find(|it| it.task == name && it.records > 0.0);
-        found.ok_or_else(|| {
-            let problem = format!("no records of a task `{name}`; name the stage so");
-            wrong_figures(&self.path, &problem)
-        })
+    fn of(&self, name: &str) -> Option<&Figure> {
+        self.stages.iter().find(|it| it.task == name && it.records > 0.0)
     }
 }
 
@@ -192,7 +186,6 @@ struct Stated<'a> {
 
 impl<'a> Stated<'a> {
     fn pipeline(self, costs: Costs) -> Result<plan::Pipeline, Failure> {
-        let trainer = self.trainer(&costs.trainer)?;
         let ours = |task: &str| {
             task == costs.trainer.name || costs.stage.iter().any(|stage| stage.name == task)
         };
@@ -203,65 +196,81 @@ impl<'a> Stated<'a> {
                 let others = figures.stages.iter().filter(|it| !ours(&it.task));
                 ByteSize::new(bytes_each(others.map(|it| it.bytes_out).sum(), 1.0))
             }
-            (None, None) => ByteSize::default(),
+            (None, None) => return Err(self.unstated("[pipeline]", "working_set")),
         };
+        let trainer = self.trainer(&costs.trainer)?;
         let stages = costs.stage.iter().map(|it| self.stage(it)).collect::<Result<_, _>>()?;
         Ok(plan::Pipeline::new(costs.samples, working_set, stages, trainer))
     }
 
-    fn stage(self, it: &Stage) -> Result<plan::Stage, Failure> {
-        let figure = self.figure(&it.name)?;
-        let cpu_seconds =
-            self.seconds(&it.name, "cpu_seconds", it.cpu_seconds, |figure| figure.cpu_seconds)?;
-        let memory = it.memory.or(figure.map(|it| ByteSize::new(it.memory_bytes)));
-        let mut stage = plan::Stage::new(it.name.clone(), cpu_seconds, memory.unwrap_or_default());
-        stage.bytes_in = bytes(it.bytes_in, figure, |it| it.bytes_in);
-        stage.bytes_out = bytes(it.bytes_out, figure, |it| it.bytes_out);
+    fn stage(self, it: &'a Stage) -> Result<plan::Stage, Failure> {
+        let cost = self.cost_of(&it.name);
+        let cpu_seconds = cost.seconds("cpu_seconds", it.cpu_seconds, |it| it.cpu_seconds)?;
+        let mut stage = plan::Stage::new(it.name.clone(), cpu_seconds, cost.memory(it.memory)?);
+        stage.bytes_in = cost.bytes(it.bytes_in, |it| it.bytes_in);
+        stage.bytes_out = cost.bytes(it.bytes_out, |it| it.bytes_out);
         Ok(stage)
     }
 
-    fn trainer(self, it: &Trainer) -> Result<plan::Trainer, Failure> {
-        // A trainer that is stated whole need not have run.
-        let is_stated = it.device_seconds.is_some() && it.cpu_seconds.is_some();
-        let figure = if is_stated { None } else { self.figure(&it.name)? };
-        let seconds = |what, stated, measured| self.seconds(&it.name, what, stated, measured);
-        let device_seconds = seconds("device_seconds", it.device_seconds, |it| it.busy_seconds)?;
-        let cpu_seconds = seconds("cpu_seconds", it.cpu_seconds, |it| it.cpu_seconds)?;
-        let memory = it.memory.or(figure.map(|it| ByteSize::new(it.memory_bytes)));
-        let mut trainer =
-            plan::Trainer::new(device_seconds, cpu_seconds, memory.unwrap_or_default());
-        trainer.bytes_in = bytes(it.bytes_in, figure, |it| it.bytes_in);
+    fn trainer(self, it: &'a Trainer) -> Result<plan::Trainer, Failure> {
+        let cost = self.cost_of(&it.name);
+        let device_seconds =
+            cost.seconds("device_seconds", it.device_seconds, |it| it.busy_seconds)?;
+        let cpu_seconds = cost.seconds("cpu_seconds", it.cpu_seconds, |it| it.cpu_seconds)?;
+        let mut trainer = plan::Trainer::new(device_seconds, cpu_seconds, cost.memory(it.memory)?);
+        trainer.bytes_in = cost.bytes(it.bytes_in, |it| it.bytes_in);
         trainer.devices = it.devices.unwrap_or(trainer.devices);
         trainer.gpu.clone_from(&it.gpu);
         Ok(trainer)
     }
 
-    fn figure(self, name: &str) -> Result<Option<&'a Figure>, Failure> {
-        self.figures.map(|figures| figures.of(name)).transpose()
+    fn cost_of(self, name: &'a str) -> Cost<'a> {
+        Cost { name, figure: self.figures.and_then(|figures| figures.of(name)), stated: self }
     }
 
-    fn seconds(
-        self,
-        name: &str,
-        what: &str,
-        stated: Option<f64>,
-        measured: fn(&Figure) -> f64,
-    ) -> Result<f64, Failure> {
-        match (stated, self.figure(name)) {
-            (Some(stated), _) => Ok(stated),
-            (None, Ok(Some(figure))) => Ok(measured(figure) / figure.records),
-            (None, Ok(None)) => Err(Failure::input(format!(
+    fn unstated(self, name: &str, what: &str) -> Failure {
+        match self.figures {
+            Some(Figures { path, .. }) => Failure::input(format!(
+                "{}: `{name}` has no {what}, and figures {} have no records of a task of this \
+                 name; state it, or name the stage as the task",
+                self.file,
+                path.display()
+            )),
+            None => Failure::input(format!(
                 "{}: `{name}` has no {what}; state it, or give what a run measured with --figures \
                  FILE",
                 self.file
-            ))),
-            (None, Err(failure)) => Err(failure),
+            )),
         }
     }
 }
 
-/// Bytes for a sample: as they are stated, or as they were measured.
-fn bytes(stated: Option<ByteSize>, figure: Option<&Figure>, measured: fn(&Figure) -> f64) -> u64 {
-    let measured = figure.map_or(0, |figure| bytes_each(measured(figure), figure.records));
-    stated.map_or(measured, ByteSize::bytes)
+/// What a sample costs a task, as it is stated, or else as it was measured.
+struct Cost<'a> {
+    name: &'a str,
+    figure: Option<&'a Figure>,
+    stated: Stated<'a>,
+}
+
+impl Cost<'_> {
+    fn seconds(
+        &self,
+        what: &str,
+        stated: Option<f64>,
+        measured: fn(&Figure) -> f64,
+    ) -> Result<f64, Failure> {
+        let measured = self.figure.map(|figure| measured(figure) / figure.records);
+        stated.or(measured).ok_or_else(|| self.stated.unstated(self.name, what))
+    }
+
+    fn memory(&self, stated: Option<ByteSize>) -> Result<ByteSize, Failure> {
+        let measured = self.figure.map(|figure| ByteSize::new(figure.memory_bytes));
+        stated.or(measured).ok_or_else(|| self.stated.unstated(self.name, "memory"))
+    }
+
+    /// Bytes of a sample; who states none and measured none asks for no network.
+    fn bytes(&self, stated: Option<ByteSize>, measured: fn(&Figure) -> f64) -> u64 {
+        let measured = self.figure.map_or(0, |it| bytes_each(measured(it), it.records));
+        stated.map_or(measured, ByteSize::bytes)
+    }
 }

@@ -7,13 +7,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use cirrus::plan::{self, Catalog, Mix, compare, pool_figure};
-use cirrus::{ByteSize, Cores};
+use cirrus::{ByteSize, Cores, print};
 use serde_json::json;
 
 use super::{Prices, json_with};
 use crate::commands::objects::write_whole;
 use crate::failure::Failure;
-use crate::print;
 
 /// The most offers of a mix that are compared with it one by one.
 const ALONE_MAX: usize = 8;
@@ -91,13 +90,13 @@ impl Pool {
         };
         if self.json {
             for plan in &plans {
-                print(&json_with(plan, self.demand(&costs))?);
+                print(&json_with(plan, self.demand(&costs))?)?;
             }
             return Ok(());
         }
-        plans.iter().for_each(|plan| print(&plan.to_string()));
+        plans.iter().try_for_each(|plan| print(&plan.to_string()))?;
         if !costs.is_empty() {
-            print(&table(&costs));
+            print(&table(&costs))?;
         }
         Ok(())
     }

@@ -10,14 +10,14 @@ use std::str::FromStr;
 use cirrus::plan::{
     Application, Cpu, Demand, Gpu, PackError, PackedTask, Replicas, Role, next_steps, pack, what_if,
 };
-use cirrus::{ByteRate, ByteSize, Cores};
+use cirrus::{ByteRate, ByteSize, Cores, print};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::{Prices, json_with, patiently};
 use crate::failure::Failure;
-use crate::{print, toml_file};
+use crate::toml_file;
 
 const HINT: &str = "it has tables [[task]] with a name and, for each replica, cpu = 4, memory = \
                     \"8GiB\" and so on, as docs/cost.md says";
@@ -46,6 +46,10 @@ impl Tasks {
         let file: File = toml_file::read("tasks", &self.file, HINT)?;
         let application = file.application();
         let catalog = self.prices.only(&self.only)?;
+        let limited: Vec<String> = application.limits.keys().cloned().collect();
+        self.prices.only(&limited).map_err(|failure| {
+            Failure::input(format!("{}: [limits]: {failure}", self.file))
+        })?;
         let plan = patiently("packing", || pack(&application, &catalog));
         let mut plan = plan.map_err(|error| refused(&error))?;
         let (answers, steps) = match self.what_if {
@@ -62,17 +66,16 @@ impl Tasks {
                 ("what_if", json!(answers)),
                 ("next_steps", json!(steps)),
             ];
-            print(&json_with(&plan, more)?);
-            return Ok(());
+            return Ok(print(&json_with(&plan, more)?)?);
         }
-        print(plan.to_string().trim_end());
+        print(plan.to_string().trim_end())?;
         if !answers.is_empty() {
-            print("\nwhat if");
-            answers.iter().for_each(|answer| print(&answer.to_string()));
+            print("\nwhat if")?;
+            answers.iter().try_for_each(|answer| print(&answer.to_string()))?;
         }
         if !steps.is_empty() {
-            print("\nnext steps, the cheapest first");
-            steps.iter().for_each(|step| print(&step.to_string()));
+            print("\nnext steps, the cheapest first")?;
+            steps.iter().try_for_each(|step| print(&step.to_string()))?;
         }
         Ok(())
     }

@@ -112,7 +112,24 @@ fn bursts_zones_networks_limits_and_functions_are_kept_apart() {
     let disks = own("p,,box,1,1,,,,0.1,,,,1,,,\np,,bare,1,1,,,,0.01,,,,,,,");
     let mut stored = application([task("a", 1, 1)]);
     stored.tasks[0].demand.disk = cirrus_units::ByteSize::gib(730);
-    assert_eq!(pack(&stored, &disks).unwrap().usd_hour.as_micros(), 1_100_000);
+    let plan = pack(&stored, &disks).unwrap();
+    assert_eq!(
+        [plan.usd_hour.as_micros(), plan.disk_usd_hour.as_micros()],
+        [1_100_000, 1_000_000]
+    );
+    assert!(plan.to_string().contains("the tasks' disks, together            1.0000\n"), "{plan}");
+    assert!(!pack(&short, &functions).unwrap().to_string().contains("disks"));
+}
+
+#[test]
+fn the_shadow_price_of_a_dear_sum_is_its_price() {
+    let catalog = own("p,,box,1,1,,,,9000,,,,,,,");
+    let mut many = application([task("a", 1, 1)]);
+    many.tasks[0].demand.replicas = replicas(1000);
+    let plan = pack(&many, &catalog).unwrap();
+    assert_eq!(plan.usd_hour.as_dollars(), 9e6);
+    let paid: f64 = plan.uses.iter().map(|it| it.shadow_usd_hour * it.needed).sum();
+    assert!((paid - 9e6).abs() < 1.0, "{paid} {plan}");
 }
 
 #[test]
@@ -128,10 +145,11 @@ fn what_fits_nowhere_is_named_with_what_the_nearest_lacks() {
          where 9 is needed"
     );
     type Change = fn(&mut PackedTask);
-    let cases: [(Change, &str); 3] = [
+    let cases: [(Change, &str); 4] = [
         (|task| task.demand.memory = cirrus_units::ByteSize::gib(99_000), "memory where 96.67 TiB"),
         (|task| task.demand.disk = cirrus_units::ByteSize::gib(1), "has no disk"),
         (|task| task.name = "tiny".into(), "two tasks are called `tiny`"),
+        (|task| task.name = " ".into(), "a task has an empty name"),
     ];
     for (change, words) in cases {
         let mut wrong = application([task("tiny", 1, 1), task("other", 1, 1)]);
@@ -140,6 +158,17 @@ fn what_fits_nowhere_is_named_with_what_the_nearest_lacks() {
         let error = pack(&wrong, &paper).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
+    // Zone b has machines for two of three.
+    let zones = own(
+        "p,a,small,1,1,,,,0.01,,,,,,,\np,b,wide,8,4,,,,0.5,,,,,,,\np,c,high,1,64,,,,0.5,,,,,,,",
+    );
+    let three = application([task("a", 1, 1), task("b", 8, 4), task("c", 1, 64)]);
+    let error = pack(&three, &zones).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "no zone of `own` has machines for all tasks, and an application stays in one; p b has \
+         none for `c`"
+    );
     let mut ruled = application([task("a", 1, 1)]);
     ruled.together = vec![vec!["a".into(), "z".into()]];
     assert!(
