@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::pictures::Random;
 use crate::program::example;
-use crate::support::{Running, Sandbox, signal, wait_for};
+use crate::support::{DEADLINE_LONG, Running, Sandbox, signal, stage, wait_for};
 
 const NUMBERS: u64 = 16_000;
 /// Of 16 numbers each.
@@ -185,6 +185,26 @@ fn a_slow_split_holds_up_nobody_where_there_is_no_order() {
     });
     signal(stopped, Signal::CONT);
     deliveries.assert_exactly_once(&run.figures());
+}
+
+/// Each split takes a worker longer than its first lease lasts, and it is heard of all the while: the
+/// lease ends, another one makes the split, and what the first one commits is refused.
+#[test]
+#[ignore = "two leases of a minute"]
+fn a_worker_that_works_beyond_its_lease_is_refused_and_changes_nothing() {
+    const ONE_SPLIT: u64 = 62;
+    let deliveries = Deliveries::new("ordered");
+    let sandbox = &deliveries.sandbox;
+    let numbers = ONE_SPLIT.to_string();
+    let args = ["run", "--numbers", &numbers, "--work", "1000000", "--json", "figures.json"];
+    let figures =
+        sandbox.start(sandbox.command(&example("deliveries"), args)).figures_within(DEADLINE_LONG);
+    let sum: u64 = (0..ONE_SPLIT).map(|n| n * n).sum();
+    assert_eq!(figures["results"]["sum"], sum);
+    assert_eq!(figures["channels"]["squares"]["exactly_once"], true, "{figures}");
+    // Both have mapped it, and nobody was taken for dead.
+    let square = stage(&figures, "square");
+    assert_eq!((&square["records"], &square["processes"]), (&(2 * ONE_SPLIT).into(), &2.into()));
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn a_pool_that_makes_no_sense() {
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--only", "t9.nano"]), @"cirrus: `t9.nano` is no offer of the catalogue `aws`; `cirrus catalog show aws` lists them");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--only", "t2.nano,"]), @"cirrus: invalid value 't2.nano,' for '--only <OFFER,...>': expected names of offers, such as r4.large,t2.nano; see '--help'.");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--discount", "m4"]), @"cirrus: invalid value 'm4' for '--discount <PREFIX=PERCENT>': expected PREFIX=PERCENT with 0 to 99 percent, such as m5.=20; see '--help'.");
-    insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--discount", "m44.=5"]), @"");
+    insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--discount", "m44.=5"]), @"cirrus: --discount m44.=5: no offer of the catalogue `aws` begins so; `cirrus catalog show aws` lists them");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--catalog", "paper", "--only", "m4.large", "--gpus", "1"]), @"cirrus: no offer of the catalogue `paper` has GPUs for this demand; try another");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--only", "t3.nano", "--plot", "no/such/figure.svg"]), @"cirrus: cannot write no/such/figure.svg: no/such is no folder; make it (mkdir -p), or write elsewhere");
     insta::assert_snapshot!(line(&["--cpu", "1", "--memory", "1GiB", "--frobnicate"]), @"cirrus: unexpected argument '--frobnicate' found; tip: a similar argument exists: '--fractional'; see '--help'.");
@@ -211,7 +211,7 @@ fn tasks_that_fit_nowhere_or_are_written_wrong() {
     insta::assert_snapshot!(line(&task("[rules]\napart = [[\"one\", \"two\"]]"), &[]), @"cirrus: a rule names `two`, which is no task; tasks are one");
     insta::assert_snapshot!(line(&task("[limits]\n\"t2.nano\" = 1"), &["--catalog", "paper", "--only", "t2.nano"]), @"cirrus: `one` fits no machine of `paper`; the nearest, t2.nano (aws us-east-1), has 0.05 sustained vCPUs where 1 is needed");
     insta::assert_snapshot!(line(&task("").repeat(2), &[]), @"cirrus: two tasks are called `one`; rename one");
-    insta::assert_snapshot!(line(&task("[limits]\n\"t2.nanno\" = 1"), &["--catalog", "paper"]), @"");
+    insta::assert_snapshot!(line(&task("[limits]\n\"t2.nanno\" = 1"), &["--catalog", "paper"]), @"cirrus: tasks.toml: [limits]: `t2.nanno` is no offer of the catalogue `paper`; `cirrus catalog show paper` lists them");
     insta::assert_snapshot!(line("", &[]), @r#"cirrus: tasks tasks.toml, line 1: missing field `task`; it has tables [[task]] with a name and, for each replica, cpu = 4, memory = "8GiB" and so on, as docs/cost.md says"#);
     let missing = sandbox.run(["plan", "tasks", "no.toml"]);
     insta::assert_snapshot!(missing.line(1), @"cirrus: cannot read tasks no.toml: No such file or directory (os error 2)");
@@ -322,9 +322,9 @@ fn a_pipeline_that_is_written_wrong() {
     );
     let unstated = right.replace("cpu_seconds = 0.010\n", "");
     insta::assert_snapshot!(line(&unstated, &[]), @"cirrus: job.toml: `decode` has no cpu_seconds; state it, or give what a run measured with --figures FILE");
-    insta::assert_snapshot!(line(&unstated, &["--figures", "figures.json"]), @"");
-    insta::assert_snapshot!(line(&right.replace("memory = \"512MiB\"\n", ""), &[]), @"");
-    insta::assert_snapshot!(line(&right.replace("working_set = \"40GiB\"\n", ""), &[]), @"");
+    insta::assert_snapshot!(line(&unstated, &["--figures", "figures.json"]), @"cirrus: job.toml: `decode` has no cpu_seconds, and figures figures.json have no records of a task of this name; state it, or name the stage as the task");
+    insta::assert_snapshot!(line(&right.replace("memory = \"512MiB\"\n", ""), &[]), @"cirrus: job.toml: `decode` has no memory; state it, or give what a run measured with --figures FILE");
+    insta::assert_snapshot!(line(&right.replace("working_set = \"40GiB\"\n", ""), &[]), @"cirrus: job.toml: `[pipeline]` has no working_set; state it, or give what a run measured with --figures FILE");
 }
 
 #[test]

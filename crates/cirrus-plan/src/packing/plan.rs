@@ -309,7 +309,11 @@ impl fmt::Display for Plan {
         }
         more(f, self.machines.len(), "types of machines")?;
         if self.disk_usd_hour > UsdPerHour::default() {
-            writeln!(f, "{:>6}  {:<34}{:>10.4}", "", "the tasks' disks, together", self.disk_usd_hour)?;
+            writeln!(
+                f,
+                "{:>6}  {:<34}{:>10.4}",
+                "", "the tasks' disks, together", self.disk_usd_hour
+            )?;
         }
         writeln!(f, "\n{:<16}{:>12}{:>8}{:>14}", "resource", "needed", "used", "$/h one more")?;
         for it in &self.uses {

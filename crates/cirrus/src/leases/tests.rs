@@ -62,8 +62,10 @@ fn splits_are_read_through_the_cache_that_the_task_has_made() {
     spec.pools[0].cache =
         Some(CacheSpec { size: ByteSize::mib(1), freshness: Freshness::Immutable });
     let rig = Rig::of(spec, ByteSize::mib(64));
-    rig.write_set(4, 1);
-    let worker = rig.context("decode", 0);
+    let mut words = rig.context("load", 0).write_set("words").unwrap();
+    (0..4).for_each(|_| words.push(vec![0; 8]).unwrap());
+    words.seal().unwrap();
+    let worker = rig.context("index", 0);
     let own = || {
         let mut options = CacheOptions::default();
         options.evict = Box::new(evict::Lfu::new());
@@ -74,13 +76,13 @@ fn splits_are_read_through_the_cache_that_the_task_has_made() {
     let error = worker.cache_with("data", own()).unwrap_err();
     assert_eq!(error.kind(), Kind::Input);
     assert!(error.to_string().contains("has a cache before memory `data` already"), "{error}");
-    worker.splits(SET).unwrap().for_each(|_, _| Ok(())).unwrap();
+    worker.splits("words").unwrap().for_each(|_, _| Ok(())).unwrap();
     let report = cache.shadow_report();
     let lines: Vec<_> = report.iter().map(|line| (line.policy, line.reads)).collect();
     assert!(lines.len() == 3 && lines[0].0 == "lfu" && lines[0].1 > 0, "{lines:?}");
     let fetched = cache.counters().fetches;
     assert!(fetched > 0);
-    worker.set(SET).unwrap().records().for_each(|record| drop(record.unwrap()));
+    worker.set("words").unwrap().records().for_each(|record| drop(record.unwrap()));
     assert_eq!(cache.counters().fetches, fetched, "what is declared of the pool stays: immutable");
 }
 

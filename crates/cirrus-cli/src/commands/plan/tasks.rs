@@ -47,9 +47,9 @@ impl Tasks {
         let application = file.application();
         let catalog = self.prices.only(&self.only)?;
         let limited: Vec<String> = application.limits.keys().cloned().collect();
-        self.prices.only(&limited).map_err(|failure| {
-            Failure::input(format!("{}: [limits]: {failure}", self.file))
-        })?;
+        self.prices
+            .only(&limited)
+            .map_err(|failure| Failure::input(format!("{}: [limits]: {failure}", self.file)))?;
         let plan = patiently("packing", || pack(&application, &catalog));
         let mut plan = plan.map_err(|error| refused(&error))?;
         let (answers, steps) = match self.what_if {

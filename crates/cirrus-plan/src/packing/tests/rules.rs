@@ -113,10 +113,7 @@ fn bursts_zones_networks_limits_and_functions_are_kept_apart() {
     let mut stored = application([task("a", 1, 1)]);
     stored.tasks[0].demand.disk = cirrus_units::ByteSize::gib(730);
     let plan = pack(&stored, &disks).unwrap();
-    assert_eq!(
-        [plan.usd_hour.as_micros(), plan.disk_usd_hour.as_micros()],
-        [1_100_000, 1_000_000]
-    );
+    assert_eq!([plan.usd_hour.as_micros(), plan.disk_usd_hour.as_micros()], [1_100_000, 1_000_000]);
     assert!(plan.to_string().contains("the tasks' disks, together            1.0000\n"), "{plan}");
     assert!(!pack(&short, &functions).unwrap().to_string().contains("disks"));
 }
