@@ -103,7 +103,6 @@ impl<S: Source> Shared<S> {
             // Not before all were looked at: what is asked for here is no guess.
             for (key, (step, was_held)) in keys.iter().zip(&steps) {
                 if let Some(Step::Held(_) | Step::Join(_)) = step {
-                    state.shelf.count_access();
                     self.guess(state, key, *was_held, guesses);
                 }
             }

@@ -7,8 +7,9 @@
 //! A hit hashes the key, takes the lock of one of many shards, probes its table once, counts one
 //! reference and leaves a note of 8 bytes in a ring of its thread: no allocation, no copy, no
 //! task, no await, no lock that all share. Every 64th hit of a thread, and every miss, tells the
-//! policy what is noted. (Time-to-live and objects that expire read the clock. With a prefetch
-//! policy, or version checks, a hit takes the one lock of the desk, at once.) A miss adds one task.
+//! policy what is noted. (Time-to-live and objects that expire read the clock. With version checks a
+//! hit takes the one lock of the desk, at once; with a prefetch policy as often as that has to hear
+//! of hits to be in time, every 64th where they come fast.) A miss adds one task.
 
 use std::sync::{Arc, OnceLock};
 

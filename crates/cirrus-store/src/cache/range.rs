@@ -46,7 +46,7 @@ impl<S: Source> Shared<S> {
         self.dirty.contains(key)
             || self
                 .desk
-                .with(|state| state.flights.contains(key) || state.shelf.find(hash, key).is_some())
+                .with(|state| state.flights.contains(key) || self.desk.table.contains(hash, key))
     }
 }
 
