@@ -9,9 +9,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::fetch::{Landing, Shared, Step, Ticket};
+use super::Cache;
+use super::fetch::{Landing, Shared, Step, Ticket, await_answer, closed};
 use super::source::Source;
-use super::{Cache, await_answer, closed};
 use crate::error::Result;
 use crate::key::Key;
 use crate::object::Object;

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::fetch::Shared;
+use super::Cache;
+use super::fetch::{Shared, closed};
 use super::source::Source;
-use super::{Cache, closed};
 use crate::error::Result;
 use crate::key::Key;
 use crate::object::Object;

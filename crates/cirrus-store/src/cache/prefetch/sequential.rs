@@ -80,9 +80,6 @@ impl Prefetch for Sequential {
             let here = Run { next, frontier: next, ahead: 0 };
             let left = mem::replace(&mut self.there, mem::replace(&mut self.here, here));
             self.leave(left, ahead);
-            if index > 0 {
-                return;
-            }
         }
         if next > self.here.next || index == 0 {
             let objects_ahead = (2 * self.here.ahead).max(FIRST_OBJECTS_AHEAD);
