@@ -4,6 +4,7 @@
 
 mod ahead;
 mod batches;
+mod flights;
 mod interleavings;
 mod model;
 mod parallel;
