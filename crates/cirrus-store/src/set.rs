@@ -72,10 +72,13 @@ impl SetName {
         let digits = key.as_bytes().strip_prefix(self.0.as_bytes())?.strip_prefix(b"/")?;
         let canonical = digits.len() == INDEX_DIGITS
             || (digits.len() > INDEX_DIGITS && digits.first() != Some(&b'0'));
-        if !canonical || !digits.iter().all(u8::is_ascii_digit) {
+        if !canonical {
             return None;
         }
-        std::str::from_utf8(digits).ok()?.parse().ok()
+        digits.iter().try_fold(0u64, |index, digit| {
+            let digit = char::from(*digit).to_digit(10)?;
+            index.checked_mul(10)?.checked_add(digit.into())
+        })
     }
 
     /// The key of the set's [`Manifest`].

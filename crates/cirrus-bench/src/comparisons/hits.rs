@@ -14,15 +14,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use bytes::Bytes;
-use cirrus_store::cache::evict::{Clairvoyant, S3Fifo};
+use cirrus_store::cache::evict::{Clairvoyant, Fifo, Lfu, Lru, Random, S3Fifo};
+use cirrus_store::cache::prefetch::{Ordered, Sequential};
 use cirrus_store::cache::{Cache, CacheOptions, Foresight, Freshness, Source, Trace};
+use cirrus_store::set::SetName;
 use cirrus_store::{ByteSize, Key, Object, Version};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use quick_cache::sync::DefaultLifecycle;
 
 use crate::comparisons::{Bench, Cell, Family, size_name};
-use crate::load::{KeySpace, Latency, random};
+use crate::load::{Latency, random};
 use crate::processor::{Processors, pin};
 use crate::ratio::Target;
 use crate::row::{Number, Row, Subject};
@@ -49,12 +51,15 @@ pub(super) const FAMILY: Family = Family {
                 for peer in [Peer::Map, Peer::Moka, Peer::QuickCache, Peer::Foyer] {
                     cells.push(cell(peer, Policy::Default, objects, threads));
                 }
-                cells.push(cell(Peer::Map, Policy::S3Fifo, objects, threads));
+                for policy in OF_ANY_READER {
+                    cells.push(cell(Peer::Map, policy, objects, threads));
+                }
             }
         }
-        // Its reader is one thread: the order that was announced is its own.
         for objects in [1_000, 100_000] {
-            cells.push(cell(Peer::Map, Policy::Clairvoyant, objects, 1));
+            for policy in OF_ONE_READER {
+                cells.push(cell(Peer::Map, policy, objects, 1));
+            }
         }
         cells
     },
@@ -68,34 +73,69 @@ enum Peer {
     Foyer,
 }
 
-/// What our cache evicts by.
+/// What our cache evicts by, how fresh it is, what it fetches early: the default but for what is named.
 #[derive(Debug, Clone, Copy)]
 enum Policy {
     Default,
+    Lru,
+    Fifo,
+    Random,
+    Lfu,
     S3Fifo,
+    TimeToLive,
+    Sequential,
     Clairvoyant,
+    /// With `Clairvoyant`.
+    Ordered,
 }
+
+const OF_ANY_READER: [Policy; 6] =
+    [Policy::Lru, Policy::Fifo, Policy::Random, Policy::Lfu, Policy::S3Fifo, Policy::TimeToLive];
+
+/// The order that was announced, or that is guessed, is that of one thread.
+const OF_ONE_READER: [Policy; 3] = [Policy::Sequential, Policy::Clairvoyant, Policy::Ordered];
 
 impl Policy {
     fn name(self) -> &'static str {
         match self {
             Self::Default => "",
+            Self::Lru => "/lru",
+            Self::Fifo => "/fifo",
+            Self::Random => "/random",
+            Self::Lfu => "/lfu",
             Self::S3Fifo => "/s3-fifo",
+            Self::TimeToLive => "/ttl",
+            Self::Sequential => "/sequential",
             Self::Clairvoyant => "/clairvoyant",
+            Self::Ordered => "/ordered",
         }
     }
 
-    fn options(self, reads: &[Key]) -> CacheOptions {
+    fn options(self, reads: &[Key], objects: u32) -> Result<CacheOptions> {
         let mut options = CacheOptions::default();
+        options.freshness = Freshness::Immutable;
+        let rounds = || Arc::new(Rounds(Trace::new(reads.iter().cloned())));
         match self {
             Self::Default => {}
+            Self::Lru => options.evict = Box::new(Lru::new()),
+            Self::Fifo => options.evict = Box::new(Fifo::new()),
+            Self::Random => options.evict = Box::new(Random::new(7)),
+            Self::Lfu => options.evict = Box::new(Lfu::new()),
             Self::S3Fifo => options.evict = Box::new(S3Fifo::new()),
-            Self::Clairvoyant => {
-                let trace = Trace::new(reads.iter().cloned());
-                options.evict = Box::new(Clairvoyant::new(Arc::new(Rounds(trace))));
+            Self::TimeToLive => {
+                options.freshness = Freshness::TimeToLive(Duration::from_secs(3600));
+            }
+            Self::Sequential => {
+                options.prefetch = Some(Box::new(Sequential::new(set()?, objects.into())));
+            }
+            Self::Clairvoyant => options.evict = Box::new(Clairvoyant::new(rounds())),
+            Self::Ordered => {
+                let rounds = rounds();
+                options.evict = Box::new(Clairvoyant::new(rounds.clone()));
+                options.prefetch = Some(Box::new(Ordered::new(rounds)));
             }
         }
-        options
+        Ok(options)
     }
 }
 
@@ -150,7 +190,10 @@ fn measure(
 ) -> Result<Vec<Row>> {
     let objects = objects(count)?;
     let (reads, processors) = (reads(&objects), bench.processors);
-    let cache = bench.runtime.block_on(cirrus(&objects, &reads, policy.options(&reads)))?;
+    let options = policy.options(&reads, count)?;
+    let cache = bench.runtime.block_on(cirrus(&objects, &reads, options))?;
+    // Outside of a runtime nothing is fetched early.
+    let _entered = bench.runtime.enter();
     let mut ours = Reader::new(cache, &reads, threads, processors);
     let mut theirs: Box<dyn Side + '_> = match peer {
         Peer::Map => Box::new(Reader::new(map(&objects), &reads, threads, processors)),
@@ -235,15 +278,20 @@ impl<S: Store> Side for Reader<'_, S> {
     }
 }
 
-/// An object of each of that many keys, of which no reader knows the order.
+/// The objects are of one set, so that those that come next in it can be guessed.
+fn set() -> Result<SetName> {
+    Ok(SetName::new("bench")?)
+}
+
+/// That many objects.
 fn objects(count: u32) -> Result<Vec<(Key, Object)>> {
-    let space = KeySpace { value_bytes: VALUE_BYTES };
-    let object = |number| {
+    let set = set()?;
+    let object = |number: u32| {
         let value = Bytes::from(vec![1; VALUE_BYTES]);
         let object = Object { value, version: Version(1), expires_at: None, modified_at: None };
-        Ok((Key::new(space.key(number))?, object))
+        (set.object_key(number.into()), object)
     };
-    (0..count).map(object).collect()
+    Ok((0..count).map(object).collect())
 }
 
 /// Keys in the order of reading.
@@ -292,10 +340,9 @@ const CAPACITY: ByteSize = ByteSize::gib(1);
 async fn cirrus(
     objects: &[(Key, Object)],
     reads: &[Key],
-    mut options: CacheOptions,
+    options: CacheOptions,
 ) -> Result<Cache<Given>> {
     let source = Given(objects.iter().cloned().collect());
-    options.freshness = Freshness::Immutable;
     let cache = Cache::new(source, CAPACITY, options);
     for key in reads {
         cache.get(key).await?;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::fetch::{Landing, Shared, Step, Ticket};
+use super::Cache;
+use super::fetch::{Landing, Shared, Step, Ticket, await_answer, closed};
 use super::source::Source;
-use super::{Cache, await_answer, closed};
 use crate::error::Result;
 use crate::key::Key;
 use crate::object::Object;
@@ -103,7 +103,6 @@ impl<S: Source> Shared<S> {
             // Not before all were looked at: what is asked for here is no guess.
             for (key, (step, was_held)) in keys.iter().zip(&steps) {
                 if let Some(Step::Held(_) | Step::Join(_)) = step {
-                    state.shelf.count_access();
                     self.guess(state, key, *was_held, guesses);
                 }
             }

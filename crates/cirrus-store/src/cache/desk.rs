@@ -58,7 +58,8 @@ impl Desk {
             Hits::Every => Some(Arc::new(Tickets::new())),
             Hits::Sampled => None,
         };
-        let shelf = Shelf::new(evict, budget, table.clone(), Reads::new(tickets.clone()));
+        let reads = Reads::new(tickets.clone());
+        let shelf = Shelf::new(evict, budget, table.clone(), reads, prefetch.is_some());
         let (rings, flights) = (Rings::new(), Flights::default());
         let state = Mutex::new(State {
             shelf,
@@ -78,6 +79,24 @@ impl Desk {
         match self.rings.of_this_thread().filter(|ring| ring.has_room()) {
             Some(ring) => self.read(ring, hash, key),
             None => self.read_after_telling(hash, key),
+        }
+    }
+
+    /// The same where a prefetch policy hears of reads, if that can wait. No guess that nobody has
+    /// read: that it is read now is told at once.
+    #[inline]
+    pub(super) fn hit_untold(&self, hash: u64, key: &Key) -> Option<Object> {
+        let ring = self.rings.of_this_thread();
+        let ring = ring.filter(|ring| ring.may_wait() && ring.has_room())?;
+        self.read(ring, hash, key)
+    }
+
+    /// So many hits of this thread may be told later.
+    pub(super) fn let_wait(&self, state: &mut State, hits: u64) {
+        // Made at the first hit, not at the first one that may wait: from then on nothing is allocated.
+        let ring = self.rings.of_this_thread().or_else(|| state.shelf.ring(&self.rings));
+        if let Some(ring) = ring {
+            ring.let_wait(hits);
         }
     }
 
@@ -145,6 +164,7 @@ impl Desk {
 
     #[inline]
     fn fresh(&self, held: &Held) -> Option<Object> {
-        self.freshness.admits(held.checked_at, &held.object).then(|| held.object.clone())
+        let is_fresh = !held.is_guess && self.freshness.admits(held.checked_at, &held.object);
+        is_fresh.then(|| held.object.clone())
     }
 }

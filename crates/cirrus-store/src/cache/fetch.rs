@@ -4,25 +4,23 @@
 //! dropped takes nothing from the others.
 //! Invariant: the desk's lock is never held over an await, nor while values are dropped.
 
-use std::mem;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::desk::{Desk, State};
 use super::dirty::Dirty;
 use super::flight::{Answer, FlightId, Share, Since, Waiting, callers};
 use super::freshness::{Freshness, has_expired};
 use super::shelf::{Arrival, Seen, cost};
-use super::source::Source;
+use super::source::{Source, for_one_of_many};
+use super::sync::TaskTracker;
 use crate::client::{Unwritten, detached};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::key::Key;
 use crate::object::Object;
 
@@ -128,22 +126,29 @@ impl<S: Source> Shared<S> {
         if self.is_quick { self.desk.hit(key) } else { None }
     }
 
-    /// The object, where it is held and may be handed out as it is. Guesses are launched only
-    /// where there is a runtime.
-    pub(super) fn hit_and_guess(self: &Arc<Self>, key: &Key) -> Option<Object> {
-        let hash = self.desk.table.hash(key);
-        let mut launches = Vec::new();
-        let object = self.desk.with(|state| {
-            let seen = state.shelf.find(hash, key);
-            let object = self.accepted(state, key).or_else(|| self.read(state, seen))?;
-            if self.guesses_max > 0 && Handle::try_current().is_ok() {
-                state.shelf.count_access();
-                self.guess(state, key, true, &mut launches);
+    /// The object, from here or from the source; [`Cache::get`](super::Cache::get) has looked for it.
+    pub(super) async fn get(self: &Arc<Self>, key: &Key) -> Result<Object> {
+        let mut visit = Visit::default();
+        loop {
+            let step = self.step(key, &mut visit);
+            self.launch(&mut visit.launches);
+            match step {
+                Step::Held(object) => return Ok(object),
+                Step::Join(answer) => {
+                    drop(visit);
+                    return await_answer(key, answer).await;
+                }
+                Step::Wait(flight) => {
+                    visit.permit = None;
+                    // Whatever it brings is too old for this caller.
+                    flight.end().await;
+                }
+                Step::Full => {
+                    let permit = Arc::clone(&self.fetches).acquire_owned().await;
+                    visit.permit = Some(permit.map_err(|_| closed(key))?);
+                }
             }
-            Some(object)
-        });
-        self.launch(&mut launches);
-        object
+        }
     }
 
     /// What a get of `key` does next.
@@ -160,7 +165,6 @@ impl<S: Source> Shared<S> {
                 None => self.join_or_lead(state, key, since, visit),
             };
             if is_first {
-                state.shelf.count_access();
                 self.guess(state, key, was_held, &mut visit.launches);
             }
             step
@@ -251,42 +255,6 @@ impl<S: Source> Shared<S> {
             }
             Share::Wait(answer) => Step::Wait(answer),
         })
-    }
-
-    /// Asks the prefetch policy, and starts a flight for each key it names that is not here.
-    pub(super) fn guess(
-        self: &Arc<Self>,
-        state: &mut State,
-        key: &Key,
-        hit: bool,
-        launches: &mut Vec<Ticket<S>>,
-    ) {
-        let Some(prefetch) = &mut state.prefetch else { return };
-        let free = self.guesses.available_permits();
-        let room = state.shelf.guess_room(self.guesses_max - free).min(free);
-        state.pace.read(state.shelf.typical_bytes(), Duration::ZERO, Instant::now());
-        let wanted = state.shelf.want(state.pace.wanted());
-        let mut ahead = mem::take(&mut state.ahead);
-        ahead.begin(room, wanted);
-        prefetch.on_access(key, hit, &mut ahead);
-        for key in ahead.cancelled() {
-            let was_cancelled = state.flights.cancel(key)
-                || state.shelf.forget_guess(self.desk.table.hash(key), key);
-            state.shelf.counters.prefetched_cancelled += u64::from(was_cancelled);
-        }
-        for key in ahead.keys() {
-            let hash = self.desk.table.hash(key);
-            let is_here = state.flights.contains(key)
-                || state.shelf.find(hash, key).is_some()
-                || self.dirty.contains(key);
-            if is_here {
-                continue;
-            }
-            let Ok(permit) = Arc::clone(&self.guesses).try_acquire_owned() else { break };
-            state.shelf.counters.prefetched += 1;
-            launches.push(self.ticket(state, key, Some(permit), true).0);
-        }
-        state.ahead = ahead;
     }
 
     /// Starts a flight for `key`, which has none: the right to fly, and what its callers wait for.
@@ -384,4 +352,22 @@ async fn fly<S: Source>(ticket: Ticket<S>) {
         unchanged,
     });
     shared.land(&ticket, sent_at, outcome);
+}
+
+pub(super) async fn await_answer(key: &Key, mut answer: watch::Receiver<Answer>) -> Result<Object> {
+    let landed = match answer.wait_for(Answer::has_landed).await {
+        Ok(flight) => flight.landed.clone(),
+        Err(_) => None,
+    };
+    match landed {
+        Some(Ok(object)) => Ok(object),
+        Some(Err(error)) => Err(for_one_of_many(key, error)),
+        None => Err(closed(key)),
+    }
+}
+
+pub(super) fn closed(key: &Key) -> Error {
+    let text =
+        "nothing came of the fetch: the cache was closed, or its source or a policy panicked";
+    Error::new(Kind::Closed, format!("{key:?}: {text}"))
 }

@@ -24,6 +24,9 @@ pub(super) struct Ring {
     taken: AtomicU64,
     /// Hits that the policy will not hear of, counted by the ring's thread only.
     left_out: AtomicU64,
+    /// Up to which number of hits the thread reads without coming to the desk, where a prefetch
+    /// policy waits for them. The ring's thread's only.
+    untold_until: AtomicU64,
     hits: [AtomicU64; RING_HITS],
 }
 
@@ -61,6 +64,7 @@ impl Ring {
             put: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
+            untold_until: AtomicU64::new(0),
             hits: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -80,6 +84,20 @@ impl Ring {
         self.hit(put).store(Hit::new(place, ticket).0, Ordering::Relaxed);
         // Release: who sees the number sees the hit.
         self.put.store(put.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Whether the next hit may be told later, where hits are waited for.
+    #[inline]
+    pub(super) fn may_wait(&self) -> bool {
+        self.put.load(Ordering::Relaxed) < self.untold_until.load(Ordering::Relaxed)
+    }
+
+    /// The next `hits` hits of the ring's thread, which calls this, may be told later: as many as
+    /// there is room for, at most.
+    pub(super) fn let_wait(&self, hits: u64) {
+        let hits = hits.min(RING_HITS as u64);
+        let put = self.put.load(Ordering::Relaxed);
+        self.untold_until.store(put.wrapping_add(hits), Ordering::Relaxed);
     }
 
     /// Counts a hit that the policy will not hear of.
@@ -203,7 +221,6 @@ impl Reads {
         rings.make_for_this_thread(self)
     }
 
-    #[cfg(test)]
     pub(super) fn rings(&self) -> usize {
         self.rings.len()
     }

@@ -7,18 +7,18 @@
 //! A hit hashes the key, takes the lock of one of many shards, probes its table once, counts one
 //! reference and leaves a note of 8 bytes in a ring of its thread: no allocation, no copy, no
 //! task, no await, no lock that all share. Every 64th hit of a thread, and every miss, tells the
-//! policy what is noted. (Time-to-live and objects that expire read the clock. With a prefetch
-//! policy, or version checks, a hit takes the one lock of the desk, at once.) A miss adds one task.
+//! policy what is noted. (Time-to-live and objects that expire read the clock. With version checks a
+//! hit takes the one lock of the desk, at once; with a prefetch policy as often as that has to hear
+//! of hits to be in time, every 64th where they come fast.) A miss adds one task.
 
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::ByteSize;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::key::Key;
 use crate::object::Object;
 
@@ -32,6 +32,7 @@ mod fetch;
 mod flight;
 mod foresight;
 mod freshness;
+mod guess;
 mod hits;
 #[cfg(test)]
 pub(crate) mod map_source;
@@ -59,9 +60,9 @@ pub use source::{Sink, Source};
 
 use desk::Desk;
 use dirty::Dirty;
-use fetch::{Shared, Step, Visit};
-use flight::Answer;
+use fetch::Shared;
 use shelf::Budget;
+use sync::TaskTracker;
 
 /// How a [`Cache`] behaves; start from the default.
 #[derive(Debug)]
@@ -188,32 +189,7 @@ impl<S: Source> Cache<S> {
     /// Apart and boxed, so that a hit carries nothing of what a miss needs.
     #[cold]
     fn read_or_fetch<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Object>> {
-        Box::pin(self.read_or_wait(key))
-    }
-
-    async fn read_or_wait(&self, key: &Key) -> Result<Object> {
-        let shared = &self.owner.shared;
-        let mut visit = Visit::default();
-        loop {
-            let step = shared.step(key, &mut visit);
-            shared.launch(&mut visit.launches);
-            match step {
-                Step::Held(object) => return Ok(object),
-                Step::Join(answer) => {
-                    drop(visit);
-                    return await_answer(key, answer).await;
-                }
-                Step::Wait(flight) => {
-                    visit.permit = None;
-                    // Whatever it brings is too old for this caller.
-                    flight.end().await;
-                }
-                Step::Full => {
-                    let permit = Arc::clone(&shared.fetches).acquire_owned().await;
-                    visit.permit = Some(permit.map_err(|_| closed(key))?);
-                }
-            }
-        }
+        Box::pin(self.owner.shared.get(key))
     }
 
     /// The object, if it is held and needs no version check: neither waits nor asks the source.
@@ -274,22 +250,4 @@ impl<S: Source> Cache<S> {
         shared.tasks.close();
         shared.tasks.wait().await;
     }
-}
-
-async fn await_answer(key: &Key, mut answer: watch::Receiver<Answer>) -> Result<Object> {
-    let landed = match answer.wait_for(Answer::has_landed).await {
-        Ok(flight) => flight.landed.clone(),
-        Err(_) => None,
-    };
-    match landed {
-        Some(Ok(object)) => Ok(object),
-        Some(Err(error)) => Err(source::for_one_of_many(key, error)),
-        None => Err(closed(key)),
-    }
-}
-
-fn closed(key: &Key) -> Error {
-    let text =
-        "nothing came of the fetch: the cache was closed, or its source or a policy panicked";
-    Error::new(Kind::Closed, format!("{key:?}: {text}"))
 }

@@ -25,6 +25,9 @@ const WAITED_PART: u32 = 100;
 /// Rounds after a doubling in vain before the next.
 const HOLD_ROUNDS: u32 = 16;
 
+/// Guesses may always come so late: a fetch takes longer than that, and varies by more.
+const LATE_MIN: Duration = Duration::from_micros(10);
+
 /// What is measured within less than this says little.
 const ROUND_MIN: Duration = Duration::from_millis(1);
 
@@ -39,6 +42,8 @@ pub(crate) struct Pace {
     round: Round,
     /// Bytes a second that the reader takes.
     rate: Option<f64>,
+    /// Bytes that it may read before that is told.
+    untold: u64,
     /// The last doubling, while it is not known what came of it.
     trial: Option<Trial>,
     /// Rounds before the next one.
@@ -76,6 +81,7 @@ impl Pace {
             latency: None,
             round: Round::default(),
             rate: None,
+            untold: 0,
             trial: None,
             hold_rounds: 0,
         }
@@ -116,9 +122,20 @@ impl Pace {
         self.wanted.saturating_add(objects).max(LEAST_BYTES).min(self.budget)
     }
 
+    /// How many bytes of what is held the reader may read before that is told here and to what guesses:
+    /// so many that they are told at most a 16th of the latency late, or 10 µs. As long as it
+    /// reads no slower than before: one that turns slow is late once.
+    pub(crate) fn untold(&self) -> u64 {
+        self.untold
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
     fn decide(&mut self, rate: f64, was_starved: bool) {
         let mean = self.rate.map_or(rate, |mean| mean + (rate - mean) / 4.0);
         self.rate = Some(mean);
+        let latency = self.latency.map_or(0.0, |latency| latency.mean);
+        let late = (latency / 16.0).max(LATE_MIN.as_secs_f64());
+        self.untold = (rate.min(mean) * late) as u64;
         match (was_starved, self.trial.take()) {
             (true, Some(trial)) if rate < trial.rate_before * 1.1 => {
                 self.wanted = trial.wanted_before;
@@ -196,6 +213,21 @@ mod tests {
             let product = rate as f64 * latency.as_secs_f64();
             let wanted = (run.wanted() - 128 * KIB) as f64 / product;
             assert!(waits == 0 && (1.9..2.2).contains(&wanted), "{waits} waits, {wanted}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_told_is_read_within_a_part_of_the_latency() {
+        for (latency, late) in [(20_000, 1250.0), (100, 10.0)] {
+            let latency = Duration::from_micros(latency);
+            let mut run = Run::new(64 << 20);
+            assert_eq!(run.pace.untold(), 0);
+            run.read(100, latency, 400_000_000, u64::MAX);
+            let untold = run.pace.untold() as f64 / 400.0;
+            assert!((0.9 * late..1.01 * late).contains(&untold), "{latency:?}: {untold} us");
+            // One that turns slow is told at once from the second decision on.
+            run.read(6, latency, 100_000, u64::MAX);
+            assert!(run.pace.untold() < 200, "{}", run.pace.untold());
         }
     }
 

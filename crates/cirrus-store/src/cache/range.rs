@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::fetch::Shared;
+use super::Cache;
+use super::fetch::{Shared, closed};
 use super::source::Source;
-use super::{Cache, closed};
 use crate::error::Result;
 use crate::key::Key;
 use crate::object::Object;
@@ -46,7 +46,7 @@ impl<S: Source> Shared<S> {
         self.dirty.contains(key)
             || self
                 .desk
-                .with(|state| state.flights.contains(key) || state.shelf.find(hash, key).is_some())
+                .with(|state| state.flights.contains(key) || self.desk.table.contains(hash, key))
     }
 }
 

@@ -14,6 +14,7 @@ use super::chain::{Chain, PLACES_MAX};
 use super::counters::{Counters, PolicyCounters};
 use super::evict::{Entry, Evict, Place};
 use super::hits::{Reads, Ring, Rings};
+use super::sync::RING_HITS;
 use super::table::{Held, Table};
 use crate::key::Key;
 use crate::object::Object;
@@ -46,6 +47,9 @@ pub(super) struct Shelf {
     evict: Box<dyn Evict>,
     guesses: Chain,
     budget: Budget,
+    /// What was read without coming here and the prefetch policy has not heard of, in that order;
+    /// `None` where there is none. At most a ring's for each thread that reads.
+    read: Option<Vec<Key>>,
     /// Gets so far: the clock by which guesses grow old.
     accesses: u64,
     /// The bytes that were wanted ahead of the reader when that was last asked.
@@ -98,6 +102,7 @@ impl Shelf {
         budget: Budget,
         table: Table,
         reads: Reads,
+        has_prefetch: bool,
     ) -> Self {
         evict.on_capacity(budget.main_max);
         Self {
@@ -108,6 +113,7 @@ impl Shelf {
             evict,
             guesses: Chain::default(),
             budget,
+            read: has_prefetch.then(Vec::new),
             accesses: 0,
             wanted_bytes: 0,
             typical_bytes: 0,
@@ -125,17 +131,49 @@ impl Shelf {
 
     /// Tells the policy what was read without coming here.
     pub(super) fn tell(&mut self) {
+        self.tell_before(None);
+    }
+
+    /// The same before the entry at a place goes, which has left the table.
+    fn tell_before(&mut self, leaving: Option<(Place, &Key)>) {
         let reads = self.reads.take();
         self.counters.hits += reads.len() as u64;
         for hit in &reads {
+            self.note(hit.place(), leaving);
             self.evict.on_access(hit.place());
         }
         self.reads.reuse(reads);
     }
 
+    /// Notes a read for the prefetch policy.
+    fn note(&mut self, place: Place, leaving: Option<(Place, &Key)>) {
+        let hash = self.slot(place).map(|slot| slot.hash);
+        let Some(read) = &mut self.read else { return };
+        read.extend(match leaving {
+            Some((left, key)) if left == place => Some(key.clone()),
+            _ => hash.and_then(|hash| self.table.with(hash, place, |held| held.key.clone())),
+        });
+    }
+
+    /// What was read without coming here and the prefetch policy has not heard of.
+    pub(super) fn take_read(&mut self) -> Vec<Key> {
+        self.read.as_mut().map(mem::take).unwrap_or_default()
+    }
+
+    /// Keeps the memory of [`Shelf::take_read`] for the next time.
+    pub(super) fn reuse_read(&mut self, mut told: Vec<Key>) {
+        told.clear();
+        self.read.replace(told);
+    }
+
     /// The calling thread's ring, made if it has none and can have one.
     pub(super) fn ring<'a>(&mut self, rings: &'a Rings) -> Option<&'a Ring> {
-        self.reads.ring(rings)
+        let ring = self.reads.ring(rings);
+        if let Some(read) = &mut self.read {
+            // So that noting reads allocates nothing.
+            read.reserve(self.reads.rings() * RING_HITS);
+        }
+        ring
     }
 
     #[cfg(test)]
@@ -154,9 +192,9 @@ impl Shelf {
         PolicyCounters { name: self.evict.name(), counters: self.evict.counters() }
     }
 
-    /// Counts a get, which makes guesses older.
-    pub(super) fn count_access(&mut self) {
-        self.accesses += 1;
+    /// Counts gets, which make guesses older.
+    pub(super) fn count_accesses(&mut self, gets: u64) {
+        self.accesses += gets;
     }
 
     /// The entry at `place` is read.
@@ -228,7 +266,12 @@ impl Shelf {
     /// So many bytes are wanted ahead of the reader: as many objects as that is, one at least.
     pub(super) fn want(&mut self, bytes: u64) -> usize {
         self.wanted_bytes = bytes;
-        usize::try_from(bytes / self.typical_bytes.max(1)).unwrap_or(usize::MAX).max(1)
+        usize::try_from(self.objects_in(bytes)).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// How many objects so many bytes are, if they take what entries usually do.
+    pub(super) fn objects_in(&self, bytes: u64) -> u64 {
+        bytes / self.typical_bytes.max(1)
     }
 
     /// How many more guesses may be fetched while `in_flight` are on their way: as many as fit
@@ -272,11 +315,11 @@ impl Shelf {
             self.leaving.push(object);
             return;
         };
-        let wanted = self.wanted_bytes / self.typical_bytes.max(1);
+        let wanted = self.objects_in(self.wanted_bytes);
         let lifetime = GUESS_ACCESSES_MAX.max(wanted.saturating_mul(2));
         let guessed_until = guess.then(|| self.accesses.saturating_add(lifetime));
         self.slots[place.index()] = Some(Slot { hash, bytes, guessed_until });
-        self.table.insert(hash, Held { key, object, checked_at, place });
+        self.table.insert(hash, Held { key, object, checked_at, place, is_guess: guess });
         self.counters.bytes += bytes;
         self.counters.entries += 1;
         if guess {
@@ -297,6 +340,7 @@ impl Shelf {
             self.counters.not_kept += 1;
             return self.remove(place);
         }
+        self.table.with(hash, place, |held| held.is_guess = false);
         self.guesses.remove(place);
         self.counters.bytes_prefetched -= bytes;
         self.slots[place.index()] = Some(Slot { hash, bytes, guessed_until: None });
@@ -340,7 +384,11 @@ impl Shelf {
         let Some(slot) = self.slots.get_mut(place.index()).and_then(Option::take) else { return };
         self.counters.bytes -= slot.bytes;
         self.counters.entries -= 1;
-        self.leaving.extend(self.table.remove(slot.hash, place).map(|held| held.object));
+        let (key, object) = match self.table.remove(slot.hash, place) {
+            Some(held) => (Some(held.key), Some(held.object)),
+            None => (None, None),
+        };
+        self.leaving.extend(object);
         if slot.guessed_until.is_some() {
             self.guesses.remove(place);
             self.counters.bytes_prefetched -= slot.bytes;
@@ -348,7 +396,7 @@ impl Shelf {
             return;
         }
         // Reads that found the entry are told before it goes and its place is used again.
-        self.tell();
+        self.tell_before(key.as_ref().map(|key| (place, key)));
         self.free.push(place);
         self.evict.on_remove(place);
     }

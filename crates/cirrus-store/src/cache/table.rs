@@ -36,6 +36,8 @@ pub(super) struct Held {
     /// The object was current at this moment or later.
     pub(super) checked_at: Instant,
     pub(super) place: Place,
+    /// It was fetched early, and nobody has read it.
+    pub(super) is_guess: bool,
 }
 
 impl Table {
@@ -66,6 +68,11 @@ impl Table {
     ) -> Option<T> {
         let shard = self.shard(hash).lock();
         shard.find(hash, |held| held.key == *key).and_then(look)
+    }
+
+    /// Whether there is an entry with this key.
+    pub(super) fn contains(&self, hash: u64, key: &Key) -> bool {
+        self.find(hash, key, |_| Some(())).is_some()
     }
 
     /// What `act` makes of the entry at this place, whose key has this hash.

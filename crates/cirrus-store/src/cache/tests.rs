@@ -4,6 +4,7 @@
 
 mod ahead;
 mod batches;
+mod flights;
 mod interleavings;
 mod model;
 mod parallel;
@@ -24,6 +25,7 @@ use super::map_source::MapSource;
 use super::prefetch::Sequential;
 use super::shelf::ENTRY_OVERHEAD_BYTES;
 use super::*;
+use crate::error::{Error, Kind};
 use crate::key::Version;
 use crate::set::SetName;
 

@@ -258,8 +258,8 @@ impl<'a, S: Source> UnderWay<'a, S> {
             if shared.dirty.contains(key) {
                 return None;
             }
+            // What is in flight is overtaken when the write ends, and not kept before.
             state.writes.begin(key);
-            state.flights.overtake(key);
             state.shelf.forget(hash, key);
             Some(Self { shared, key, is_over: false })
         })

@@ -32,8 +32,13 @@ impl Ordered {
         Self { future, at, frontier: at }
     }
 
-    /// The time of a get of `object`: one that was overtaken, or the next one.
-    fn time_of(&self, object: u64) -> Option<u64> {
+    /// The time of a get of `key`: one that was overtaken, or the next one.
+    fn time_of(&self, key: &Key) -> Option<u64> {
+        // In turn, as mostly. Of an object that is read often, looking for its next use is dear.
+        if self.future.key_at(self.at).is_some_and(|next| next == *key) {
+            return Some(self.at);
+        }
+        let object = self.future.object_of(key)?;
         // A get that was overtaken lies a little before; the same object may come again behind.
         let next = self.future.next_use(object, self.at);
         match next.filter(|next| *next < self.frontier.max(self.at + 1)) {
@@ -49,7 +54,7 @@ impl Ordered {
 
 impl Prefetch for Ordered {
     fn on_access(&mut self, key: &Key, _hit: bool, ahead: &mut Ahead) {
-        let time = self.future.object_of(key).and_then(|object| self.time_of(object));
+        let time = self.time_of(key);
         let at = time.map_or(self.at, |time| self.at.max(time + 1)).max(self.future.passed());
         if at > self.frontier.saturating_add(1) {
             // It did not come this way.

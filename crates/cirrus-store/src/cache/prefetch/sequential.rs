@@ -12,8 +12,13 @@ use crate::set::SetName;
 /// Objects that are named ahead of a read, unless [`Sequential::with_objects_ahead`] says otherwise.
 const OBJECTS_AHEAD: u64 = 16;
 
-/// Names the objects that follow the one just read. Follows two places in turn; one that is left
-/// for good has its guesses cancelled.
+/// Where so many objects or more are to be ahead, a reader that has come to a place is given so many
+/// at its first step forward, and twice as many at each further one: a jump alone names nothing, so
+/// that reads at random cost nothing. As Linux reads files ahead (mm/readahead.c).
+const FIRST_OBJECTS_AHEAD: u64 = 4;
+
+/// Names the objects that follow those read, once two were read in turn, or the first of the set.
+/// Follows two places in turn; one that is left for good has its guesses cancelled.
 #[derive(Debug)]
 pub struct Sequential {
     set: SetName,
@@ -29,6 +34,8 @@ pub struct Sequential {
 struct Run {
     next: u64,
     frontier: u64,
+    /// Objects that are named ahead: more with each step forward.
+    ahead: u64,
 }
 
 impl Sequential {
@@ -62,20 +69,25 @@ impl Prefetch for Sequential {
             return;
         };
         let next = index + 1;
-        let end = next.saturating_add(self.objects_ahead).min(self.objects);
         // A frontier out of reach of this read is that of another place in the set.
-        let reach = next..=end;
+        let reach = index..=next.saturating_add(self.objects_ahead);
         if reach.contains(&self.here.frontier) {
             let left = mem::take(&mut self.there);
             self.leave(left, ahead);
         } else if reach.contains(&self.there.frontier) {
             mem::swap(&mut self.here, &mut self.there);
         } else {
-            let here = Run { next, frontier: next };
+            let here = Run { next, frontier: next, ahead: 0 };
             let left = mem::replace(&mut self.there, mem::replace(&mut self.here, here));
             self.leave(left, ahead);
         }
+        if next > self.here.next || index == 0 {
+            let objects_ahead = (2 * self.here.ahead).max(FIRST_OBJECTS_AHEAD);
+            self.here.ahead = objects_ahead.min(self.objects_ahead);
+        }
         self.here.next = next;
+        self.here.frontier = self.here.frontier.max(next);
+        let end = next.saturating_add(self.here.ahead).min(self.objects);
         while self.here.frontier < end && ahead.room() > 0 {
             ahead.push(self.set.object_key(self.here.frontier));
             self.here.frontier += 1;
@@ -125,6 +137,18 @@ mod tests {
         // The one that goes on alone does not, nor do those that were left before.
         assert_eq!(read(503), [4, 5, 6]);
         assert_eq!((read(700), read(800)), (vec![], vec![504, 505, 506]));
+    }
+
+    #[test]
+    fn a_jump_names_nothing_and_each_step_forward_more() {
+        let mut policy = Sequential::new(SetName::new("s").unwrap(), 1000);
+        assert_eq!(named(&mut policy, 500, 99), [0; 0]);
+        assert_eq!(named(&mut policy, 700, 99), [0; 0]);
+        // The same again is no step.
+        assert_eq!(named(&mut policy, 700, 99), [0; 0]);
+        let mut counts = |index| named(&mut policy, index, 99).len();
+        assert_eq!([701, 701, 702, 703, 704, 705].map(&mut counts), [4, 0, 5, 9, 1, 1]);
+        assert_eq!([0, 1, 2, 3].map(&mut counts), [4, 5, 9, 1]);
     }
 
     #[test]

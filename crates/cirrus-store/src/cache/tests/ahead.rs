@@ -118,6 +118,99 @@ async fn an_announced_order_is_as_far_ahead_as_its_latency_asks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reads_at_random_fetch_nothing_else() {
+    // Never forward by less than 16.
+    let reads: Vec<u64> = (0..200).map(|n| n * 77 % 200).collect();
+    let policy = Box::new(Sequential::new(SetName::new("s").unwrap(), 200));
+    let cache = read_in_turn(&reads[1..], policy, ten_ms).await;
+    assert_eq!((cache.source().gets(), cache.counters().prefetched), (199, 0));
+}
+
+/// Keeps the keys that it hears of, and guesses one.
+#[derive(Debug)]
+struct Heard(Arc<parking_lot::Mutex<Vec<Key>>>);
+
+impl Prefetch for Heard {
+    fn on_access(&mut self, key: &Key, _hit: bool, ahead: &mut Ahead) {
+        self.0.lock().push(key.clone());
+        ahead.push(super::key("guess"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hits_of_a_fast_reader_are_told_together_and_none_is_lost() {
+    let heard = Arc::new(parking_lot::Mutex::default());
+    let options =
+        CacheOptions { prefetch: Some(Box::new(Heard(Arc::clone(&heard)))), ..immutable() };
+    let cache = cache_of(MapSource::default(), options);
+    let names = ["a", "b", "c", "guess", "d", "e"].map(key);
+    for name in &names {
+        cache.source().write(name, vec![1; 1000]);
+    }
+    let get = async |n: usize| drop(cache.get(&names[n]).await.unwrap());
+    let told = |read: &[usize]| {
+        let read: Vec<Key> = read.iter().map(|n| names[*n].clone()).collect();
+        std::mem::take(&mut *heard.lock()) == read
+    };
+    for n in [0, 1, 2] {
+        get(n).await;
+    }
+    // A million a second: what is read in 10 us may be told late.
+    for _ in 0..20 {
+        for n in 0..1000 {
+            get(n % 3).await;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    // A miss is told at once, and with it all before.
+    get(4).await;
+    heard.lock().clear();
+    let mut read: Vec<usize> = (0..300).map(|n| n * n % 7 % 3).collect();
+    let mut waiting_max = 0;
+    for (n, of) in (1..).zip(&read) {
+        get(*of).await;
+        waiting_max = waiting_max.max(n - heard.lock().len());
+    }
+    assert!((8..=10).contains(&waiting_max), "{waiting_max}");
+    // So is the first read of a guess, also where the next hit may be told later.
+    loop {
+        let before = heard.lock().len();
+        get(1).await;
+        read.push(1);
+        if heard.lock().len() == before {
+            break;
+        }
+    }
+    get(3).await;
+    read.push(3);
+    assert_eq!(cache.counters().prefetched_used, 1);
+    assert!(told(&read));
+    // And of what leaves before its read is told.
+    get(2).await;
+    let desk = &cache.owner.shared.desk;
+    let hash = desk.table.hash(&names[0]);
+    desk.with(|state| {
+        assert!(desk.hit_untold(hash, &names[0]).is_some());
+        state.shelf.forget(hash, &names[0]);
+    });
+    get(5).await;
+    assert!(told(&[2, 0, 5]));
+    // One that turns slow is late once.
+    for n in 0..20 {
+        sleep(Duration::from_millis(1)).await;
+        get(n % 2 + 1).await;
+    }
+    heard.lock().clear();
+    for n in [1, 2, 2, 1] {
+        sleep(Duration::from_millis(1)).await;
+        get(n).await;
+        assert!(told(&[n]));
+    }
+    let counters = cache.counters();
+    assert_eq!(counters.hits + counters.misses, 20_000 + read.len() as u64 + 31, "{counters:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_third_object_is_fetched_ahead_too() {
     let reads: Vec<u64> = (0..60).map(|n| n * 3).collect();
     let policy = Box::new(prefetch::Strided::new(SetName::new("s").unwrap(), 200));

@@ -265,6 +265,45 @@ async fn a_late_answer_to_a_get_does_not_hide_what_was_accepted() {
     assert_eq!((before.unwrap().value, after.unwrap().value), ("1".into(), "2".into()));
 }
 
+/// The same of a write that was given up when the source had carried it out.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_to_a_get_is_not_kept_after_a_put_that_was_given_up() {
+    let cache = cache_of(MapSource::with_latency(ten_ms), immutable());
+    let a = key("a");
+    cache.source().write(&a, "1");
+    let put = tokio::time::timeout(MS(7), cache.put(&a, "2".into()));
+    let get = async {
+        sleep(MS(1)).await;
+        cache.get(&a).await
+    };
+    let (put, got) = tokio::join!(put, get);
+    assert!(put.is_err());
+    assert_eq!((got.unwrap().value, cache.get(&a).await.unwrap().value), ("1".into(), "2".into()));
+}
+
+/// The same of an accepted value that the source has, although it answered with an error.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_to_a_get_is_not_kept_after_a_value_was_handed_back() {
+    // The first to ask is slow.
+    let is_first = std::sync::atomic::AtomicBool::new(true);
+    let latency = move |_: &Key| {
+        MS(if is_first.swap(false, std::sync::atomic::Ordering::Relaxed) { 50 } else { 10 })
+    };
+    let cache = cache_of(MapSource::with_latency(latency), write_back(3));
+    let a = key("a");
+    cache.source().write(&a, "1");
+    cache.source().refuse(&a, true);
+    let write = async {
+        sleep(MS(1)).await;
+        cache.put_back(&a, "2".into()).await.unwrap();
+        cache.source().write(&a, "2");
+        cache.flush().await
+    };
+    let (got, flushed) = tokio::join!(cache.get(&a), write);
+    assert_eq!((got.unwrap().value, flushed.unwrap_err().unwritten.len()), ("1".into(), 1));
+    assert_eq!(cache.get(&a).await.unwrap().value, "2");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_put_that_was_given_up_leaves_nothing_under_way() {
     let cache = cache_of(MapSource::with_latency(ten_ms), immutable());
