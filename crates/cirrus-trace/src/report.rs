@@ -36,7 +36,10 @@ pub struct Report {
     pub achievable: Vec<Achievable>,
     /// What all machines used together.
     pub demand: Demand,
-    /// The cluster's totals, slot by slot.
+    /// How long a point of `over_time` is: a slot, or in a trace of more than 5,000 slots as many of
+    /// them, a power of two, as make the points no more than that. All other figures are of slots.
+    pub over_time_step_s: f64,
+    /// The cluster's totals, point by point; where nothing was measured there is none.
     pub over_time: Vec<AtTime>,
 }
 
@@ -332,7 +335,7 @@ pub struct Levels {
     pub mean: f64,
 }
 
-/// The cluster in a slot.
+/// The cluster in one step of time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct AtTime {
