@@ -5,6 +5,7 @@
 
 mod priced;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::commands::objects::{folder_of, write_whole};
 use crate::failure::Failure;
-use crate::{print, say};
+use crate::say;
 use priced::{Largest, Priced};
 
 /// What a program that Ctrl-C ended exits with.
@@ -108,7 +109,11 @@ impl Trace {
         let is_whole = !stop.load(Ordering::Relaxed);
         let report = analysis.finish();
         let priced = prices.map(|(largest, catalog)| Priced::new(&report, largest, &catalog));
-        let priced = priced.transpose()?;
+        // What cannot be priced does not take the figures with it.
+        let (priced, unpriced) = match priced.transpose() {
+            Ok(priced) => (priced, None),
+            Err(failure) => (None, Some(failure)),
+        };
         self.tell(&report, priced.as_ref(), &reading, is_whole)?;
         if let Some(path) = &self.plot {
             write_whole(path, plot::both(&report).as_bytes())?;
@@ -116,7 +121,15 @@ impl Trace {
         if let Some(path) = &self.report {
             write_whole(path, plot::html(&report).as_bytes())?;
         }
-        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
+        match unpriced {
+            Some(failure) if is_whole => Err(failure),
+            Some(failure) => {
+                say(&format!("cirrus: {failure}"));
+                Ok(ExitCode::from(INTERRUPTED))
+            }
+            None if is_whole => Ok(ExitCode::SUCCESS),
+            None => Ok(ExitCode::from(INTERRUPTED)),
+        }
     }
 
     fn analysis(&self) -> Result<figures::Options, Failure> {
@@ -177,14 +190,18 @@ impl Trace {
             let problems = problems.iter().map(|(kind, tally)| told(kind, tally)).collect();
             let (format, bytes_read, bytes_total) = (self.format.name(), read, all);
             let told = Told { format, is_whole, bytes_read, bytes_total, problems, priced, report };
-            let text = serde_json::to_string(&told);
-            let fault = |error| Failure::fault(format!("cannot write the report as JSON: {error}"));
-            print(&text.map_err(fault)?);
+            output(|out| {
+                serde_json::to_writer(&mut *out, &told)?;
+                out.write_all(b"\n")
+            })?;
         } else {
-            print(report::text(report).trim_end());
-            if let Some(priced) = priced {
-                print(&format!("\n{priced}"));
-            }
+            output(|out| {
+                out.write_all(report::answer(report).as_bytes())?;
+                if let Some(priced) = priced {
+                    writeln!(out, "\n{priced}")?;
+                }
+                out.write_all(report::details(report).as_bytes())
+            })?;
         }
         if !is_whole {
             say(&format!(
@@ -210,6 +227,20 @@ struct Told<'a> {
     priced: Option<&'a Priced>,
     #[serde(flatten)]
     report: &'a report::Report,
+}
+
+/// Writes to the standard output as it comes, so that a long report is never whole in memory. A reader
+/// that has gone away, as behind `| head`, wants no more.
+fn output(
+    write: impl FnOnce(&mut io::BufWriter<io::StdoutLock<'_>>) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::fault(format!("cannot write the report to standard output: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// What was left out because its time had been dealt with.

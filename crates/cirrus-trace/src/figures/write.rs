@@ -37,7 +37,9 @@ pub(super) fn report(
     let moments =
         [("most_memory_used", moments.most_memory()), ("most_cpu_used", moments.most_cpu())];
     let achievable = |(name, moment): (&'static str, Option<&_>)| {
-        Some(achievable(name, moment?, &totals.fractions, options.margin))
+        // Without processors there is nothing by which tasks with memory from a pool are packed.
+        let pools = writer.used(0).map_or(&[][..], |_| &totals.fractions);
+        Some(achievable(name, moment?, pools, options.margin))
     };
     Report {
         trace: writer.trace(fleet, late),

@@ -42,7 +42,8 @@ impl<'a> Line<'a> {
         unquoted: &'a mut Vec<u8>,
         ends: &'a mut Vec<usize>,
     ) -> Option<Self> {
-        (unquoted.clear(), ends.clear());
+        unquoted.clear();
+        ends.clear();
         let mut rest = text.iter().copied().peekable();
         let (mut is_start, mut is_quoted) = (true, false);
         while let Some(byte) = rest.next() {

@@ -5,8 +5,8 @@
 //! Invariant: no thread waits while it holds a file, so any number of threads serves any number of
 //! tables; what waits is at most [`AHEAD`] files of each table and [`WAITING`] batches of each.
 //!
-//! Memory: tables · AHEAD · WAITING · [`ROWS`](super::ROWS) rows of at most two records of some 180
-//! bytes: below 18 MB a table with rows of one record, whatever the number of threads or files.
+//! Memory: tables · AHEAD · WAITING · [`ROWS`](super::ROWS) rows of at most two records of some 190
+//! bytes: below 5 MB a table with rows of one record, whatever the number of threads or files.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

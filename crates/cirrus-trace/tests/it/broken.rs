@@ -415,8 +415,11 @@ fn a_file_that_is_missing_is_told_and_the_others_are_read() {
     assert!(records.len() == 1 && problems.is_empty(), "{problems}");
 }
 
+/// A kind of problem, how often, and where first.
+type Found = (Kind, u64, Option<Spot>);
+
 /// Memory of a table in CSV with a header, by row; and what was wrong, with its line.
-fn generic(rows: &str) -> (Vec<Option<f64>>, Vec<(Kind, u64, Option<Spot>)>) {
+fn generic(rows: &str) -> (Vec<Option<f64>>, Vec<Found>) {
     let text = format!("\u{feff}\"time\",machine,memory_capacity,memory_used,note\n{rows}");
     let (records, problems) = read_text(Format::Generic, "a.csv", &text);
     let found = problems
