@@ -2,8 +2,8 @@
 //!
 //! Owns [`Analysis`] and its [`Options`]: which record goes where, and when slots close.
 //! Knows nothing of files, of tables and of plots.
-//! Invariant: memory goes with machines times open slots, tasks that run, and one
-//! [`SlotTotals`](totals::SlotTotals) for each closed slot; never with the number of records.
+//! Invariant: memory goes with machines times open slots, tasks that run, and the few numbers of
+//! [`Values`](values::Values) for each closed slot; never with the number of records.
 //!
 //! The hot path, a [`Use`] that lies in one slot: one lookup of its machine, one of its task where
 //! the trace has tasks, one sum of the machine in the slot, one line for the middle of the slot.
@@ -12,12 +12,14 @@
 mod achievable;
 mod fleet;
 mod moments;
+mod over_time;
 mod peaks;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod values;
 mod write;
 
 use std::fmt;

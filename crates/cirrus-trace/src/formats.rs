@@ -17,6 +17,7 @@ pub(crate) mod recognise;
 use std::fmt;
 use std::str::FromStr;
 
+use self::output::Origin;
 use crate::record::{Gauge, Record, Use};
 
 /// A format of traces.
@@ -173,9 +174,9 @@ pub(crate) enum Row {
     /// What the instances of a task asked for.
     Plan(Plan),
     /// An instance's use, to which the request in the [`Plan`] of `task.collection` is added.
-    Planned(Use),
+    Planned(Use, Origin),
     /// The amounts are shares of the machine's capacity.
-    Share(Gauge),
+    Share(Gauge, Origin),
 }
 
 /// What every instance of a task asked for.
@@ -193,8 +194,8 @@ impl Row {
         match self {
             Row::Record(record) => record.time(),
             Row::Plan(plan) => plan.at,
-            Row::Planned(used) => used.start,
-            Row::Share(gauge) => gauge.at,
+            Row::Planned(used, _) => used.start,
+            Row::Share(gauge, _) => gauge.at,
         }
     }
 }

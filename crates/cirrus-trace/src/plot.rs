@@ -13,7 +13,7 @@ use chart::{Chart, Line};
 pub use page::html;
 
 /// The most points of a line: longer series are drawn as means of equal stretches.
-const POINTS_MAX: usize = 1_000;
+const POINTS_MAX: i64 = 1_000;
 
 const CAP: &str = "#777777";
 const SHARE: &str = "#1f77b4";
@@ -25,8 +25,9 @@ const RESERVED: &str = "#e6a100";
 #[must_use]
 pub fn recoverable(report: &Report) -> String {
     let rows = &report.recoverable;
-    let points = |of: fn(&crate::report::Recoverable) -> Option<f64>| -> Vec<[f64; 2]> {
-        rows.iter().filter_map(|row| Some([row.local_fraction, of(row)?])).collect()
+    let points = |of: fn(&crate::report::Recoverable) -> Option<f64>| -> Vec<Vec<[f64; 2]>> {
+        let points = rows.iter().filter_map(|row| Some([row.local_fraction, of(row)?]));
+        Some(points.collect::<Vec<_>>()).filter(|points| !points.is_empty()).into_iter().collect()
     };
     let lines = [
         Line::dashed("cap 1-L", CAP, points(|row| Some(row.cap_share))),
@@ -46,8 +47,8 @@ pub fn recoverable(report: &Report) -> String {
     .draw()
 }
 
-/// Memory over time, in shares of the most capacity that was up: capacity, requests, use. A drawing
-/// in SVG.
+/// Memory over time, in shares of the most capacity that was up: capacity, requests, use. Where
+/// nothing was measured no line is drawn. A drawing in SVG.
 #[must_use]
 pub fn over_time(report: &Report) -> String {
     let series = &report.over_time;
@@ -55,12 +56,19 @@ pub fn over_time(report: &Report) -> String {
     let first = report.trace.first_s.unwrap_or(0.0);
     let last = report.trace.last_s.unwrap_or(1.0);
     let (unit, unit_s) = unit(last - first);
+    let step = |point: &AtTime| step(point.at_s, report.over_time_step_s);
+    let steps = series.first().zip(series.last()).map_or(1, |(one, end)| step(end) - step(one) + 1);
+    let together = (steps - 1) / POINTS_MAX + 1;
     let line = |of: fn(&AtTime) -> Option<f64>| {
-        let points = series.iter().filter_map(|slot| {
-            let middle = slot.at_s + slot.measured_s / 2.0 - first;
-            Some(([middle / unit_s, of(slot)? / most], slot.measured_s))
+        let points = series.iter().filter_map(|point| {
+            let middle = point.at_s + point.measured_s / 2.0 - first;
+            Some(Point {
+                stretch: step(point).div_euclid(together),
+                at: [middle / unit_s, of(point)? / most],
+                length: point.measured_s / unit_s,
+            })
         });
-        decimate(&points.collect::<Vec<_>>(), POINTS_MAX)
+        pieces(points)
     };
     let lines = [
         Line::solid("capacity", CAP, line(|slot| slot.capacity.memory)),
@@ -92,11 +100,44 @@ fn unit(seconds: f64) -> (&'static str, f64) {
     }
 }
 
-/// At most so many points: means of equally many neighbours, weighted.
-fn decimate(points: &[([f64; 2], f64)], most: usize) -> Vec<[f64; 2]> {
-    let mean = |points: &[([f64; 2], f64)]| {
-        let weight: f64 = points.iter().map(|(_, weight)| weight).sum();
-        [0, 1].map(|axis| points.iter().map(|(point, by)| point[axis] * by).sum::<f64>() / weight)
+/// The number of the step of time that a moment is in.
+#[expect(clippy::cast_possible_truncation, reason = "microseconds of 36,000 years at most")]
+fn step(at_s: f64, step_s: f64) -> i64 {
+    let micros = |seconds: f64| (seconds * 1e6).round() as i64;
+    micros(at_s).div_euclid(micros(step_s).max(1))
+}
+
+/// A value that held for a while.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    /// Points of one stretch of time are drawn as one.
+    stretch: i64,
+    at: [f64; 2],
+    length: f64,
+}
+
+/// A piece of line for stretches that follow each other: means, weighted. A stretch alone is as long
+/// as what was measured of it.
+fn pieces(points: impl Iterator<Item = Point>) -> Vec<Vec<[f64; 2]>> {
+    let mut stretches: Vec<Point> = Vec::new();
+    for point in points {
+        match stretches.last_mut().filter(|last| last.stretch == point.stretch) {
+            Some(last) => {
+                let length = last.length + point.length;
+                let mean = |axis: usize| {
+                    (last.at[axis] * last.length + point.at[axis] * point.length) / length
+                };
+                *last = Point { at: [mean(0), mean(1)], length, ..point };
+            }
+            None => stretches.push(point),
+        }
+    }
+    let pieces = stretches.chunk_by(|one, next| one.stretch + 1 == next.stretch);
+    let piece = |piece: &[Point]| match piece {
+        [Point { at: [middle, share], length, .. }] => {
+            vec![[middle - length / 2.0, *share], [middle + length / 2.0, *share]]
+        }
+        _ => piece.iter().map(|point| point.at).collect(),
     };
-    points.chunks(points.len().div_ceil(most).max(1)).map(mean).collect()
+    pieces.map(piece).collect()
 }

@@ -19,12 +19,18 @@ pub enum Kind {
     FileUnreadable,
     /// A gzip file ends before its data do; the rows before the cut are used.
     GzipTruncated,
+    /// A file that is named, or a part of a table that its other parts count, is not there.
+    FileMissing,
     /// A file of the directory belongs to no table that is used.
     FileNotUsed,
     /// A file lacks a column that every row needs: none of its rows is used.
     ColumnMissing,
     /// A row has more or fewer columns than its table: the row is not used.
     ColumnCount,
+    /// A quote is not closed before the line ends: the row is not used.
+    QuoteOpen,
+    /// A line is longer than any row: it is not used.
+    LineTooLong,
     /// A line is not JSON: the row is not used.
     NotJson,
     /// A number that cannot be read. The row is not used if it needs the number, else the value is not.
@@ -53,12 +59,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they are told.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 20] = [
         Kind::FileUnreadable,
         Kind::GzipTruncated,
+        Kind::FileMissing,
         Kind::FileNotUsed,
         Kind::ColumnMissing,
         Kind::ColumnCount,
+        Kind::QuoteOpen,
+        Kind::LineTooLong,
         Kind::NotJson,
         Kind::NumberUnreadable,
         Kind::ValueMissing,
@@ -79,9 +88,12 @@ impl Kind {
         match self {
             Kind::FileUnreadable => "file_unreadable",
             Kind::GzipTruncated => "gzip_truncated",
+            Kind::FileMissing => "file_missing",
             Kind::FileNotUsed => "file_not_used",
             Kind::ColumnMissing => "column_missing",
             Kind::ColumnCount => "column_count",
+            Kind::QuoteOpen => "quote_open",
+            Kind::LineTooLong => "line_too_long",
             Kind::NotJson => "not_json",
             Kind::NumberUnreadable => "number_unreadable",
             Kind::ValueMissing => "value_missing",
@@ -102,11 +114,16 @@ impl Kind {
         match self {
             Kind::FileUnreadable => ["file could not be read", "files could not be read"],
             Kind::GzipTruncated => ["gzip file is cut off", "gzip files are cut off"],
+            Kind::FileMissing => ["file is missing", "files are missing"],
             Kind::FileNotUsed => ["file is of no table in use", "files are of no table in use"],
             Kind::ColumnMissing => ["file lacks a column", "files lack a column"],
             Kind::ColumnCount => {
                 ["row has a wrong number of columns", "rows have a wrong number of columns"]
             }
+            Kind::QuoteOpen => {
+                ["quote is not closed in its line", "quotes are not closed in their lines"]
+            }
+            Kind::LineTooLong => ["line is too long", "lines are too long"],
             Kind::NotJson => ["line is not JSON", "lines are not JSON"],
             Kind::NumberUnreadable => ["number cannot be read", "numbers cannot be read"],
             Kind::ValueMissing => ["row lacks a value", "rows lack a value"],
@@ -206,13 +223,23 @@ impl Problems {
 
     /// Counts one. `first` is asked only if it is the first of its kind.
     pub fn add(&mut self, kind: Kind, first: impl FnOnce() -> (Option<Place>, String)) {
+        self.add_many(kind, 1, first);
+    }
+
+    /// Counts so many.
+    pub(crate) fn add_many(
+        &mut self,
+        kind: Kind,
+        count: u64,
+        first: impl FnOnce() -> (Option<Place>, String),
+    ) {
         if let Some(tally) = &mut self.tallies[kind as usize] {
-            tally.count += 1;
-            return;
+            tally.count += count;
+        } else if count > 0 {
+            let (first, text) = first();
+            self.tallies[kind as usize] =
+                Some(Box::new(Tally { count, first, text: shortened(&text) }));
         }
-        let (first, text) = first();
-        self.tallies[kind as usize] =
-            Some(Box::new(Tally { count: 1, first, text: shortened(&text) }));
     }
 
     /// Adds those of a later part: the first of each kind stays.

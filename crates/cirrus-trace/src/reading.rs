@@ -20,6 +20,7 @@ mod look;
 mod numbered;
 mod packed;
 mod parquet;
+mod parts;
 mod pool;
 mod sort;
 
@@ -41,7 +42,7 @@ use crate::problems::{Kind, Place, Problems};
 use crate::record::{Micros, Record};
 
 /// How many rows of a file are decoded at once.
-pub(crate) const ROWS: usize = 2048;
+pub(crate) const ROWS: usize = 512;
 
 /// How a trace is read.
 #[derive(Clone, Debug)]
@@ -116,7 +117,8 @@ struct Lane {
     rank: u8,
     rows: VecDeque<Row>,
     sorted: Option<Sorted>,
-    file: Option<Arc<Path>>,
+    /// In the order in which rows number them.
+    files: Vec<Arc<Path>>,
     /// The time of the next row, `None` at the end.
     next: Option<Micros>,
 }
@@ -133,7 +135,8 @@ pub fn open(format: Format, paths: &[PathBuf], options: Options) -> Result<Readi
     let mut parts = Vec::new();
     for (index, (table, of_table)) in files.tables.into_iter().enumerate() {
         let (rank, rows) = (table.rank(), VecDeque::new());
-        lanes.push(Lane { index, rank, rows, sorted: None, file: None, next: None });
+        let files = of_table.iter().map(|part| Arc::clone(&part.path)).collect();
+        lanes.push(Lane { index, rank, rows, sorted: None, files, next: None });
         parts.push(of_table);
     }
     let read = Counter(Arc::new(AtomicU64::new(0)));
@@ -199,10 +202,13 @@ impl Iterator for Reading {
             let at = self.earliest()?;
             let lane = &mut self.lanes[at];
             let row = lane.pop(&mut self.problems)?;
-            let (file, problems) = (&lane.file, &mut self.problems);
-            let record = self.join.complete(row, |fault| {
-                let place = file.clone().map(|file| Place { file, at: None });
-                problems.add(fault.kind, || (place, fault.to_string()));
+            let (files, problems) = (&lane.files, &mut self.problems);
+            let record = self.join.complete(row, |fault, origin| {
+                problems.add(fault.kind, || {
+                    let file = files.get(origin.file()).cloned();
+                    let place = file.map(|file| Place { file, at: origin.spot() });
+                    (place, fault.to_string())
+                });
             });
             lane.find_next(&self.pool, &mut self.problems);
             if record.is_some() {
@@ -229,9 +235,8 @@ impl Lane {
             if let Some(row) = self.rows.front() {
                 return Some(row.time());
             }
-            let Output { rows, problems: found, file, .. } = pool.take(self.index)?;
+            let Output { rows, problems: found, .. } = pool.take(self.index)?;
             problems.merge(found);
-            self.file = Some(file);
             pool.give_back(std::mem::replace(&mut self.rows, rows.into()).into());
         }
     }

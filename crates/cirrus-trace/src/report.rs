@@ -1,6 +1,6 @@
 //! What a trace says: the figures, for people and for programs.
 //!
-//! Owns [`Report`], whose JSON is what `--json` prints, and [`text`]. Knows nothing of records and of
+//! Owns [`Report`], whose JSON is what `--json` prints, [`answer`] and [`details`]. Knows nothing of records and of
 //! slots.
 //! Invariant: a figure that a trace cannot give is `None`, never 0.
 
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub(crate) use sentences::sentences;
 pub(crate) use tables::{Table, tables};
-pub use text::text;
+pub use text::{answer, details};
 
 /// The figures of a trace. Shares are between 0 and 1; amounts are in the trace's own units.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,7 +36,10 @@ pub struct Report {
     pub achievable: Vec<Achievable>,
     /// What all machines used together.
     pub demand: Demand,
-    /// The cluster's totals, slot by slot.
+    /// How long a point of `over_time` is: a slot, or in a trace of more than 5,000 slots as many of
+    /// them, a power of two, as make the points no more than that. All other figures are of slots.
+    pub over_time_step_s: f64,
+    /// The cluster's totals, point by point; where nothing was measured there is none.
     pub over_time: Vec<AtTime>,
 }
 
@@ -260,7 +263,8 @@ pub struct Achievable {
     pub demand_memory: f64,
     /// Packed on whole machines.
     pub whole_machines: Repacked,
-    /// Packed by processors alone, memory from a pool.
+    /// Packed by processors alone, memory from a pool; empty where the trace does not say what
+    /// processors were used.
     pub pools: Vec<Pools>,
 }
 
@@ -332,7 +336,7 @@ pub struct Levels {
     pub mean: f64,
 }
 
-/// The cluster in a slot.
+/// The cluster in one step of time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct AtTime {

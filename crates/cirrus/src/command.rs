@@ -11,7 +11,7 @@ mod resume;
 mod status;
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -265,31 +265,36 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
 ///
 /// # Errors
 ///
-/// What [`write_out`] answers.
+/// What [`output`] answers.
 pub fn print(text: &str) -> Result<()> {
-    write_out(format!("{text}\n").as_bytes())
+    output(|out| writeln!(out, "{text}"))
 }
 
-/// Writes data to standard output. A reader that has gone away, as behind `| head`, wants no more.
+/// Writes data to standard output as it comes, so that what is long is never whole in memory. A
+/// reader that has gone away, as behind `| head`, wants no more.
 ///
 /// # Errors
 ///
 /// [`Kind::Io`] when it cannot be written: what a full disk has swallowed is not done.
-pub fn write_out(bytes: &[u8]) -> Result<()> {
-    write_while_read(bytes).map(|_| ())
+pub fn output(write: impl FnOnce(&mut Stdout<'_>) -> io::Result<()>) -> Result<()> {
+    write_while_read(write).map(|_is_read| ())
 }
 
+type Stdout<'a> = io::BufWriter<io::StdoutLock<'a>>;
+
 /// Writes data to standard output; whether somebody still reads it.
-pub(crate) fn write_while_read(bytes: &[u8]) -> Result<bool> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+pub(crate) fn write_while_read(
+    write: impl FnOnce(&mut Stdout<'_>) -> io::Result<()>,
+) -> Result<bool> {
+    let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Error::io("cannot write to standard output", error)),
     }
 }
 
 /// A line for the person at the terminal. Without a terminal to write to there is nobody to tell.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -74,7 +74,7 @@ pub use cirrus_macros::task;
 pub use cirrus_plan as plan;
 pub use cirrus_store as store;
 pub use cirrus_units::{ByteRate, ByteSize, Cores};
-pub use command::{one_line_usage, print, write_out};
+pub use command::{one_line_usage, output, print};
 pub use consumer::{Batch, Batches};
 pub use context::{Context, Store};
 pub use counters::Counter;

@@ -181,7 +181,9 @@ fn scanned(bench: &mut Bench, name: &str, peer: Peer, target: Option<Target>) ->
 
 /// The most memory of the program, over a trace that is so many times as long as another.
 fn grown(name: &str, times: u32) -> Result<Vec<Row>> {
-    let slots = 48;
+    // Twelve hours: of four, half would lie in the slots that are open for what comes late, and it
+    // would be over before the threads that read had filled their share of what may wait.
+    let slots = 144;
     let short = Trace::write(&Scenario::new(200, 10, slots, 1), 4)?;
     let long = Trace::write(&Scenario::new(200, 10, slots * times, 1), 4)?;
     let mut rounds = Vec::new();

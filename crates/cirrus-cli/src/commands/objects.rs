@@ -6,7 +6,7 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use cirrus::{print, write_out};
+use cirrus::{output, print};
 use cirrus_store::wire::PageItem;
 use cirrus_store::{BlockingClient, ClientOptions, Key, Token};
 use cirrus_units::ByteSize;
@@ -111,7 +111,7 @@ impl Get {
         let object = self.at.client()?.get(&Key::try_from(self.key)?)?;
         match self.out {
             Some(path) => write_whole(&path, &object.value),
-            None => Ok(write_out(&object.value)?),
+            None => Ok(output(|out| out.write_all(&object.value))?),
         }
     }
 }

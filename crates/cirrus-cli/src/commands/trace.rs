@@ -5,6 +5,7 @@
 
 mod priced;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use cirrus::output;
 use cirrus::plan::Catalog;
-use cirrus::print;
 use cirrus_trace::figures::{self, Analysis};
 use cirrus_trace::formats::Format;
 use cirrus_trace::problems::{Kind, Problems, Spot};
@@ -109,7 +110,11 @@ impl Trace {
         let is_whole = !stop.load(Ordering::Relaxed);
         let report = analysis.finish();
         let priced = prices.map(|(largest, catalog)| Priced::new(&report, largest, &catalog));
-        let priced = priced.transpose()?;
+        // What cannot be priced does not take the figures with it.
+        let (priced, unpriced) = match priced.transpose() {
+            Ok(priced) => (priced, None),
+            Err(failure) => (None, Some(failure)),
+        };
         self.tell(&report, priced.as_ref(), &reading, is_whole)?;
         if let Some(path) = &self.plot {
             write_whole(path, plot::both(&report).as_bytes())?;
@@ -117,7 +122,15 @@ impl Trace {
         if let Some(path) = &self.report {
             write_whole(path, plot::html(&report).as_bytes())?;
         }
-        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
+        match unpriced {
+            Some(failure) if is_whole => Err(failure),
+            Some(failure) => {
+                say(&format!("cirrus: {failure}"));
+                Ok(ExitCode::from(INTERRUPTED))
+            }
+            None if is_whole => Ok(ExitCode::SUCCESS),
+            None => Ok(ExitCode::from(INTERRUPTED)),
+        }
     }
 
     fn analysis(&self) -> Result<figures::Options, Failure> {
@@ -178,14 +191,18 @@ impl Trace {
             let problems = problems.iter().map(|(kind, tally)| told(kind, tally)).collect();
             let (format, bytes_read, bytes_total) = (self.format.name(), read, all);
             let told = Told { format, is_whole, bytes_read, bytes_total, problems, priced, report };
-            let text = serde_json::to_string(&told);
-            let fault = |error| Failure::fault(format!("cannot write the report as JSON: {error}"));
-            print(&text.map_err(fault)?)?;
+            output(|out| {
+                serde_json::to_writer(&mut *out, &told)?;
+                out.write_all(b"\n")
+            })?;
         } else {
-            print(report::text(report).trim_end())?;
-            if let Some(priced) = priced {
-                print(&format!("\n{priced}"))?;
-            }
+            output(|out| {
+                out.write_all(report::answer(report).as_bytes())?;
+                if let Some(priced) = priced {
+                    writeln!(out, "\n{priced}")?;
+                }
+                out.write_all(report::details(report).as_bytes())
+            })?;
         }
         if !is_whole {
             say(&format!(

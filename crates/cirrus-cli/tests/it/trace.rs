@@ -84,6 +84,41 @@ fn the_report_is_a_screen_a_picture_and_a_page() {
 }
 
 #[test]
+fn a_demand_that_has_no_price_leaves_the_figures() {
+    let sandbox = Sandbox::new();
+    sandbox.write("usage.csv", "time,machine,memory_capacity,memory_used\n0,m,1,0.25\n");
+    let args = ["trace", "generic", "usage.csv", "--largest", "64,512GiB", "--plot", "m.svg"];
+    let ended = sandbox.run(args);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(
+        ended.text().contains("Of the memory of 1 machine, 75.0 % was not used"),
+        "{}",
+        ended.text()
+    );
+    assert!(ended.stderr.starts_with("cirrus: the demand has no price"), "{}", ended.stderr);
+    assert!(fs::read_to_string(sandbox.path("m.svg")).expect("a picture").starts_with("<svg"));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_fails_and_a_reader_that_is_gone_does_not() {
+    let sandbox = Sandbox::new();
+    let scenario = Scenario::new(4, 2, 4, 3);
+    written(&sandbox, "trace", &scenario, Layout::Google2011);
+    for json in [&["--json"][..], &[]] {
+        let args = || ["trace", "google-2011", "trace"].iter().chain(json);
+        let full = fs::File::options().write(true).open("/dev/full").expect("a full device");
+        let output = sandbox.cirrus(args()).stdout(full).output().expect("cirrus");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("cannot write the report to standard output"), "{said}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = sandbox.cirrus(args()).stdout(writer).output().expect("cirrus");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_told_and_the_rest_goes_on() {
     let sandbox = Sandbox::new();
     let scenario = Scenario::new(12, 4, 12, 3);

@@ -104,23 +104,29 @@ pub(crate) struct Levels {
 }
 
 /// Of values that held for times; the percentile is the least value that was not exceeded for 99 % of
-/// the time.
+/// the time. Values are not below 0.
+///
+/// It goes over the series some 60 times and copies nothing: among numbers that are not negative the
+/// order of the bits is that of the numbers, and the percentile's are found by halving.
 #[expect(clippy::cast_precision_loss, reason = "2^53 µs are 285 years")]
-pub(crate) fn levels(series: impl Iterator<Item = (f64, Micros)>) -> Option<Levels> {
-    let mut series: Vec<(f64, Micros)> = series.collect();
-    let all: Micros = series.iter().map(|(_, time)| time).sum();
+pub(crate) fn levels(series: impl Iterator<Item = (f64, Micros)> + Clone) -> Option<Levels> {
+    let all: Micros = series.clone().map(|(_, time)| time).sum();
     if all <= 0 {
         return None;
     }
-    let mean = series.iter().map(|(value, time)| value * *time as f64).sum::<f64>() / all as f64;
-    series.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let peak = series.last()?.0;
-    let mut until = 0;
-    let p99 = series.iter().find(|(_, time)| {
-        until += time;
-        until as f64 >= P99 * all as f64
-    });
-    Some(Levels { peak, p99: p99.map_or(peak, |(value, _)| *value), mean })
+    let mean = series.clone().map(|(value, time)| value * time as f64).sum::<f64>() / all as f64;
+    let peak = series.clone().map(|(value, _)| value).fold(0.0, f64::max);
+    let (mut low, mut high) = (0, peak.to_bits());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let held = series.clone().filter(|(value, _)| value.to_bits() <= middle);
+        let until: Micros = held.map(|(_, time)| time).sum();
+        match until as f64 >= P99 * all as f64 {
+            true => high = middle,
+            false => low = middle + 1,
+        }
+    }
+    Some(Levels { peak, p99: f64::from_bits(low), mean })
 }
 
 #[cfg(test)]

@@ -8,21 +8,11 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::fleet::{Fleet, Sums};
-use super::peaks::Peaks;
+use super::over_time::{OverTime, Point};
+use super::peaks::{Levels, Peaks};
+use super::values::Values;
 use crate::record::Micros;
-use crate::slots::{ClassSums, Slot, UseSum};
-
-/// What is kept of a closed slot: these 80 bytes and 8 for each local fraction. Amounts times
-/// microseconds, processors and memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct SlotTotals {
-    pub(crate) from: Micros,
-    pub(crate) measured: Micros,
-    pub(crate) capacity: [f64; 2],
-    pub(crate) used: [f64; 2],
-    pub(crate) by_tasks: [f64; 2],
-    pub(crate) by_uses: [f64; 2],
-}
+use crate::slots::{ClassSums, Slot, Span, UseSum};
 
 /// What is taken for allocated, each with its own sums: the trace says at its end which it has.
 pub(crate) const ALLOCATIONS: usize = 3;
@@ -50,9 +40,17 @@ pub(crate) struct MachineClassSums {
 pub(crate) struct Totals {
     pub(crate) fractions: Vec<f64>,
     slack: f64,
-    pub(crate) slots: Vec<SlotTotals>,
-    /// Memory kept, for each slot and in it for each fraction.
-    pub(crate) kept: Vec<f64>,
+    pub(crate) over_time: OverTime,
+    /// Of each slot processors and memory used, on the mean, and for each fraction the share of
+    /// memory that is kept.
+    values: Values,
+    /// How many slots were measured, and how long.
+    pub(crate) slots: usize,
+    pub(crate) measured: Micros,
+    /// From the first moment that was measured to the last.
+    pub(crate) span: Option<[Micros; 2]>,
+    /// Of the slot that closes, the memory kept for each fraction.
+    kept: Vec<f64>,
     pub(crate) up: f64,
     pub(crate) capacity: [f64; 2],
     pub(crate) used: [f64; 2],
@@ -83,10 +81,14 @@ impl Totals {
         fractions.dedup();
         Self {
             by_fraction: vec![FractionSums::default(); fractions.len()],
+            kept: vec![0.0; fractions.len()],
+            values: Values::new(2 + fractions.len()),
             fractions,
             slack,
-            slots: Vec::new(),
-            kept: Vec::new(),
+            over_time: OverTime::default(),
+            slots: 0,
+            measured: 0,
+            span: None,
             up: 0.0,
             capacity: [0.0; 2],
             used: [0.0; 2],
@@ -103,10 +105,13 @@ impl Totals {
     /// Adds a slot; returns its processors and memory used.
     pub(crate) fn close(&mut self, slot: &Slot, fleet: &mut Fleet) -> [f64; 2] {
         let span = slot.span();
-        let mut totals =
-            SlotTotals { from: span.from, measured: span.measured(), ..SlotTotals::default() };
-        let kept = self.kept.len();
-        self.kept.resize(kept + self.fractions.len(), 0.0);
+        let mut totals = Point {
+            slot: span.start.div_euclid(span.end - span.start),
+            from: span.from,
+            measured: span.measured(),
+            ..Point::default()
+        };
+        self.kept.fill(0.0);
         for resource in 0..2 {
             self.left_out[resource] += slot.nowhere.used[resource];
         }
@@ -119,7 +124,7 @@ impl Totals {
                 continue;
             }
             let load = Load::new(slot, machine, sums, &samples);
-            self.add_load(&load, kept);
+            self.add_load(&load);
             self.add_class(&load, sums);
             self.peaks.add(machine, sums.up, load.capacity[1], load.used[1]);
             for resource in 0..2 {
@@ -136,22 +141,39 @@ impl Totals {
             self.reserved[BY_USES][resource] += totals.by_uses[resource];
         }
         self.asked.add(&slot.classes);
-        self.slots.push(totals);
+        self.add_slot(&totals, span);
         totals.used
     }
 
-    /// The kept memory of one fraction, slot by slot.
-    pub(crate) fn kept(&self, fraction: usize) -> impl Iterator<Item = f64> {
-        self.kept.iter().skip(fraction).step_by(self.fractions.len().max(1)).copied()
+    /// What all machines used, in the trace's own units, over time.
+    pub(crate) fn demand(&self, resource: usize) -> Option<Levels> {
+        self.values.levels(resource)
     }
 
-    fn add_load(&mut self, load: &Load, kept: usize) {
+    /// The share of all memory that is kept at a fraction, by its place, over time.
+    pub(crate) fn kept_share(&self, fraction: usize) -> Option<Levels> {
+        self.values.levels(2 + fraction)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a slot are fewer than 2^53")]
+    fn add_slot(&mut self, totals: &Point, span: Span) {
+        self.slots += 1;
+        self.measured += totals.measured;
+        self.span = Some([self.span.map_or(span.from, |[first, _]| first), span.to]);
+        let memory = totals.capacity[1];
+        let of_memory = |kept: &f64| if memory > 0.0 { kept / memory } else { f64::NAN };
+        let used = totals.used.iter().map(|used| used / totals.measured as f64);
+        self.values.push(totals.measured, used.chain(self.kept.iter().map(of_memory)));
+        self.over_time.push(totals);
+    }
+
+    fn add_load(&mut self, load: &Load) {
         let Load { up, capacity, used, allocated } = load;
         self.up += up;
         for resource in 0..2 {
             self.unused[resource] += (capacity[resource] - used[resource]).max(0.0);
         }
-        let sums = self.by_fraction.iter_mut().zip(&mut self.kept[kept..]);
+        let sums = self.by_fraction.iter_mut().zip(&mut self.kept);
         for (fraction, (sums, kept)) in self.fractions.iter().zip(sums) {
             let keeps = used[1].max(fraction * capacity[1]);
             *kept += keeps;

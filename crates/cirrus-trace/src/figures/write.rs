@@ -6,8 +6,8 @@
 use super::achievable::achievable;
 use super::fleet::Fleet;
 use super::moments::Moments;
-use super::peaks::levels;
-use super::totals::{BY_TASKS, BY_USED, BY_USES, SlotTotals, Totals};
+use super::over_time::Point;
+use super::totals::{BY_TASKS, BY_USED, BY_USES, Totals};
 use super::{Counts, Options, seconds};
 use crate::record::Micros;
 use crate::report::{
@@ -33,12 +33,13 @@ pub(super) fn report(
     fleet: &Fleet,
     (counts, late): (Counts, Late),
 ) -> Report {
-    let measured = totals.slots.iter().map(|slot| slot.measured).sum();
-    let writer = Writer { options, totals, counts, measured };
+    let writer = Writer { options, totals, counts, measured: totals.measured };
     let moments =
         [("most_memory_used", moments.most_memory()), ("most_cpu_used", moments.most_cpu())];
     let achievable = |(name, moment): (&'static str, Option<&_>)| {
-        Some(achievable(name, moment?, &totals.fractions, options.margin))
+        // Without processors there is nothing by which tasks with memory from a pool are packed.
+        let pools = writer.used(0).map_or(&[][..], |_| &totals.fractions);
+        Some(achievable(name, moment?, pools, options.margin))
     };
     Report {
         trace: writer.trace(fleet, late),
@@ -49,7 +50,8 @@ pub(super) fn report(
         recoverable: writer.recoverable(fleet),
         achievable: moments.into_iter().filter_map(achievable).collect(),
         demand: Demand { cpu: writer.demand(0), memory: writer.demand(1) },
-        over_time: totals.slots.iter().map(|slot| writer.at_time(slot)).collect(),
+        over_time_step_s: seconds(options.slot.saturating_mul(totals.over_time.slots_each)),
+        over_time: totals.over_time.points().iter().map(|point| writer.at_time(point)).collect(),
     }
 }
 
@@ -57,18 +59,17 @@ impl Writer<'_> {
     fn trace(&self, fleet: &Fleet, late: Late) -> Trace {
         let Self { options, totals, counts, measured } = self;
         let [machines, machines_without_memory] = fleet.counted();
-        let last = totals.slots.last().map(|slot| seconds(slot.from + slot.measured));
         let use_left_out_share = |resource: usize| {
             let left_out = totals.left_out[resource];
             share(left_out, left_out + totals.used[resource])
         };
         let largest = |resource: usize| Some(fleet.largest[resource]).filter(|most| *most > 0.0);
         Trace {
-            first_s: totals.slots.first().map(|slot| seconds(slot.from)),
-            last_s: last,
+            first_s: totals.span.map(|[first, _]| seconds(first)),
+            last_s: totals.span.map(|[_, last]| seconds(last)),
             measured_s: seconds(*measured),
             slot_s: seconds(options.slot),
-            slots: totals.slots.len(),
+            slots: totals.slots,
             machines,
             machines_without_memory,
             machines_up: share(totals.up, micros(*measured)).unwrap_or(0.0),
@@ -180,10 +181,7 @@ impl Writer<'_> {
         let of = |(place, fraction): (usize, &f64)| {
             let sums = totals.by_fraction[place];
             let recoverable = share(sums.recoverable, totals.capacity[1]).filter(|_| measured);
-            let kept = totals.kept(place).zip(&totals.slots);
-            let kept = kept
-                .filter_map(|(kept, slot)| Some((share(kept, slot.capacity[1])?, slot.measured)));
-            let pooled = levels(kept).filter(|_| measured).map(|kept| Left {
+            let pooled = totals.kept_share(place).filter(|_| measured).map(|kept| Left {
                 at_peak_share: 1.0 - kept.peak,
                 at_p99_share: 1.0 - kept.p99,
                 mean_share: 1.0 - kept.mean,
@@ -208,29 +206,26 @@ impl Writer<'_> {
 
     fn demand(&self, resource: usize) -> Option<Levels> {
         self.used(resource)?;
-        let used = self.totals.slots.iter().filter_map(|slot| {
-            Some((share(slot.used[resource], micros(slot.measured))?, slot.measured))
-        });
-        let levels = levels(used)?;
+        let levels = self.totals.demand(resource)?;
         Some(Levels { peak: levels.peak, p99: levels.p99, mean: levels.mean })
     }
 
-    fn at_time(&self, slot: &SlotTotals) -> AtTime {
-        let time = micros(slot.measured);
+    fn at_time(&self, point: &Point) -> AtTime {
+        let time = micros(point.measured);
         let reserved = self.reserved_by().map(|source| match source {
-            BY_TASKS => slot.by_tasks,
-            _ => slot.by_uses,
+            BY_TASKS => point.by_tasks,
+            _ => point.by_uses,
         });
         AtTime {
-            at_s: seconds(slot.from),
-            measured_s: seconds(slot.measured),
+            at_s: seconds(point.from),
+            measured_s: seconds(point.measured),
             capacity: both(|resource| {
                 self.capacity(resource)?;
-                share(slot.capacity[resource], time)
+                share(point.capacity[resource], time)
             }),
             used: both(|resource| {
                 self.used(resource)?;
-                share(slot.used[resource], time)
+                share(point.used[resource], time)
             }),
             reserved: both(|resource| {
                 let anywhere = self.totals.reserved[self.reserved_by()?][resource] > 0.0;

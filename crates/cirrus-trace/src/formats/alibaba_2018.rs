@@ -41,7 +41,7 @@ pub(crate) fn machine_usage(row: &Line<'_>, out: &mut Output) -> Result<(), Faul
         memory: percent(row, 3, "mem_util_percent", out),
     };
     if used != Amount::default() {
-        out.rows.push(Row::Share(Gauge { at, machine, used }));
+        out.rows.push(Row::Share(Gauge { at, machine, used }, out.origin()));
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ pub(crate) fn batch_instance(row: &Line<'_>, out: &mut Output) -> Result<(), Fau
         memory_max: memory(row, 13, "mem_max", out),
         request: Amount::default(),
     };
-    out.rows.push(Row::Planned(used));
+    out.rows.push(Row::Planned(used, out.origin()));
     Ok(())
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn spar_instance(row: &Line<'_>, out: &mut Output) -> Result<(), Faul
         memory_max: None,
         request: Amount::default(),
     };
-    out.rows.push(Row::Planned(used));
+    out.rows.push(Row::Planned(used, out.origin()));
     Ok(())
 }
 

@@ -6,9 +6,9 @@
 //!
 //! Exports write the parts of a nested column with `.` or `_` between them; both are taken.
 
-use csv::ByteRecord;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::fields::{Line, field};
 use super::number::{float, int, whole};
 use super::output::{Fault, Text, Value};
 use crate::problems::Kind;
@@ -124,9 +124,9 @@ impl Cell {
 }
 
 /// The cells of a CSV row, by the positions of its columns.
-pub(crate) fn of_csv(row: &ByteRecord, positions: &[Option<usize>], cells: &mut Cells) {
+pub(crate) fn of_csv(row: &Line<'_>, positions: &[Option<usize>], cells: &mut Cells) {
     for (cell, position) in cells.iter_mut().zip(positions) {
-        *cell = position.and_then(|at| row.get(at)).map_or(Cell::Empty, Cell::of_text);
+        *cell = position.map_or(Cell::Empty, |at| Cell::of_text(field(row, at)));
     }
 }
 

@@ -9,11 +9,9 @@
 //! task uses there, and a capacity need stand in only one row of a machine and a time. Where
 //! `memory_used` is empty nothing is known of the use: the row says that the machine is there.
 
-use csv::ByteRecord;
-
 use super::Row;
 use super::cells::Column;
-use super::fields::float_of;
+use super::fields::{self, Line, float_of};
 use super::number::{id, seconds};
 use super::output::{Fault, Output, interval};
 use crate::problems::Kind;
@@ -36,12 +34,12 @@ pub(crate) const COLUMNS: &[Column] = &[
 
 /// `slot` is how long a row holds that does not say so.
 pub(crate) fn row(
-    row: &ByteRecord,
+    row: &Line<'_>,
     positions: &[Option<usize>],
     slot: Micros,
     out: &mut Output,
 ) -> Result<(), Fault> {
-    let field = |column: usize| positions[column].and_then(|at| row.get(at)).unwrap_or_default();
+    let field = |column: usize| positions[column].map_or(&b""[..], |at| fields::field(row, at));
     let time = needed_seconds(field(0), "time")?;
     let duration = match field(9) {
         b"" => slot,

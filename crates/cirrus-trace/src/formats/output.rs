@@ -47,6 +47,31 @@ impl fmt::Debug for Text {
     }
 }
 
+/// The file of a table and the line in it that a row is from, for what is found to be wrong with it
+/// only beside others. In eight bytes, because rows wait in great numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin(pub(crate) u64);
+
+impl Origin {
+    const LINE_BITS: u32 = 40;
+    const LINE_MAX: u64 = (1 << Self::LINE_BITS) - 1;
+
+    fn new(file: u32, line: u64) -> Origin {
+        let line = if line > Self::LINE_MAX { 0 } else { line };
+        Origin(u64::from(file) << Self::LINE_BITS | line)
+    }
+
+    /// Which file of the table.
+    pub(crate) fn file(self) -> usize {
+        usize::try_from(self.0 >> Self::LINE_BITS).unwrap_or(usize::MAX)
+    }
+
+    /// `None`: not in a text, or beyond 2^40 lines.
+    pub(crate) fn spot(self) -> Option<Spot> {
+        Some(self.0 & Self::LINE_MAX).filter(|line| *line > 0).map(Spot::Line)
+    }
+}
+
 /// Why a row, or a value, is not used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fault {
@@ -98,13 +123,24 @@ pub(crate) struct Output {
     pub(crate) rows: Vec<Row>,
     pub(crate) problems: Problems,
     pub(crate) file: Arc<Path>,
+    /// Which file of its table that is.
+    number: u32,
     /// The row at hand.
     pub(crate) spot: Spot,
 }
 
 impl Output {
-    pub(crate) fn new(file: Arc<Path>) -> Output {
-        Output { rows: Vec::new(), problems: Problems::default(), file, spot: Spot::Line(1) }
+    pub(crate) fn new(file: Arc<Path>, number: u32) -> Output {
+        let (rows, problems) = (Vec::new(), Problems::default());
+        Output { rows, problems, file, number, spot: Spot::Line(1) }
+    }
+
+    /// Where the row at hand is.
+    pub(crate) fn origin(&self) -> Origin {
+        match self.spot {
+            Spot::Line(line) => Origin::new(self.number, line),
+            Spot::Row { .. } => Origin::new(self.number, 0),
+        }
     }
 
     /// Counts what is wrong with the row at hand.
@@ -121,6 +157,14 @@ impl Output {
         let file = &self.file;
         self.problems
             .add(kind, || (Some(Place { file: Arc::clone(file), at: None }), text.to_owned()));
+    }
+
+    /// Counts what ends the reading of the file at the row at hand.
+    pub(crate) fn stopped_at(&mut self, kind: Kind, text: &str) {
+        let (file, spot) = (&self.file, self.spot);
+        self.problems.add(kind, || {
+            (Some(Place { file: Arc::clone(file), at: Some(spot) }), text.to_owned())
+        });
     }
 
     /// An amount without an upper limit.

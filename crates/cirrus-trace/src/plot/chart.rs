@@ -21,16 +21,25 @@ pub(super) struct Line {
     name: &'static str,
     stroke: &'static str,
     dashed: bool,
-    points: Vec<[f64; 2]>,
+    /// Between pieces nothing is drawn.
+    pieces: Vec<Vec<[f64; 2]>>,
 }
 
 impl Line {
-    pub(super) fn solid(name: &'static str, stroke: &'static str, points: Vec<[f64; 2]>) -> Self {
-        Self { name, stroke, dashed: false, points }
+    pub(super) fn solid(
+        name: &'static str,
+        stroke: &'static str,
+        pieces: Vec<Vec<[f64; 2]>>,
+    ) -> Self {
+        Self { name, stroke, dashed: false, pieces }
     }
 
-    pub(super) fn dashed(name: &'static str, stroke: &'static str, points: Vec<[f64; 2]>) -> Self {
-        Self { name, stroke, dashed: true, points }
+    pub(super) fn dashed(
+        name: &'static str,
+        stroke: &'static str,
+        pieces: Vec<Vec<[f64; 2]>>,
+    ) -> Self {
+        Self { name, stroke, dashed: true, pieces }
     }
 }
 
@@ -46,18 +55,21 @@ impl Chart {
     pub(super) fn draw(&self) -> String {
         let mut svg = Svg::new(WIDTH, HEIGHT);
         svg.text([LEFT, 22.0], Anchor::Start, self.title);
-        let most = self.lines.iter().flat_map(|line| &line.points).map(|point| point[1]);
+        let points = self.lines.iter().flat_map(|line| line.pieces.iter().flatten());
+        let most = points.map(|point| point[1]);
         let most = most.fold(1.0, f64::max);
         self.axes(&mut svg, most);
         let mut legend = LEFT;
-        for line in self.lines.iter().filter(|line| !line.points.is_empty()) {
-            let drawn: Vec<_> = line.points.iter().map(|point| self.at(*point, most)).collect();
-            svg.polyline(&drawn, line.stroke, line.dashed);
+        for line in self.lines.iter().filter(|line| !line.pieces.is_empty()) {
+            for piece in &line.pieces {
+                let drawn: Vec<_> = piece.iter().map(|point| self.at(*point, most)).collect();
+                svg.polyline(&drawn, line.stroke, line.dashed);
+            }
             svg.polyline(&[[legend, 42.0], [legend + 22.0, 42.0]], line.stroke, line.dashed);
             svg.text([legend + 28.0, 46.0], Anchor::Start, line.name);
             legend += 28.0 + LETTER * f64::from(u16::try_from(line.name.len()).unwrap_or(0)) + 18.0;
         }
-        if self.lines.iter().all(|line| line.points.is_empty()) {
+        if self.lines.iter().all(|line| line.pieces.is_empty()) {
             let middle = [(LEFT + WIDTH - RIGHT) / 2.0, (TOP + HEIGHT - BOTTOM) / 2.0];
             svg.text(middle, Anchor::Middle, "not in this trace");
         }

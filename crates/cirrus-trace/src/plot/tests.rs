@@ -1,6 +1,7 @@
 use super::chart::ticks;
-use super::{decimate, html, over_time, recoverable};
+use super::{Point, html, over_time, pieces, recoverable};
 use crate::figures::{Analysis, Options};
+use crate::report::Report;
 use crate::report::tests::small;
 
 #[test]
@@ -11,15 +12,46 @@ fn ticks_are_round_and_inside() {
     assert_eq!(ticks([0.0, 0.0]), [0.0]);
 }
 
+fn point(stretch: i64, at: [f64; 2], length: f64) -> Point {
+    Point { stretch, at, length }
+}
+
 #[test]
-fn long_series_are_drawn_as_means() {
-    let points: Vec<_> = (0..2_500u32).map(|x| ([f64::from(x), 1.0], 1.0)).collect();
-    let drawn = decimate(&points, 1_000);
-    assert_eq!((drawn.len(), drawn[0], drawn[833]), (834, [1.0, 1.0], [2499.0, 1.0]));
-    assert_eq!(decimate(&points[..3], 1_000).len(), 3);
-    let weighted = [([0.0, 1.0], 3.0), ([4.0, 5.0], 1.0)];
-    assert_eq!(decimate(&weighted, 1), [[1.0, 2.0]]);
-    assert!(decimate(&[], 10).is_empty());
+fn points_of_a_stretch_are_drawn_as_their_mean() {
+    let points = (0..2_500u32).map(|x| point(i64::from(x / 3), [f64::from(x), 1.0], 1.0));
+    let drawn = pieces(points);
+    assert_eq!((drawn.len(), drawn[0].len()), (1, 834));
+    assert_eq!((drawn[0][0], drawn[0][833]), ([1.0, 1.0], [2499.0, 1.0]));
+    let weighted =
+        [point(0, [0.0, 1.0], 3.0), point(0, [4.0, 5.0], 1.0), point(1, [9.0, 0.0], 1.0)];
+    assert_eq!(pieces(weighted.into_iter()), [[[1.0, 2.0], [9.0, 0.0]]]);
+    assert!(pieces(std::iter::empty()).is_empty());
+}
+
+#[test]
+fn no_line_is_drawn_where_nothing_was_measured() {
+    let points = [0, 1, 5, 7, 8].map(|slot| point(slot, [slot as f64, 0.5], 1.0));
+    let expected = [[[0.0, 0.5], [1.0, 0.5]], [[4.5, 0.5], [5.5, 0.5]], [[7.0, 0.5], [8.0, 0.5]]];
+    assert_eq!(pieces(points.into_iter()), expected);
+    // A slot of the small trace is left out: each line over time is in two pieces.
+    let mut report = small(12);
+    let lines = |report: &Report| over_time(report).matches("<polyline").count();
+    let whole = lines(&report);
+    report.over_time.remove(6);
+    assert_eq!(lines(&report), whole + 3);
+}
+
+#[test]
+fn a_long_trace_is_drawn_in_few_points() {
+    let mut report = small(12);
+    let mut slot = report.over_time[0];
+    let slots = (0..5_000u32).map(|number| {
+        slot.at_s = f64::from(number) * 300.0;
+        slot
+    });
+    report.over_time = slots.collect();
+    report.trace.last_s = Some(5_000.0 * 300.0);
+    assert!(over_time(&report).matches(',').count() < 3_100);
 }
 
 #[test]

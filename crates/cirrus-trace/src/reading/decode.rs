@@ -36,6 +36,8 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub(crate) path: Arc<Path>,
+    /// Which one of its table it is.
+    pub(crate) number: u32,
     pub(crate) table: Table,
     pub(crate) encoding: Encoding,
 }
@@ -73,11 +75,11 @@ pub(crate) fn open(
     })
 }
 
-/// What a file that cannot be read on is counted as.
+/// Counts what a file cannot be read on for, at the row at hand.
 pub(crate) fn stopped(error: &io::Error, out: &mut Output) {
     let kind = match error.kind() {
         io::ErrorKind::UnexpectedEof => Kind::GzipTruncated,
         _ => Kind::FileUnreadable,
     };
-    out.file_fault(kind, &error.to_string());
+    out.stopped_at(kind, &error.to_string());
 }

@@ -31,13 +31,21 @@ pub(crate) struct Files {
 /// Looks at every path, and at every file in those that are directories.
 pub(crate) fn find(format: Format, paths: &[PathBuf]) -> Result<Files, Error> {
     let mut all = Vec::new();
+    let mut files = Files::default();
+    let mut missing = None;
     for path in paths {
-        let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::new(ErrorKind::Missing, path, "it does not exist")
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let place = Place { file: Arc::from(path.as_path()), at: None };
+                files.problems.add(Kind::FileMissing, || (Some(place), String::new()));
+                missing.get_or_insert(path);
+                continue;
             }
-            _ => Error::new(ErrorKind::Unreadable, path, error.to_string()),
-        })?;
+            Err(error) => {
+                return Err(Error::new(ErrorKind::Unreadable, path, error.to_string()));
+            }
+        };
         if metadata.is_dir() {
             walk(path, 0, &mut |file| all.push((file.to_owned(), false)))
                 .map_err(|error| Error::new(ErrorKind::Unreadable, path, error.to_string()))?;
@@ -47,13 +55,15 @@ pub(crate) fn find(format: Format, paths: &[PathBuf]) -> Result<Files, Error> {
     }
     all.sort_by(|(a, a_named), (b, b_named)| natural(a, b).then(b_named.cmp(a_named)));
     all.dedup_by(|(a, _), (b, _)| a == b);
-    let mut files = Files::default();
+    super::parts::add_missing(format, &all, &mut files.problems);
     let mut other = None;
     for (path, is_named) in &all {
         match choose(format, path) {
             Choice::Part(part) => {
                 files.bytes += fs::metadata(path).map_or(0, |metadata| metadata.len());
-                files.tables.entry(part.table).or_default().push(part);
+                let parts = files.tables.entry(part.table).or_default();
+                let number = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+                parts.push(Part { number, ..part });
             }
             Choice::NotUsed(kind, text) => {
                 let place = Place { file: Arc::from(path.as_path()), at: None };
@@ -78,9 +88,12 @@ pub(crate) fn find(format: Format, paths: &[PathBuf]) -> Result<Files, Error> {
     }
     if files.tables.is_empty() {
         let first = paths.first().map_or(Path::new("."), PathBuf::as_path);
-        return Err(match other {
-            Some((path, text)) => Error::new(ErrorKind::Format, path, text),
-            None => Error::new(ErrorKind::Empty, first, format!("no file of a {format} trace")),
+        return Err(match (other, missing) {
+            (Some((path, text)), _) => Error::new(ErrorKind::Format, path, text),
+            (None, Some(path)) => Error::new(ErrorKind::Missing, path, "it does not exist"),
+            (None, None) => {
+                Error::new(ErrorKind::Empty, first, format!("no file of a {format} trace"))
+            }
         });
     }
     Ok(files)
@@ -140,7 +153,7 @@ fn choose(format: Format, path: &Path) -> Choice {
         }
         _ => return Choice::Other(format!("this is no table of a {format} trace")),
     };
-    Choice::Part(Part { path: Arc::from(path), table, encoding })
+    Choice::Part(Part { path: Arc::from(path), number: 0, table, encoding })
 }
 
 /// Every file below a directory that is not hidden.

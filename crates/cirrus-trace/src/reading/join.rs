@@ -9,7 +9,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use crate::formats::output::{Fault, Value};
+use crate::formats::output::{Fault, Origin, Value};
 use crate::formats::{Plan, Row};
 use crate::problems::Kind;
 use crate::record::{Amount, Gauge, MachineId, Micros, Record};
@@ -32,7 +32,11 @@ impl Join {
 
     /// A row with what others say; a plan is no record. A fault may come beside a record.
     #[inline]
-    pub(crate) fn complete(&mut self, row: Row, fault: impl FnOnce(Fault)) -> Option<Record> {
+    pub(crate) fn complete(
+        &mut self,
+        row: Row,
+        fault: impl FnOnce(Fault, Origin),
+    ) -> Option<Record> {
         match row {
             Row::Record(record) => {
                 if self.shares
@@ -53,18 +57,18 @@ impl Join {
                 self.plans.insert(plan.collection, plan);
                 None
             }
-            Row::Planned(mut used) => {
+            Row::Planned(mut used, origin) => {
                 let plan = used.task.and_then(|task| self.plans.get(&task.collection));
                 match plan {
                     Some(plan) => used.request = plan.request,
                     None => {
                         let span = Value::Span(used.start, used.end);
-                        fault(Fault::new(Kind::PlanUnknown, "an instance's time", span));
+                        fault(Fault::new(Kind::PlanUnknown, "an instance's time", span), origin);
                     }
                 }
                 Some(Record::Use(used))
             }
-            Row::Share(gauge) => self.gauge(gauge, fault),
+            Row::Share(gauge, origin) => self.gauge(gauge, |it| fault(it, origin)),
         }
     }
 
@@ -110,12 +114,16 @@ mod tests {
         let (machine, class, mean) = (None, None, Amount::default());
         let (memory_max, request) = (None, Amount::default());
         let end = start + 1;
-        Row::Planned(Use { start, end, machine, task, class, mean, memory_max, request })
+        let used = Use { start, end, machine, task, class, mean, memory_max, request };
+        Row::Planned(used, Origin(start.cast_unsigned()))
     }
 
     fn complete(join: &mut Join, row: Row) -> (Option<Record>, Option<Fault>) {
-        let mut found = None;
-        let record = join.complete(row, |fault| found = Some(fault));
+        let (mut found, time) = (None, row.time());
+        let record = join.complete(row, |fault, origin| {
+            assert_eq!(origin, Origin(time.cast_unsigned()));
+            found = Some(fault);
+        });
         (record, found)
     }
 
@@ -151,7 +159,7 @@ mod tests {
         let mut join = Join::new(true);
         let gauge = |at| {
             let used = Amount { cpu: Some(0.5), memory: Some(0.25) };
-            Row::Share(Gauge { at, machine: MachineId(7), used })
+            Row::Share(Gauge { at, machine: MachineId(7), used }, Origin(at.cast_unsigned()))
         };
         let machine = |at, capacity| {
             Row::Record(Record::Machine(Machine {

@@ -6,27 +6,28 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use csv::{ByteRecord, ReaderBuilder};
-
 use super::ROWS;
 use super::decode::{Decode, More, Settings, stopped};
 use crate::formats::cells::{self, Cells, Column, NO_CELLS};
-use crate::formats::fields::columns;
+use crate::formats::fields::{Line, columns};
 use crate::formats::output::{Fault, Output};
 use crate::formats::{Table, generic, google_2019};
 use crate::problems::{Kind, Spot};
 
 /// How much of a file's text is held at once.
 pub(super) const BUFFER: usize = 128 << 10;
-/// The longest line that is read; rows have some hundreds of bytes.
+/// The longest line that is a row; rows have some hundreds of bytes.
 const LINE_MAX: u64 = 1 << 20;
 
 type Bytes = Box<dyn Read + Send>;
 
-/// A CSV file with a header.
+/// A CSV file with a header. A row is one line: what a stray quote could swallow ends with it.
 pub(crate) struct Csv {
-    reader: csv::Reader<Bytes>,
-    record: ByteRecord,
+    bytes: BufReader<Bytes>,
+    line: Vec<u8>,
+    unquoted: Vec<u8>,
+    ends: Vec<usize>,
+    lines: u64,
     parser: Parser,
 }
 
@@ -81,32 +82,43 @@ pub(crate) fn named(
 
 impl Csv {
     pub(crate) fn new(table: Table, bytes: Bytes, settings: Settings) -> Csv {
-        let parser = Parser::Header(table, settings);
-        let reader = ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .buffer_capacity(BUFFER)
-            .from_reader(bytes);
-        Csv { reader, record: ByteRecord::new(), parser }
+        Csv {
+            bytes: BufReader::with_capacity(BUFFER, bytes),
+            line: Vec::new(),
+            unquoted: Vec::new(),
+            ends: Vec::new(),
+            lines: 0,
+            parser: Parser::Header(table, settings),
+        }
+    }
+
+    fn parse(&mut self, out: &mut Output) -> Result<(), Fault> {
+        let line = match self.lines {
+            // The mark that some programs put before UTF-8.
+            1 => self.line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.line),
+            _ => &self.line,
+        };
+        if memchr::memchr(b'"', line).is_none() {
+            return self.parser.parse(&Line::split(line, &mut self.ends), out);
+        }
+        let row = Line::split_quoted(line, &mut self.unquoted, &mut self.ends)
+            .ok_or_else(|| Fault::text(Kind::QuoteOpen, "line", line))?;
+        self.parser.parse(&row, out)
     }
 }
 
 impl Decode for Csv {
     fn fill(&mut self, out: &mut Output) -> More {
         for _ in 0..ROWS {
-            match self.reader.read_byte_record(&mut self.record) {
-                Ok(true) => {}
-                Ok(false) => return More::No,
-                Err(error) => {
-                    match error.into_kind() {
-                        csv::ErrorKind::Io(error) => stopped(&error, out),
-                        other => out.file_fault(Kind::FileUnreadable, &format!("{other:?}")),
-                    }
-                    return More::No;
-                }
+            self.lines += 1;
+            out.spot = Spot::Line(self.lines);
+            match next_line(&mut self.bytes, &mut self.line, out) {
+                Next::Line if self.line.is_empty() => continue,
+                Next::Line => {}
+                Next::TooLong => continue,
+                Next::End => return More::No,
             }
-            out.spot = Spot::Line(self.record.position().map_or(0, csv::Position::line));
-            match self.parser.parse(&self.record, out) {
+            match self.parse(out) {
                 Ok(()) => {}
                 Err(fault) if fault.kind == Kind::ColumnMissing => {
                     out.fault(fault);
@@ -121,7 +133,7 @@ impl Decode for Csv {
 
 impl Parser {
     #[inline]
-    fn parse(&mut self, row: &ByteRecord, out: &mut Output) -> Result<(), Fault> {
+    fn parse(&mut self, row: &Line<'_>, out: &mut Output) -> Result<(), Fault> {
         match self {
             Parser::Named { table, width, positions, cells, allocs } => {
                 columns(row.len(), *width)?;
@@ -149,25 +161,34 @@ impl Parser {
     }
 }
 
-/// Reads a line, without its end; `false` at the end of the file and where reading stops.
+/// What comes next in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A line was read.
+    Line,
+    /// A line was passed over, and counted.
+    TooLong,
+    /// Nothing, or reading stops here.
+    End,
+}
+
+/// Reads a line, without its end.
 #[inline]
 pub(super) fn next_line(
     bytes: &mut BufReader<Bytes>,
     line: &mut Vec<u8>,
     out: &mut Output,
-) -> bool {
+) -> Next {
     line.clear();
     match bytes.by_ref().take(LINE_MAX).read_until(b'\n', line) {
-        Ok(0) => return false,
+        Ok(0) => return Next::End,
         Ok(read) if read as u64 == LINE_MAX && line.last() != Some(&b'\n') => {
-            let text = format!("{} is longer than {LINE_MAX} bytes", out.spot);
-            out.file_fault(Kind::FileUnreadable, &text);
-            return false;
+            return pass_over(bytes, line, out);
         }
         Ok(_) => {}
         Err(error) => {
             stopped(&error, out);
-            return false;
+            return Next::End;
         }
     }
     for end in [b'\n', b'\r'] {
@@ -175,7 +196,21 @@ pub(super) fn next_line(
             line.pop();
         }
     }
-    true
+    Next::Line
+}
+
+/// Goes to the end of a line that is too long, and keeps nothing of it.
+#[cold]
+fn pass_over(bytes: &mut BufReader<Bytes>, line: &mut Vec<u8>, out: &mut Output) -> Next {
+    out.fault(Fault::text(Kind::LineTooLong, "more than 1 MiB:", line));
+    *line = Vec::new();
+    match bytes.skip_until(b'\n') {
+        Ok(_) => Next::TooLong,
+        Err(error) => {
+            stopped(&error, out);
+            Next::End
+        }
+    }
 }
 
 /// A file of JSON objects, one a line.
@@ -215,11 +250,11 @@ impl Decode for JsonLines {
         for _ in 0..ROWS {
             self.lines += 1;
             out.spot = Spot::Line(self.lines);
-            if !next_line(&mut self.bytes, &mut self.line, out) {
-                return More::No;
-            }
-            if self.line.trim_ascii().is_empty() {
-                continue;
+            match next_line(&mut self.bytes, &mut self.line, out) {
+                Next::Line if self.line.trim_ascii().is_empty() => continue,
+                Next::Line => {}
+                Next::TooLong => continue,
+                Next::End => return More::No,
             }
             if let Err(fault) = self.parse(out) {
                 out.fault(fault);

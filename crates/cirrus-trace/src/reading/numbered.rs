@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Read};
 
 use super::ROWS;
 use super::decode::{Decode, More};
-use super::lines::{BUFFER, next_line};
+use super::lines::{BUFFER, Next, next_line};
 use crate::formats::fields::Line;
 use crate::formats::output::{Fault, Output};
 use crate::formats::{Table, alibaba_2018, google_2011};
@@ -70,11 +70,11 @@ impl Decode for Numbered {
                 self.bytes.consume(end + 1);
                 continue;
             }
-            if !next_line(&mut self.bytes, &mut self.line, out) {
-                return More::No;
-            }
-            if self.line.is_empty() {
-                continue;
+            match next_line(&mut self.bytes, &mut self.line, out) {
+                Next::Line if self.line.is_empty() => continue,
+                Next::Line => {}
+                Next::TooLong => continue,
+                Next::End => return More::No,
             }
             if let Err(fault) = (self.parse)(&Line::split(&self.line, &mut self.ends), out) {
                 out.fault(fault);

@@ -7,6 +7,7 @@
 //! A tag, a mark with a bit for every value that may be missing, then eight bytes for every value
 //! that is there, little-endian.
 
+use crate::formats::output::Origin;
 use crate::formats::{Plan, Row};
 use crate::record::{
     Amount, Class, Gauge, Machine, MachineId, Placement, Record, Task, TaskId, Use,
@@ -15,8 +16,8 @@ use crate::record::{
 const CLASSES: [Class; 5] =
     [Class::Free, Class::BestEffort, Class::Middle, Class::Production, Class::Monitoring];
 
-/// No row is longer: a tag, two bytes of mark, fourteen values.
-pub(crate) const PACKED_MAX: usize = 3 + 14 * 8;
+/// No row is longer: a tag, two bytes of mark, fifteen values.
+pub(crate) const PACKED_MAX: usize = 3 + 15 * 8;
 
 /// Collects values and the mark of which are there.
 struct Packing<'a> {
@@ -92,7 +93,8 @@ pub(crate) fn pack(row: &Row, bytes: &mut Vec<u8>) {
             packing.used(used);
             2
         }
-        Row::Planned(used) => {
+        Row::Planned(used, origin) => {
+            packing.value(origin.0);
             packing.used(used);
             3
         }
@@ -101,7 +103,8 @@ pub(crate) fn pack(row: &Row, bytes: &mut Vec<u8>) {
             packing.amount(gauge.used);
             4
         }
-        Row::Share(gauge) => {
+        Row::Share(gauge, origin) => {
+            packing.value(origin.0);
             packing.value(gauge.machine.0);
             packing.amount(gauge.used);
             5
@@ -161,6 +164,10 @@ impl Unpacking<'_> {
         Some(Use { start, end, machine, task, class, mean, memory_max, request })
     }
 
+    fn gauge(&mut self, at: i64) -> Option<Gauge> {
+        Some(Gauge { at, machine: self.machine()?, used: self.amount()? })
+    }
+
     fn placement(&mut self) -> Option<Option<Placement>> {
         if self.optional()?.is_none() {
             return Some(None);
@@ -189,10 +196,14 @@ pub(crate) fn unpack(bytes: &[u8]) -> Option<(Row, &[u8])> {
             Row::Record(Record::Task(Task { at, task, runs: values.placement()? }))
         }
         2 => Row::Record(Record::Use(values.used(at)?)),
-        3 => Row::Planned(values.used(at)?),
-        4 | 5 => {
-            let gauge = Gauge { at, machine: values.machine()?, used: values.amount()? };
-            if tag == 4 { Row::Record(Record::Gauge(gauge)) } else { Row::Share(gauge) }
+        3 => {
+            let origin = Origin(values.value()?);
+            Row::Planned(values.used(at)?, origin)
+        }
+        4 => Row::Record(Record::Gauge(values.gauge(at)?)),
+        5 => {
+            let origin = Origin(values.value()?);
+            Row::Share(values.gauge(at)?, origin)
         }
         6 => {
             let collection = values.value()?;
@@ -254,13 +265,16 @@ mod tests {
         let gauges =
             (any::<(i64, u64, bool)>(), amounts()).prop_map(|((at, machine, is), used)| {
                 let gauge = Gauge { at, machine: MachineId(machine), used };
-                if is { Row::Record(Record::Gauge(gauge)) } else { Row::Share(gauge) }
+                let origin = Origin(machine.rotate_left(7));
+                if is { Row::Record(Record::Gauge(gauge)) } else { Row::Share(gauge, origin) }
             });
         let plans = (any::<(i64, u64)>(), of(any::<i64>()), amounts()).prop_map(
             |((at, collection), until, request)| Row::Plan(Plan { at, until, collection, request }),
         );
         let used = uses().prop_map(|used| Row::Record(Record::Use(used)));
-        prop_oneof![machines, tasks, used, uses().prop_map(Row::Planned), gauges, plans]
+        let planned =
+            (uses(), any::<u64>()).prop_map(|(used, origin)| Row::Planned(used, Origin(origin)));
+        prop_oneof![machines, tasks, used, planned, gauges, plans]
     }
 
     proptest! {

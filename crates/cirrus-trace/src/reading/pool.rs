@@ -5,8 +5,8 @@
 //! Invariant: no thread waits while it holds a file, so any number of threads serves any number of
 //! tables; what waits is at most [`AHEAD`] files of each table and [`WAITING`] batches of each.
 //!
-//! Memory: tables · AHEAD · WAITING · [`ROWS`](super::ROWS) rows of at most two records of some 180
-//! bytes: below 18 MB a table with rows of one record, whatever the number of threads or files.
+//! Memory: tables · AHEAD · WAITING · [`ROWS`](super::ROWS) rows of at most two records of some 190
+//! bytes: below 5 MB a table with rows of one record, whatever the number of threads or files.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use super::ROWS;
 use super::bytes::Counter;
 use super::decode::{self, Decode, More, Part, Settings};
 use crate::formats::Row;
@@ -39,6 +40,8 @@ struct Shared {
 
 struct State {
     lanes: Vec<Lane>,
+    /// Room of batches that were taken: as many as ever waited at once, and none is freed. Given up
+    /// and asked for again, it would lie about in the pools of one thread or another.
     spare: Vec<Vec<Row>>,
     closed: bool,
 }
@@ -144,10 +147,7 @@ impl Pool {
     /// Takes back the room of a batch.
     pub(crate) fn give_back(&self, mut rows: Vec<Row>) {
         rows.clear();
-        let mut state = self.shared.lock();
-        if state.spare.len() < WAITING {
-            state.spare.push(rows);
-        }
+        self.shared.lock().spare.push(rows);
     }
 }
 
@@ -178,9 +178,10 @@ fn work(shared: &Shared) {
         let file = &mut state.lanes[lane].files[at];
         let taken = std::mem::replace(&mut file.work, Work::Taken);
         let part = file.part.clone();
-        let mut batch = Output::new(Arc::clone(&part.path));
-        batch.rows = state.spare.pop().unwrap_or_default();
+        let mut batch = Output::new(Arc::clone(&part.path), part.number);
+        let spare = state.spare.pop();
         drop(state);
+        batch.rows = spare.unwrap_or_else(|| Vec::with_capacity(ROWS));
         let left = decode(&part, taken, &mut batch, shared);
         state = shared.lock();
         // Files leave a lane only at its front and once they have ended, so it is still there.
@@ -202,7 +203,7 @@ fn decode(part: &Part, work: Work, batch: &mut Output, shared: &Shared) -> Work 
                 match decode::open(part, shared.settings, &shared.counter) {
                     Ok(decoder) => decoder,
                     Err(error) => {
-                        decode::stopped(&error, batch);
+                        batch.file_fault(Kind::FileUnreadable, &error.to_string());
                         return Work::Ended;
                     }
                 }

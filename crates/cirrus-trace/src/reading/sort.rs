@@ -5,7 +5,7 @@
 //! Invariant: rows of the same time stay in the order in which they came.
 //!
 //! Memory: [`RUN`] rows (below 100 MB) while they come; then a buffer of [`BUFFER`] for each run, so
-//! that a thousand million rows need some 150 MB. Disk: at most 115 bytes a row, unless all rows fit
+//! that a thousand million rows need some 150 MB. Disk: at most 123 bytes a row, unless all rows fit
 //! in one run.
 
 use std::cmp::Reverse;
@@ -186,6 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::formats::output::Origin;
     use crate::record::{Amount, Gauge, MachineId};
 
     proptest! {
@@ -199,7 +200,7 @@ mod tests {
             let mut expected = Vec::new();
             for (index, &at) in times.iter().enumerate() {
                 let machine = MachineId(index as u64);
-                let row = Row::Share(Gauge { at, machine, used: Amount::default() });
+                let row = Row::Share(Gauge { at, machine, used: Amount::default() }, Origin(7));
                 expected.push(row.clone());
                 sorter.push(row).unwrap();
             }

@@ -3,14 +3,14 @@
 //! Owns what a person reads first, and how numbers are written. Knows nothing of tables' layout.
 //! Invariant: a sentence whose figures the trace cannot give says so, or is not there.
 
-use super::{Recoverable, Report};
+use super::{Achievable, Machines, Recoverable, Report};
 
 /// What a figure that is not there prints as.
 pub(crate) const NOT_THERE: &str = "not in this trace";
 /// The local fraction that is named beside 0, where the report has it.
 const LOCAL_FRACTION: f64 = 0.3;
 
-/// Two to four sentences: what is unused, what could be lent, what of it survives peaks.
+/// A few sentences: what is unused, what could be lent, what of it survives peaks, what is achievable.
 pub(crate) fn sentences(report: &Report) -> Vec<String> {
     let Some(unused) = report.mean.unused_share.memory else {
         return vec![format!(
@@ -19,8 +19,8 @@ pub(crate) fn sentences(report: &Report) -> Vec<String> {
         )];
     };
     let mut said = vec![format!(
-        "Of the memory of {} machines, {} was not used, on the mean over {}.",
-        count(report.trace.machines),
+        "Of the memory of {}, {} was not used, on the mean over {}.",
+        counted(report.trace.machines, "machine"),
         percent(unused),
         duration(report.trace.measured_s),
     )];
@@ -38,21 +38,46 @@ pub(crate) fn sentences(report: &Report) -> Vec<String> {
             )
         });
         said.push(format!(
-            "At the peak of the whole cluster {} of its memory is left at L = {}{each}.",
+            "At the peak of the whole cluster {} of its memory is left at L = {}, for 99 % of the time \
+             {}{each}.",
             percent(pooled.at_peak_share.max(0.0)),
             row.local_fraction,
+            percent(pooled.at_p99_share.max(0.0)),
         ));
     }
-    said.extend(report.achievable.first().map(|moment| {
-        format!(
-            "When the most memory is used, the tasks, each with {} more than it used, go on {} of \
-             the {} machines that are up.",
-            percent(moment.margin),
-            count(moment.whole_machines.needed.machines as u64),
-            count(moment.up.machines as u64),
-        )
-    }));
+    said.extend(report.achievable.first().map(achievable));
     said
+}
+
+/// What is packed: tasks, or machines' loads where the trace does not say whose they are.
+pub(crate) fn packed(moment: &Achievable) -> String {
+    let all = moment.tasks as u64;
+    counted(all, if moment.machine_loads == all { "machine load" } else { "task" })
+}
+
+/// What it takes to hold the tasks of the moment with the most memory used.
+fn achievable(moment: &Achievable) -> String {
+    let (up, whole) = (moment.up.machines as u64, moment.whole_machines.needed.machines as u64);
+    let mut said = format!(
+        "When the most memory is used, {} with {} more than used need {} of {}",
+        packed(moment),
+        percent(moment.margin),
+        if whole == up { "all".to_owned() } else { count(whole) },
+        counted(up, "machine"),
+    );
+    if let Some(pools) = moment.pools.first() {
+        let Machines { machines, cpu, memory } = pools.remain;
+        said += &format!(
+            "; with memory from a pool (L = {}) {} {} enough: {}, {} processors and {} memory remain",
+            pools.local_fraction,
+            count(pools.machines as u64),
+            if pools.machines == 1 { "is" } else { "are" },
+            counted(machines as u64, "machine"),
+            amount(cpu),
+            amount(memory),
+        );
+    }
+    said + "."
 }
 
 /// What the recoverable table needs beside it.
@@ -89,7 +114,7 @@ fn recoverable(row: &Recoverable) -> Option<String> {
 }
 
 /// The row that stands for keeping some memory.
-fn fraction(report: &Report) -> Option<&Recoverable> {
+pub(crate) fn fraction(report: &Report) -> Option<&Recoverable> {
     let kept = || report.recoverable.iter().filter(|row| row.local_fraction > 0.0);
     kept().find(|row| (row.local_fraction - LOCAL_FRACTION).abs() < 1e-9).or_else(|| kept().next())
 }
@@ -102,6 +127,11 @@ pub(crate) fn percent(share: f64) -> String {
 /// A share, or that there is none.
 pub(crate) fn percent_or(share: Option<f64>) -> String {
     share.map_or_else(|| NOT_THERE.to_owned(), percent)
+}
+
+/// So many of a thing.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 /// A whole number in groups of three digits.

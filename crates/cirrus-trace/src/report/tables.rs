@@ -1,10 +1,12 @@
 //! The figures as tables, for a terminal and for a page.
 //!
 //! Owns which rows and columns there are. Knows nothing of how tables are drawn.
-//! Invariant: a cell without a figure says that it is not in the trace.
+//! Invariant: a figure that the trace cannot give is said to be missing, once in a row or a column.
 
-use super::sentences::{NOT_THERE, about, amount, amount_or, count, duration, percent, percent_or};
-use super::{Achievable, Both, Report, Source};
+use super::sentences::{
+    NOT_THERE, about, amount, amount_or, count, counted, duration, fraction, percent, percent_or,
+};
+use super::{Achievable, Both, Machines, Pools, Report, Source, sentences};
 
 /// Classes of machines that are named; the others are left to the JSON.
 const CLASSES_MAX: usize = 12;
@@ -21,9 +23,10 @@ pub(crate) struct Table {
 
 /// Every table of a report, in the order in which they are read.
 pub(crate) fn tables(report: &Report) -> Vec<Table> {
-    let mut tables = vec![means(report), recoverable(report), stranded(report)];
-    tables.extend(requests(report));
+    let mut tables = vec![recoverable(report)];
     tables.extend(moments(report));
+    tables.extend([means(report), stranded(report)]);
+    tables.extend(requests(report));
     tables.push(classes(report));
     tables.push(read(report));
     tables.into_iter().map(Table::without_missing).collect()
@@ -53,6 +56,9 @@ impl Table {
         self.columns = all.clone().filter(kept).map(|column| self.columns[column]).collect();
         for row in &mut self.rows {
             *row = all.clone().filter(kept).map(|column| row[column].clone()).collect();
+            for cell in row.iter_mut().filter(|cell| *cell == NOT_THERE).skip(1) {
+                SPARE.clone_into(cell);
+            }
         }
         self
     }
@@ -60,11 +66,12 @@ impl Table {
 
 /// Both moments, or one where they are the same.
 fn moments(report: &Report) -> Vec<Table> {
+    let kept = fraction(report).map(|row| row.local_fraction);
     match &report.achievable[..] {
         [memory, cpu] if memory.at_s == cpu.at_s => {
-            achievable(memory, "the most memory and processor are used").into()
+            vec![achievable(memory, "the most memory and processor are used", kept)]
         }
-        moments => moments.iter().flat_map(|moment| achievable(moment, when(moment))).collect(),
+        moments => moments.iter().map(|moment| achievable(moment, when(moment), kept)).collect(),
     }
 }
 
@@ -135,9 +142,8 @@ fn recoverable(report: &Report) -> Table {
     Table {
         title,
         note: Some(format!(
-            "{} \"Pooled\" is what the cluster has left at its own p99 and peak; \"each\" is what \
-             is left where no machine may need more than it kept, at its own p99 (rounded against \
-             it by less than 1/128) and peak.",
+            "{} \"Pooled\" is left at the cluster's own p99 and peak; \"each\", where no machine may \
+             need more than it kept, at its own p99 (rounded against it by less than 1/128) and peak.",
             about(report)
         )),
         columns: vec![
@@ -223,76 +229,86 @@ fn requests(report: &Report) -> Option<Table> {
     })
 }
 
-fn achievable(moment: &Achievable, when: &str) -> [Table; 2] {
-    let Achievable { up, whole_machines: whole, .. } = moment;
+/// What is up, and what of it is needed: whole machines, or processors with memory from a pool. Of
+/// the pools those are shown where machines keep the least, and where they keep this share.
+fn achievable(moment: &Achievable, when: &str, kept: Option<f64>) -> Table {
+    let Achievable { up, whole_machines: whole, pools, .. } = moment;
+    let shown =
+        |(place, pools): &(usize, &Pools)| *place == 0 || Some(pools.local_fraction) == kept;
+    let mut rows = vec![packed("up", up, None, None)];
+    rows.push(packed("needed: whole machines", &whole.needed, None, Some(&whole.remain)));
+    for (_, pools) in pools.iter().enumerate().filter(shown) {
+        let needed = Machines {
+            machines: pools.machines,
+            cpu: up.cpu - pools.remain.cpu,
+            memory: pools.memory_local + pools.memory_remote,
+        };
+        let name = format!("needed: pools, L = {}", pools.local_fraction);
+        rows.push(packed(&name, &needed, Some(pools.memory_remote), Some(&pools.remain)));
+    }
+    Table {
+        title: format!("Packed again, when {when}"),
+        note: Some(about_packing(moment)),
+        columns: vec![
+            "",
+            "machines",
+            "cpu",
+            "memory",
+            "remote",
+            "mach. left",
+            "cpu left",
+            "mem. left",
+        ],
+        rows,
+    }
+}
+
+fn packed(name: &str, it: &Machines, remote: Option<f64>, left: Option<&Machines>) -> Vec<String> {
+    let or_spare = |amount: Option<String>| amount.unwrap_or_else(|| SPARE.to_owned());
+    vec![
+        name.to_owned(),
+        count(it.machines as u64),
+        amount(it.cpu),
+        amount(it.memory),
+        or_spare(remote.map(amount)),
+        or_spare(left.map(|left| count(left.machines as u64))),
+        or_spare(left.map(|left| amount(left.cpu))),
+        or_spare(left.map(|left| amount(left.memory))),
+    ]
+}
+
+fn about_packing(moment: &Achievable) -> String {
+    let whole = &moment.whole_machines;
     let mut said = format!(
-        "{} tasks, {} processors and {} memory with a margin of {}, at {} s of the trace.",
-        count(moment.tasks as u64),
+        "{}, {} processors and {} memory with a margin of {}, at {} s of the trace. No packing takes \
+         fewer than {}",
+        sentences::packed(moment),
         amount(moment.demand_cpu),
         amount(moment.demand_memory),
         percent(moment.margin),
         amount(moment.at_s),
+        counted(whole.machines_at_least as u64, "machine"),
     );
+    if let Some(pools) = moment.pools.first() {
+        let least = count(pools.machines_at_least as u64);
+        said += &format!(", with pools {least}; other L are in the JSON");
+    } else {
+        said += &format!(". What processors were used is {NOT_THERE}: this is of memory alone");
+    }
+    said.push('.');
     if moment.machine_loads > 0 {
         let loads = count(moment.machine_loads);
         said += &format!(" {loads} of them are whole loads of machines, which cannot be split.");
     }
     if moment.tasks_left_out > 0 {
-        let left_out = count(moment.tasks_left_out);
-        said += &format!(" {left_out} tasks on machines that do not count are left out.");
+        let left_out = counted(moment.tasks_left_out, "task");
+        said += &format!(" {left_out} on machines that do not count are left out.");
     }
     if whole.tasks_without_room > 0 {
         let without = count(whole.tasks_without_room as u64);
         said += &format!(" For {without} of them no room was found.");
     }
-    let machines = |name: &str, machines: &super::Machines, at_least: Option<usize>| {
-        vec![
-            name.to_owned(),
-            count(machines.machines as u64),
-            amount(machines.cpu),
-            amount(machines.memory),
-            at_least.map_or(SPARE.to_owned(), |least| count(least as u64)),
-        ]
-    };
-    let pools = moment.pools.iter().map(|pools| {
-        vec![
-            format!("L = {}", pools.local_fraction),
-            count(pools.machines as u64),
-            count(pools.machines_at_least as u64),
-            amount(pools.memory_local),
-            amount(pools.memory_remote),
-            count(pools.remain.machines as u64),
-            amount(pools.remain.cpu),
-            amount(pools.remain.memory),
-        ]
-    });
-    [
-        Table {
-            title: format!("Packed again on whole machines, when {when}"),
-            note: Some(said),
-            columns: vec!["", "machines", "processors", "memory", "machines at least"],
-            rows: vec![
-                machines("up", up, None),
-                machines("needed", &whole.needed, Some(whole.machines_at_least)),
-                machines("remain", &whole.remain, None),
-            ],
-        },
-        Table {
-            title: format!("Packed again by processors alone, memory from a pool, when {when}"),
-            note: None,
-            columns: vec![
-                "kept",
-                "machines",
-                "at least",
-                "local mem.",
-                "remote mem.",
-                "machines left",
-                "cpu left",
-                "mem. left",
-            ],
-            rows: pools.collect(),
-        },
-    ]
+    said
 }
 
 fn classes(report: &Report) -> Table {

@@ -1,6 +1,6 @@
 //! Golden text and JSON of a small cluster.
 
-use super::{Report, text};
+use super::{Report, answer, details};
 use crate::figures::{Analysis, Options};
 use crate::record::{
     Amount, Class, Machine, MachineId, Micros, Placement, Record, Task, TaskId, Use,
@@ -54,6 +54,11 @@ pub(crate) fn small(slots: Micros) -> Report {
     analysis.finish()
 }
 
+/// As on a terminal.
+fn text(report: &Report) -> String {
+    answer(report) + &details(report)
+}
+
 fn nothing() -> Report {
     Analysis::new(Options::default()).unwrap().finish()
 }
@@ -75,10 +80,47 @@ fn a_small_report_as_json() {
 
 #[test]
 fn no_line_is_wider_than_100_columns() {
-    for report in [small(12), nothing()] {
+    for report in [small(12), nothing(), memory_alone()] {
         for line in text(&report).lines() {
             assert!(line.chars().count() <= 100, "{line}");
         }
+    }
+}
+
+/// One machine, one task, no word of processors.
+fn memory_alone() -> Report {
+    let memory = |memory| Amount { cpu: None, memory: Some(memory) };
+    let mut analysis = Analysis::new(Options::default()).unwrap();
+    let (at, machine) = (0, MachineId(0));
+    let capacity = Some(memory(1.0));
+    analysis.push(&Record::Machine(Machine { at, until: None, machine, capacity }));
+    analysis.push(&uses(0, 0, Class::Free, memory(0.25)));
+    analysis.finish()
+}
+
+#[test]
+fn a_trace_without_processors_says_so_once() {
+    let said = text(&memory_alone());
+    let row = said.lines().find(|line| line.starts_with(" processors ")).unwrap();
+    assert_eq!(row.matches("not in this trace").count(), 1, "{row}");
+    assert!(row.matches(" - ").count() + usize::from(row.ends_with(" -")) >= 3, "{row}");
+    assert!(!said.contains("pools, L") && said.contains("this is of memory alone."), "{said}");
+}
+
+#[test]
+fn one_machine_is_no_machines() {
+    let said = answer(&memory_alone());
+    assert!(said.contains("Of the memory of 1 machine, 75.0 % was"), "{said}");
+    assert!(said.contains("1 task with 10.0 % more than used need all of 1 machine."), "{said}");
+    assert!(!said.contains("1 machines") && !said.contains("1 tasks"), "{said}");
+}
+
+#[test]
+fn the_answer_is_half_a_screen() {
+    let said = answer(&small(12));
+    assert!(said.lines().count() <= 12, "{said}");
+    for word in ["was not used", "could be lent", "cap", "99 %", "peak", "pool", "remain"] {
+        assert!(said.contains(word), "{word}: {said}");
     }
 }
 

@@ -11,13 +11,17 @@ use super::{Report, Table, sentences, tables};
 /// The most columns of a line.
 const WIDTH: u16 = 100;
 
-/// The report as a screen of text: the answer in sentences, then the tables.
+/// The answer in sentences: what is unused, what could be lent, what is achievable. It leaves half of
+/// a screen for what belongs to it, as its price.
 #[must_use]
-pub fn text(report: &Report) -> String {
+pub fn answer(report: &Report) -> String {
+    sentences(report).iter().map(|sentence| wrapped(sentence)).collect()
+}
+
+/// Every table, what most is asked for first.
+#[must_use]
+pub fn details(report: &Report) -> String {
     let mut text = String::new();
-    for sentence in sentences(report) {
-        text += &wrapped(&sentence);
-    }
     for table in tables(report) {
         text.push('\n');
         text += &wrapped(&table.title);

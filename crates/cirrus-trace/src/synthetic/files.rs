@@ -30,7 +30,13 @@ const GROUP: usize = 1 << 14;
 
 pub(super) fn write(directory: &Path, model: &Model, parts: Parts) -> io::Result<u64> {
     let count = parts.count.max(1);
-    let mut files = Files { directory, layout: model.layout, parts, open: HashMap::new() };
+    let mut files = Files {
+        directory,
+        layout: model.layout,
+        parts,
+        open: HashMap::new(),
+        made: HashMap::new(),
+    };
     let (mut events, mut row) = (Vec::new(), Vec::new());
     let mut total = 0;
     for tick in 0..model.ticks() {
@@ -48,6 +54,9 @@ pub(super) fn write(directory: &Path, model: &Model, parts: Parts) -> io::Result
         }
     }
     files.close(None)?;
+    for kind in [Kind::Machines, Kind::Tasks, Kind::Usage] {
+        files.leave_empty(kind, count)?;
+    }
     Ok(total)
 }
 
@@ -68,6 +77,8 @@ struct Files<'a> {
     layout: Layout,
     parts: Parts,
     open: HashMap<(u8, u32), Output>,
+    /// How many parts of each table there are.
+    made: HashMap<u8, u32>,
 }
 
 impl Files<'_> {
@@ -78,6 +89,8 @@ impl Files<'_> {
             if !self.layout.is_alibaba() {
                 self.close(Some(kind))?;
             }
+            self.leave_empty(kind, part)?;
+            self.made.insert(kind as u8, part + 1);
             let file = Output::create(self.directory, self.layout, kind, part, self.parts)?;
             self.open.insert(key, file);
         }
@@ -85,6 +98,16 @@ impl Files<'_> {
             Some(file) => file.write(row),
             None => Ok(()),
         }
+    }
+
+    /// Makes the parts before this one that have no rows, where their names say how many there are.
+    fn leave_empty(&mut self, kind: Kind, before: u32) -> io::Result<()> {
+        if self.layout == Layout::Google2011 {
+            for part in self.made.get(&(kind as u8)).copied().unwrap_or(0)..before {
+                Output::create(self.directory, self.layout, kind, part, self.parts)?.finish()?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends the files of a table, or all.

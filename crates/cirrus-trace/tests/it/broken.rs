@@ -59,7 +59,8 @@ fn a_gzip_file_that_is_cut_anywhere_gives_the_rows_before_the_cut() {
         let Some(tally) = problems.get(Kind::GzipTruncated) else {
             panic!("cut at {cut}: {problems}")
         };
-        assert_eq!(&*tally.first.as_ref().unwrap().file, path);
+        let first = tally.first.as_ref().unwrap();
+        assert_eq!((&*first.file, first.at), (&*path, Some(Spot::Line(lines as u64 + 1))));
     }
     assert!(seen.contains(&0) && seen.contains(&40) && seen.len() > 10, "{seen:?}");
     fs::write(&path, &whole).unwrap();
@@ -186,7 +187,13 @@ fn files_of_a_directory_that_do_not_fit_are_named_and_left() {
     let (records, problems) = read(Format::Google2011, directory.path());
     assert_eq!(records.len(), 1);
     let counts: Vec<_> = problems.iter().map(|(kind, tally)| (kind, tally.count)).collect();
-    assert_eq!(counts, [(Kind::FileUnreadable, 1), (Kind::FileNotUsed, 2)], "{problems}");
+    let expected = [(Kind::FileUnreadable, 1), (Kind::FileMissing, 498), (Kind::FileNotUsed, 2)];
+    assert_eq!(counts, expected, "{problems}");
+    let missing = problems.get(Kind::FileMissing).unwrap();
+    assert_eq!(
+        (&*missing.first.as_ref().unwrap().file, &*missing.text),
+        (&*here("task_usage/part-00001-of-00500.csv"), "2 of 500 parts are there")
+    );
     assert_eq!(
         &*problems.get(Kind::FileNotUsed).unwrap().first.as_ref().unwrap().file,
         here("README.md")
@@ -390,4 +397,89 @@ fn a_table_out_of_order_is_put_in_order_when_asked() {
     };
     assert_eq!(starts(None), [5, 1, 3]);
     assert_eq!(starts(Some(true)), [1, 3, 5]);
+}
+
+#[test]
+fn a_file_that_is_missing_is_told_and_the_others_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = |name: &str| directory.path().join(name);
+    fs::write(here("task_usage.csv"), row(0)).unwrap();
+    let paths = [here("none.csv"), here("task_usage.csv")];
+    let (records, problems) = read_with(Format::Google2011, &paths, options());
+    assert_eq!((records.len(), problems.total()), (1, 1), "{problems}");
+    assert_eq!(&*problems.get(Kind::FileMissing).unwrap().first.as_ref().unwrap().file, paths[0]);
+    // One that is named by itself is all that was wanted of its table.
+    let part = here("task_usage-part-00003-of-00500.csv");
+    fs::write(&part, row(0)).unwrap();
+    let (records, problems) = read(Format::Google2011, &part);
+    assert!(records.len() == 1 && problems.is_empty(), "{problems}");
+}
+
+/// A kind of problem, how often, and where first.
+type Found = (Kind, u64, Option<Spot>);
+
+/// Memory of a table in CSV with a header, by row; and what was wrong, with its line.
+fn generic(rows: &str) -> (Vec<Option<f64>>, Vec<Found>) {
+    let text = format!("\u{feff}\"time\",machine,memory_capacity,memory_used,note\n{rows}");
+    let (records, problems) = read_text(Format::Generic, "a.csv", &text);
+    let found = problems
+        .iter()
+        .map(|(kind, tally)| (kind, tally.count, tally.first.as_ref().and_then(|first| first.at)));
+    (uses(&records).iter().map(|used| used.mean.memory).collect(), found.collect())
+}
+
+#[test]
+fn a_stray_quote_takes_its_line_and_no_other() {
+    let rows: String = (0..3_000).map(|n| format!("{n},m,1,0.5,\n")).collect();
+    let (memory, found) = generic(&format!("0,m,1,0.25,\"ab, \"\"c\"\"\"\r\n1,\"m,1,0.5,\n{rows}"));
+    assert_eq!((memory.len(), memory[0], memory[3_000]), (3_001, Some(0.25), Some(0.5)));
+    assert_eq!(found, [(Kind::QuoteOpen, 1, Some(Spot::Line(3)))]);
+}
+
+#[test]
+fn a_line_without_end_is_passed_over_in_bounded_memory() {
+    let long = "x".repeat(3 << 20);
+    let line = |line| Some(Spot::Line(line));
+    let (memory, found) =
+        generic(&format!("0,m,1,0.25,\n0,m,1,1,{long}\n1,m,1,0.5,\n2,m,1,{long}"));
+    assert_eq!(memory, [Some(0.25), Some(0.5)]);
+    assert_eq!(found, [(Kind::LineTooLong, 2, line(3))]);
+    let text = format!("{}{long}\n{}", row(0), row(1));
+    let (records, problems) = read_text(Format::Google2011, "task_usage.csv", &text);
+    let tally = problems.get(Kind::LineTooLong).unwrap();
+    assert_eq!(
+        (records.len(), problems.total(), tally.first.as_ref().unwrap().at),
+        (2, 1, line(2))
+    );
+}
+
+#[test]
+fn what_is_found_beside_other_tables_is_told_with_its_line_even_when_sorted() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = |name: &str| directory.path().join(name);
+    fs::create_dir(here("machine_usage")).unwrap();
+    fs::write(here("machine_meta.csv"), "m_1,0,1,1,96,100,USING\n").unwrap();
+    let known = "m_1,30,50,50,,,,,\n".repeat(5);
+    fs::write(here("machine_usage/part-0.csv"), &known).unwrap();
+    // The later line of the file is the earlier one in time.
+    let unknown = "m_3,20,50,50,,,,,\nm_2,10,50,50,,,,,\n";
+    fs::write(here("machine_usage/part-1.csv"), format!("{known}{unknown}")).unwrap();
+    let instance = "i_1,t_1,j_1,1,Terminated,40,50,m_1,1,1,50,60,0.1,0.2\n";
+    fs::write(here("batch_instance.csv"), instance).unwrap();
+    for sort in [Some(true), Some(false)] {
+        let mut options = options();
+        options.sort = sort;
+        let paths = [directory.path().to_owned()];
+        let (_, problems) = read_with(Format::Alibaba2018, &paths, options);
+        let first = |kind| {
+            let tally = problems.get(kind).unwrap_or_else(|| panic!("{kind:?}: {problems}"));
+            let place = tally.first.clone().unwrap();
+            (tally.count, place.file.to_path_buf(), place.at.unwrap())
+        };
+        let line = Spot::Line(if sort == Some(true) { 7 } else { 6 });
+        let capacity = (2, here("machine_usage/part-1.csv"), line);
+        assert_eq!(first(Kind::CapacityUnknown), capacity, "{problems}");
+        let plan = (1, here("batch_instance.csv"), Spot::Line(1));
+        assert_eq!((first(Kind::PlanUnknown), problems.total()), (plan, 3), "{problems}");
+    }
 }

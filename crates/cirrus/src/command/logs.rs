@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,11 +71,11 @@ fn print_from(path: &Path, name: Option<&String>, mut from: u64) -> Result<Optio
     while reader.read_until(b'\n', &mut line).map_err(failed)? > 0 && line.ends_with(b"\n") {
         from += line.len() as u64;
         let text = String::from_utf8_lossy(&line);
-        let text = match name {
-            Some(name) => format!("{name} | {}\n", text.trim_end()),
-            None => format!("{}\n", text.trim_end()),
-        };
-        if !write_while_read(text.as_bytes())? {
+        let is_read = write_while_read(|out| match name {
+            Some(name) => writeln!(out, "{name} | {}", text.trim_end()),
+            None => writeln!(out, "{}", text.trim_end()),
+        })?;
+        if !is_read {
             return Ok(None);
         }
         line.clear();

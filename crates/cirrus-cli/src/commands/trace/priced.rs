@@ -13,6 +13,10 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
+/// The most columns of a line, and where in it the mix begins.
+const WIDTH: usize = 100;
+const MIX: usize = 48;
+
 /// What 1.0 is in a trace whose amounts are shares of the largest machine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Largest {
@@ -83,8 +87,8 @@ impl Priced {
     ) -> Result<Self, Failure> {
         let (demand, capacity) = (&report.demand, &report.mean.capacity);
         let (Some(cpu), Some(memory)) = (demand.cpu, demand.memory) else {
-            let text = "this trace does not say what processors and memory machines used: leave out \
-                        --largest";
+            let text = "the demand has no price: what processors and memory machines used is not in \
+                        this trace; leave out --largest";
             return Err(Failure::input(text));
         };
         let levels = [
@@ -107,11 +111,27 @@ impl Priced {
     }
 }
 
+/// A mix, in the columns beside what it is for.
+fn wrapped(f: &mut fmt::Formatter<'_>, mix: &str) -> fmt::Result {
+    let mut column = MIX;
+    for (place, part) in mix.split(" + ").enumerate() {
+        let plus = if place == 0 { " " } else { " + " };
+        if place > 0 && column + plus.len() + part.len() > WIDTH {
+            write!(f, "\n{:MIX$}", "")?;
+            column = MIX;
+        }
+        write!(f, "{plus}{part}")?;
+        column += plus.len() + part.len();
+    }
+    Ok(())
+}
+
 impl fmt::Display for Priced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "The cheapest mix of machines for")?;
         for Row { what, plan } in &self.rows {
-            write!(f, "\n  {what:<27}{:>14.2} $/h  {}", plan.usd_hour, plan.mix())?;
+            write!(f, "\n  {what:<27}{:>14.2} $/h ", plan.usd_hour)?;
+            wrapped(f, &plan.mix())?;
         }
         Ok(())
     }

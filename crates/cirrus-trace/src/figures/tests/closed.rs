@@ -238,3 +238,28 @@ fn machines_without_tasks_are_packed_whole() {
     assert_eq!(moment.demand_memory, 1.25);
     assert_eq!(report.trace.use_left_out_share.memory, Some(0.25 / 1.5));
 }
+
+#[test]
+fn in_a_long_trace_points_over_time_are_means_and_all_other_figures_are_of_slots() {
+    // A quarter is used, but for every hundredth slot of 6,000: all, and for one: a half.
+    let mut records = vec![up(0, 1, amount(1024, 1024))];
+    for slot in 0..6_000 {
+        let memory = match slot {
+            77 => 512,
+            slot if slot % 100 == 0 => 1024,
+            _ => 256,
+        };
+        records.push(used(slots(slot, slot + 1), 1, 1, amount(0, memory)));
+    }
+    let report = report(&records);
+    assert_eq!((report.trace.slots, report.over_time.len()), (6_000, 3_000));
+    assert_eq!(report.over_time_step_s, 2.0 * SLOT as f64 / 1e6);
+    let memory = |point: usize| report.over_time[point].used.memory.unwrap();
+    assert_eq!([memory(0), memory(1), memory(38)], [0.625, 0.25, 0.375]);
+    let demand = report.demand.memory.unwrap();
+    assert_eq!((demand.peak, demand.p99), (1.0, 0.5));
+    let mean = (60.0 + 0.5 + 5_939.0 * 0.25) / 6_000.0;
+    assert_eq!((demand.mean, report.mean.used.memory), (mean, Some(mean)));
+    let pooled = report.recoverable[0].pooled.unwrap();
+    assert_eq!((pooled.at_peak_share, pooled.at_p99_share), (0.0, 0.5));
+}
