@@ -73,7 +73,7 @@ impl Desk {
     }
 
     /// The object with this key, if it is held and fresh.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hit(&self, key: &Key) -> Option<Object> {
         let hash = self.table.hash(key);
         match self.rings.of_this_thread().filter(|ring| ring.has_room()) {
@@ -122,7 +122,7 @@ impl Desk {
     }
 
     /// A read by a thread whose ring has room.
-    #[inline]
+    #[inline(always)]
     fn read(&self, ring: &Ring, hash: u64, key: &Key) -> Option<Object> {
         self.table.find(hash, key, |held| {
             let object = self.fresh(held)?;

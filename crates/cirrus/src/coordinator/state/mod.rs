@@ -40,7 +40,7 @@ use crate::api::{
     Accepted, Command, Counters, Garbage, MemberId, PoolView, Refusal, RefusalKind, Reply,
 };
 use crate::api::{Heartbeat, Report, RequestStop, Swept};
-use crate::counters::CPU_US;
+use crate::counters::{CPU_US, RESIDENT_MAX};
 
 pub(crate) use self::deadlines::Timeouts;
 pub(crate) use self::event::Event;
@@ -239,10 +239,11 @@ impl State {
     }
 
     /// The member lives; if its counters grew, so did what it does with its leases. Processor time
-    /// does not count: a closure that never returns takes it, too.
+    /// and memory do not count: a closure that never returns takes them, too.
     fn beats(&mut self, now: Duration, call: &Heartbeat) {
         let sum = |counters: &Counters| {
-            let counts = counters.iter().filter(|(name, _)| *name != CPU_US);
+            let counts =
+                counters.iter().filter(|(name, _)| *name != CPU_US && *name != RESIDENT_MAX);
             counts.fold(0u64, |sum, (_, count)| sum.saturating_add(*count))
         };
         let Volatile { deadlines, counters, .. } = &mut self.volatile;

@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::coordinator::keys::attempt_prefix;
-use crate::counters::CPU_US;
+use crate::counters::{CPU_US, RESIDENT_MAX};
 
 /// The consumer has everything up to `cursor` in a checkpoint.
 fn advance(rig: &mut Rig, generation: Generation, splits: std::ops::Range<u64>) {
@@ -401,12 +401,13 @@ fn a_pause_after_which_a_worker_went_on_is_tolerated_from_then_on() {
 }
 
 #[test]
-fn processor_time_is_not_progress() {
+fn processor_time_and_memory_are_not_progress() {
     let mut rig = Rig::sealed(1000);
     let member = rig.worker(0);
     let grant = rig.grant(member);
     for second in 0..61 {
-        let counters = Counters::from([(CPU_US.to_owned(), second * 1_000_000)]);
+        let taken = [(CPU_US, second * 1_000_000), (RESIDENT_MAX, second << 20)];
+        let counters = taken.map(|(name, amount)| (name.to_owned(), amount)).into();
         rig.ok(Heartbeat { member, counters });
         rig.pass(1);
     }
