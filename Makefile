@@ -23,7 +23,7 @@ help:
 	@echo "make run     train a network on CIFAR-10 through Cirrus"
 	@echo "make test    check formatting, lints and licences, and run every short test"
 	@echo "make bench   compare with other systems; ARGS=\"--quick\", \"--only redis\", \"--list\""
-	@echo "make accept  the long tests: two full trainings, many kills, 20,000 simulated runs"
+	@echo "make accept  the long tests: full trainings, many kills, 20,000 simulated runs, plans with HiGHS"
 
 # ARGS="--epochs 1 --limit 5000" and so on; see cirrus run images --help.
 run:
@@ -51,6 +51,9 @@ bench: bench-tools
 
 accept: tools
 	CIRRUS_SIM_SEEDS=20000 $(CARGO) nextest run $(PROFILE) --workspace --profile accept --run-ignored all
+	@command -v cmake >/dev/null && ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || \
+		{ $(APT) update && $(APT) install -y --no-install-recommends cmake g++ libclang-dev; }
+	$(CARGO) nextest run $(PROFILE) -p cirrus-plan --features highs --profile accept packing
 
 # Tools that the toolchain lacks. The tests need nextest, redis-server, redis-tools, redis-py and
 # HiGHS (and Debian's venv module to install them): what cannot be had stops here. cargo-deny is

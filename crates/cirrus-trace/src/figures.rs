@@ -206,12 +206,6 @@ impl Analysis {
         )
     }
 
-    /// What [`finish`](Self::finish) would say now. It copies what is held.
-    #[must_use]
-    pub fn so_far(&self) -> Report {
-        self.clone().finish()
-    }
-
     /// What came after its slot had closed.
     #[must_use]
     pub fn late(&self) -> &Late {

@@ -257,8 +257,9 @@ pub struct Achievable {
     pub margin: f64,
     /// What is up.
     pub up: Machines,
-    /// What the tasks need, the margin included.
-    pub demand_cpu: f64,
+    /// What the tasks need, the margin included; none where the trace does not say what processors
+    /// were used.
+    pub demand_cpu: Option<f64>,
     /// What the tasks need, the margin included.
     pub demand_memory: f64,
     /// Packed on whole machines.

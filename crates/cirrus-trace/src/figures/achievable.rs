@@ -8,11 +8,12 @@ use super::seconds;
 use crate::repack::{self, Amounts, Packing};
 use crate::report::{Achievable, Machines, Pools, Repacked};
 
-/// Packs a moment's tasks on whole machines, and by processors alone for each local fraction.
+/// Packs a moment's tasks on whole machines, and by processors alone for each local fraction if
+/// the trace says what processors were used.
 pub(super) fn achievable(
     name: &'static str,
     moment: &Moment,
-    fractions: &[f64],
+    fractions: Option<&[f64]>,
     margin: f64,
 ) -> Achievable {
     // Whichever was named first: the same machines and tasks are packed the same.
@@ -30,7 +31,7 @@ pub(super) fn achievable(
         tasks_left_out: moment.left_out,
         margin,
         up,
-        demand_cpu: sum(0),
+        demand_cpu: fractions.map(|_| sum(0)),
         demand_memory: sum(1),
         whole_machines: Repacked {
             needed,
@@ -42,7 +43,7 @@ pub(super) fn achievable(
             },
             tasks_without_room: packing.without_room(),
         },
-        pools: pools(machines, demands, up, fractions),
+        pools: fractions.map_or_else(Vec::new, |it| pools(machines, demands, up, it)),
     }
 }
 

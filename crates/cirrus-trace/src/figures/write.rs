@@ -38,7 +38,7 @@ pub(super) fn report(
         [("most_memory_used", moments.most_memory()), ("most_cpu_used", moments.most_cpu())];
     let achievable = |(name, moment): (&'static str, Option<&_>)| {
         // Without processors there is nothing by which tasks with memory from a pool are packed.
-        let pools = writer.used(0).map_or(&[][..], |_| &totals.fractions);
+        let pools = writer.used(0).map(|_| &totals.fractions[..]);
         Some(achievable(name, moment?, pools, options.margin))
     };
     Report {

@@ -280,10 +280,9 @@ fn packed(name: &str, it: &Machines, remote: Option<f64>, left: Option<&Machines
 fn about_packing(moment: &Achievable) -> String {
     let whole = &moment.whole_machines;
     let mut said = format!(
-        "{}, {} processors and {} memory with a margin of {}, at {} s of the trace. No packing takes \
-         fewer than {}",
+        "{}, {}{} memory with a margin of {}, at {} s of the trace. No packing takes fewer than {}",
         sentences::packed(moment),
-        amount(moment.demand_cpu),
+        moment.demand_cpu.map_or_else(String::new, |cpu| format!("{} processors and ", amount(cpu))),
         amount(moment.demand_memory),
         percent(moment.margin),
         amount(moment.at_s),

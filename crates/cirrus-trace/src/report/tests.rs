@@ -105,6 +105,9 @@ fn a_trace_without_processors_says_so_once() {
     assert_eq!(row.matches("not in this trace").count(), 1, "{row}");
     assert!(row.matches(" - ").count() + usize::from(row.ends_with(" -")) >= 3, "{row}");
     assert!(!said.contains("pools, L") && said.contains("this is of memory alone."), "{said}");
+    let packed = said.lines().find(|line| line.contains("with a margin of")).unwrap();
+    assert!(!packed.contains("processors"), "{packed}");
+    assert_eq!(memory_alone().achievable[0].demand_cpu, None);
 }
 
 #[test]

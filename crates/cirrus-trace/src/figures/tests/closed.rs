@@ -204,7 +204,7 @@ fn what_is_achievable_at_the_fullest_moments() {
     let [memory, cpu] = &report.achievable[..] else { panic!("{:?}", report.achievable) };
     assert_eq!((memory.moment, memory.at_s), ("most_memory_used", 0.001_536));
     assert_eq!((memory.tasks, memory.machine_loads, memory.tasks_left_out), (4, 0, 0));
-    assert_eq!((memory.demand_cpu, memory.demand_memory), (1.0, 2.0));
+    assert_eq!((memory.demand_cpu, memory.demand_memory), (Some(1.0), 2.0));
     // Two tasks of half the memory on a machine; by processors alone, four of a quarter.
     assert_eq!(memory.whole_machines.needed.machines, 2);
     assert_eq!(memory.whole_machines.machines_at_least, 2);

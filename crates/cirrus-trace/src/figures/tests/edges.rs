@@ -197,22 +197,6 @@ fn absurd_times_are_counted_and_left_out() {
 }
 
 #[test]
-fn a_report_so_far_changes_nothing() {
-    let records = [
-        up(0, 1, amount(1024, 1024)),
-        used([0, 3 * SLOT], 1, 1, amount(0, 512)),
-        used([30 * SLOT, 31 * SLOT], 1, 1, amount(0, 256)),
-    ];
-    let mut analysis = analysis();
-    for record in &records {
-        analysis.push(record);
-        assert_eq!(analysis.so_far(), analysis.so_far());
-    }
-    assert_eq!(analysis.so_far(), report(&records));
-    assert_eq!(analysis.finish(), report(&records));
-}
-
-#[test]
 fn options_out_of_range_are_refused() {
     let wrong: [fn(&mut Options); 5] = [
         |options| options.slot = 0,

@@ -118,7 +118,7 @@ fn analysed(records: &[Record], options: &Options) -> (Analysis, Report) {
     for record in records {
         analysis.push(record);
     }
-    let report = analysis.so_far();
+    let report = analysis.clone().finish();
     (analysis, report)
 }
 
@@ -211,10 +211,10 @@ fn but_for_rounding(mut report: Report) -> Report {
         left.at_p99_share = (left.at_p99_share * 1e9).round();
     }
     for moment in &mut report.achievable {
-        let sums = [&mut moment.demand_cpu, &mut moment.demand_memory];
+        let sums = moment.demand_cpu.iter_mut().chain([&mut moment.demand_memory]);
         let pools = moment.pools.iter_mut();
         let memory = pools.flat_map(|pools| [&mut pools.memory_remote, &mut pools.remain.memory]);
-        for sum in sums.into_iter().chain(memory) {
+        for sum in sums.chain(memory) {
             *sum = (*sum * 1e9).round();
         }
     }
