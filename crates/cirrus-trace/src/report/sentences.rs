@@ -13,10 +13,18 @@ const LOCAL_FRACTION: f64 = 0.3;
 /// A few sentences: what is unused, what could be lent, what of it survives peaks, what is achievable.
 pub(crate) fn sentences(report: &Report) -> Vec<String> {
     let Some(unused) = report.mean.unused_share.memory else {
-        return vec![format!(
+        let asked = report.requests.as_ref().and_then(|asked| asked.all.used_share.memory);
+        let asked = asked.map(|used| {
+            format!(
+                "Of the memory that tasks ask for, {} is used, weighted by time.",
+                percent(used)
+            )
+        });
+        let unused = format!(
             "How much memory is unused is {NOT_THERE}: it needs the memory of machines, and what \
              was used of it."
-        )];
+        );
+        return asked.into_iter().chain([unused]).collect();
     };
     let mut said = vec![format!(
         "Of the memory of {}, {} was not used, on the mean over {}.",

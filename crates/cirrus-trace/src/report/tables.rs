@@ -282,7 +282,9 @@ fn about_packing(moment: &Achievable) -> String {
     let mut said = format!(
         "{}, {}{} memory with a margin of {}, at {} s of the trace. No packing takes fewer than {}",
         sentences::packed(moment),
-        moment.demand_cpu.map_or_else(String::new, |cpu| format!("{} processors and ", amount(cpu))),
+        moment
+            .demand_cpu
+            .map_or_else(String::new, |cpu| format!("{} processors and ", amount(cpu))),
         amount(moment.demand_memory),
         percent(moment.margin),
         amount(moment.at_s),

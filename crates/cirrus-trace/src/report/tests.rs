@@ -119,6 +119,17 @@ fn one_machine_is_no_machines() {
 }
 
 #[test]
+fn without_machines_the_answer_is_what_of_the_requests_is_used() {
+    let mean = amount(0.25, 0.25);
+    let Record::Use(used) = uses(0, 0, Class::Free, mean) else { unreachable!() };
+    let mut analysis = Analysis::new(Options::default()).unwrap();
+    analysis.push(&Record::Use(Use { machine: None, request: amount(1.0, 1.0), ..used }));
+    let said = answer(&analysis.finish());
+    let first = "Of the memory that tasks ask for, 25.0 % is used, weighted by time.";
+    assert!(said.starts_with(first), "{said}");
+}
+
+#[test]
 fn the_answer_is_half_a_screen() {
     let said = answer(&small(12));
     assert!(said.lines().count() <= 12, "{said}");
