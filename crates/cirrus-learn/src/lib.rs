@@ -7,5 +7,6 @@ pub mod datasets;
 pub mod fetch;
 pub mod image;
 pub mod images;
+pub mod optimizer;
 
 pub use error::{Error, ErrorKind, Result};

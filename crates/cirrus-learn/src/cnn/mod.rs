@@ -16,9 +16,7 @@ mod format;
 mod model;
 mod network;
 mod parameters;
-mod schedule;
 mod trainer;
 
 pub use model::Model;
-pub use schedule::OneCycle;
 pub use trainer::{Trainer, TrainerOptions};

@@ -13,8 +13,8 @@ use burn::tensor::{Tensor, TensorData};
 use super::adam::Adam;
 use super::model::{Model, device, download};
 use super::network;
-use super::schedule::OneCycle;
 use crate::error::{Error, ErrorKind, Result};
+use crate::optimizer::OneCycle;
 
 /// Share of the statistics that each batch replaces.
 const STATISTICS_SHARE: f32 = 0.1;
