@@ -394,10 +394,12 @@ impl Local {
         }
     }
 
-    /// Ends every process: tasks first, then what they need.
+    /// Ends every process: tasks first, then what they need. The coordinator is last: a node that
+    /// has only just started is waiting for it.
     fn stop(&mut self) {
         self.restarts.clear();
         self.stop_some(|name| matches!(name, Name::Task(..)));
+        self.stop_some(|name| *name != Name::Coordinator);
         self.stop_some(|_| true);
     }
 
