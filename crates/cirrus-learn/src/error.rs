@@ -111,6 +111,19 @@ impl StdError for Error {
     }
 }
 
+impl From<Error> for cirrus::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::Input | ErrorKind::Corrupt => cirrus::Kind::Input,
+            ErrorKind::Unavailable => cirrus::Kind::NotFound,
+            ErrorKind::Io => cirrus::Kind::Io,
+            ErrorKind::Cancelled => cirrus::Kind::Cancelled,
+            ErrorKind::Train => cirrus::Kind::Task,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

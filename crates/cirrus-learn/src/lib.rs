@@ -2,11 +2,16 @@
 
 mod error;
 
+#[cfg(feature = "images")]
 pub mod cnn;
+#[cfg(feature = "images")]
 pub mod datasets;
+pub mod examples;
 pub mod fetch;
+#[cfg(feature = "images")]
 pub mod image;
+#[cfg(feature = "images")]
 pub mod images;
-pub mod optimizer;
+pub mod schedule;
 
 pub use error::{Error, ErrorKind, Result};

@@ -18,6 +18,7 @@ pub mod client;
 pub mod iter;
 #[cfg(feature = "object-store")]
 pub mod objects;
+pub mod rule;
 pub mod segments;
 pub mod server;
 pub mod set;

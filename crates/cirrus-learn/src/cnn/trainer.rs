@@ -14,7 +14,7 @@ use super::adam::Adam;
 use super::model::{Model, device, download};
 use super::network;
 use crate::error::{Error, ErrorKind, Result};
-use crate::optimizer::OneCycle;
+use crate::schedule::OneCycle;
 
 /// Share of the statistics that each batch replaces.
 const STATISTICS_SHARE: f32 = 0.1;

@@ -16,7 +16,6 @@ use cirrus::{App, ByteSize, Settings, SplitSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::datasets;
-use crate::error::{Error, ErrorKind};
 use crate::fetch::{Terminal, default_cache_dir};
 pub use train::Consumer;
 
@@ -113,17 +112,4 @@ fn open(
     progress: &dyn crate::fetch::Progress,
 ) -> cirrus::Result<Box<dyn datasets::DataSet>> {
     Ok(datasets::open(&args.data, args.seed, &default_cache_dir()?, progress)?)
-}
-
-impl From<Error> for cirrus::Error {
-    fn from(error: Error) -> Self {
-        let kind = match error.kind() {
-            ErrorKind::Input | ErrorKind::Corrupt => cirrus::Kind::Input,
-            ErrorKind::Unavailable => cirrus::Kind::NotFound,
-            ErrorKind::Io => cirrus::Kind::Io,
-            ErrorKind::Cancelled => cirrus::Kind::Cancelled,
-            ErrorKind::Train => cirrus::Kind::Task,
-        };
-        Self::new(kind, error.to_string())
-    }
 }

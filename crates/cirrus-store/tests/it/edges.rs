@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 /// Modules of cirrus-store and what each may import beside itself. `view` is data like an object;
 /// `ByteSize` comes from cirrus-units.
-const MODULES: [(&str, &[&str]); 16] = [
+const MODULES: [(&str, &[&str]); 17] = [
     ("error", &[]),
     ("key", &["error"]),
     ("checksum", &["error"]),
     ("object", &["key"]),
     ("token", &[]),
     ("view", &["error", "key"]),
+    ("rule", &[]),
     ("wire", &["checksum", "error", "key", "token"]),
     ("transport", &["checksum", "error", "wire"]),
     ("segments", &["checksum", "error", "key"]),

@@ -2,10 +2,12 @@
 //! that are noisy ("On the importance of initialization and momentum in deep learning", 2013) and
 //! PyTorch has it: the velocity is a sum of gradients, and the rate comes last.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Penalty, Rule};
 
 /// A step is the rate times the velocity, to which each gradient adds. It keeps the velocity.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Momentum {
     /// What is left of the velocity at each step, from 0 up to, but not, 1.
     pub decay: f32,
@@ -24,12 +26,13 @@ impl Rule for Momentum {
         2
     }
 
-    #[inline]
-    fn update(&self, rate: f32, penalty: Penalty, row: &mut [f32], gradient: f32) {
-        let [value, velocity] = row else { unreachable!("a row is as wide as its rule says") };
-        let gradient = penalty.gradient(*value, gradient);
-        *velocity = self.decay * *velocity + gradient;
-        let step = if self.nesterov { gradient + self.decay * *velocity } else { *velocity };
-        *value = penalty.shrunk(*value - rate * step, rate);
+    fn update(&self, rate: f32, penalty: Penalty, row: &mut [f32], gradients: &[f32]) {
+        let (values, velocities) = row.split_at_mut(gradients.len());
+        for ((value, velocity), &gradient) in values.iter_mut().zip(velocities).zip(gradients) {
+            let gradient = penalty.gradient(*value, gradient);
+            *velocity = self.decay * *velocity + gradient;
+            let step = if self.nesterov { gradient + self.decay * *velocity } else { *velocity };
+            *value = penalty.shrunk(*value - rate * step, rate);
+        }
     }
 }
