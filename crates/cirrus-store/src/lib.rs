@@ -22,6 +22,7 @@ pub mod rule;
 pub mod segments;
 pub mod server;
 pub mod set;
+pub mod table;
 
 pub use checksum::{BLOCK_BYTES, Sums, checksum_of};
 pub use cirrus_units::ByteSize;

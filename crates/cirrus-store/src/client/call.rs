@@ -163,6 +163,9 @@ impl Pool {
         request.deliver(connection.delivery);
         let patience = match request {
             Request::Wait { timeout_ms, .. } => Some(Duration::from_millis(u64::from(*timeout_ms))),
+            Request::Step { step, .. } if step.wanted > 0 => {
+                Some(Duration::from_millis(u64::from(step.timeout_ms)))
+            }
             _ => None,
         };
         let answer = match connection.send(request, patience, course.deadline).await {

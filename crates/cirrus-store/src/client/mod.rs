@@ -18,6 +18,7 @@ mod nodes;
 mod pool;
 mod session;
 mod sizes;
+mod tables;
 mod upload;
 mod views;
 
@@ -37,6 +38,7 @@ pub use crate::client::left::Unwritten;
 pub(crate) use crate::client::near::detached;
 pub use crate::client::nodes::NodeReport;
 use crate::client::pool::{Lane, Pool, SMALL_BYTES_MAX};
+pub use crate::client::tables::{Pull, Push, RowList, Stepper, Values};
 use crate::client::views::FixedView;
 pub use crate::client::views::{ViewFuture, Views};
 use crate::error::{Error, Kind, Result};

@@ -23,11 +23,13 @@ mod tests;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 pub use adagrad::Adagrad;
 pub use adam::Adam;
 pub use ftrl::Ftrl;
 pub use momentum::Momentum;
-pub use optimizer::Optimizer;
+pub use optimizer::{Optimizer, WithRule};
 pub use sgd::Sgd;
 
 /// What large values cost, for each coordinate; both are 0 or more.
@@ -36,7 +38,8 @@ pub use sgd::Sgd;
 /// after the gradient's step a value moves towards zero by its rate times `l1`, and stops there
 /// (Duchi and Singer, "Efficient Online and Batch Learning Using Forward Backward Splitting", 2009), so
 /// that weights become exactly zero. [`Ftrl`] has both in its own objective.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Penalty {
     /// Weight of the sum of absolute values.
     pub l1: f32,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,10 +20,11 @@ use crate::error::{Error, Kind};
 use crate::key::Key;
 use crate::server::disk::Pin;
 use crate::server::keyspace::{AHEAD_MAX, Seen};
-use crate::server::memory::Owed;
-use crate::server::node::{Admitted, Node, Paid, Parked, unix_ms};
+use crate::server::memory::{Owed, Reservation};
+use crate::server::node::{Admitted, Node, Paid, Parked, ParkedWait, unix_ms};
 use crate::server::pins::Pins;
 use crate::server::session::Session;
+use crate::server::tables::Answer;
 use crate::transport::{self, FrameReader, FrameWriter, Link, LinkReader, LinkWriter};
 use crate::wire::{
     ClientHello, Delivery, Fault, Head, HeadLimits, Part, Reply, Request, SHARED_MEMORY,
@@ -60,7 +62,7 @@ pub(super) struct Connection {
     seen: Seen,
     unsent: Vec<u64>,
     /// Requests whose answer comes later; they end with the connection.
-    waits: JoinSet<(u64, Reply)>,
+    waits: JoinSet<(u64, Reply, Option<Reservation>)>,
 }
 
 impl Connection {
@@ -157,7 +159,8 @@ impl Connection {
                     (false, false) => return Ok(()),
                     (false, true) => return Err(Error::new(Kind::Closed, "left inside a frame")),
                 },
-                Some(Ok((request_id, reply))) = self.waits.join_next() => {
+                Some(Ok((request_id, reply, paid))) = self.waits.join_next() => {
+                    paid.into_iter().for_each(|paid| self.owed.hold(paid));
                     self.answer(request_id, &reply);
                 }
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
@@ -308,11 +311,31 @@ impl Connection {
             return self.answer(request_id, &Fault::from(Kind::Busy).into());
         }
         let node = self.node.clone();
-        self.waits.spawn(async move { (request_id, await_answer(&node, parked).await) });
+        self.waits.spawn(async move {
+            let (reply, paid) = match parked {
+                Parked::Wait(parked) => (await_answer(&node, parked).await, None),
+                Parked::Step { answer, timeout_ms } => await_step(answer, timeout_ms).await,
+            };
+            (request_id, reply, paid)
+        });
     }
 }
 
-async fn await_answer(node: &Node, mut parked: Parked) -> Reply {
+/// The answer to a step, and what it holds.
+async fn await_step(
+    answer: oneshot::Receiver<Answer>,
+    timeout_ms: u32,
+) -> (Reply, Option<Reservation>) {
+    match timeout(Duration::from_millis(u64::from(timeout_ms)), answer).await {
+        Ok(Ok(Ok((stepped, values, paid)))) => (Reply::Stepped { stepped, values }, Some(paid)),
+        Ok(Ok(Err(fault))) => (fault.into(), None),
+        // The table is another one now, and did not say so: the worker asks again.
+        Ok(Err(_)) => (Fault::from(Kind::Busy).into(), None),
+        Err(_) => (Fault::from(Kind::Timeout).into(), None),
+    }
+}
+
+async fn await_answer(node: &Node, mut parked: ParkedWait) -> Reply {
     let patience = Duration::from_millis(u64::from(parked.timeout_ms));
     let answer = timeout(patience, async move {
         loop {

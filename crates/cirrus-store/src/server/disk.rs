@@ -52,7 +52,9 @@ impl Node {
             | Request::Scan { .. }
             | Request::Wait { .. }
             | Request::Stats
-            | Request::Unpin(_) => Vec::new(),
+            | Request::Unpin(_)
+            | Request::Step { .. }
+            | Request::Call { .. } => Vec::new(),
         }
     }
 

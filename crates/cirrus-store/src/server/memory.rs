@@ -107,10 +107,14 @@ impl Owed {
     pub(super) fn add(&mut self, replies: &Memory, bytes: usize) {
         let bytes = bytes as u64;
         replies.charge(bytes);
-        let mut more = Reservation { memory: replies.clone(), bytes };
+        self.hold(Reservation { memory: replies.clone(), bytes });
+    }
+
+    /// The same, paid for already.
+    pub(super) fn hold(&mut self, mut paid: Reservation) {
         match &mut self.0 {
-            Some(owed) => owed.absorb(&mut more),
-            None => self.0 = Some(more),
+            Some(owed) => owed.absorb(&mut paid),
+            None => self.0 = Some(paid),
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod resp;
 mod session;
 mod settling;
 mod stats;
+mod tables;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -34,16 +35,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::error::{Error, Kind, Result};
+use crate::key::Key;
 use crate::segments::Engine;
 use crate::server::connection::{Connection, HELLO_TIMEOUT};
 use crate::server::loops::{Loops, Serve};
 use crate::server::node::Node;
 use crate::server::pins::Sharing;
 pub use crate::server::stats::NodeStats;
+pub use crate::server::tables::{TableRestore, TableSnapshot, table_rows};
+use crate::table::TableSpec;
 use crate::token::Token;
 use crate::transport::{self, Incoming, Link, Listener};
 use crate::view::{NodeId, View};
-use crate::wire::{Limits, MAGIC};
+use crate::wire::{Fault, Limits, MAGIC};
 
 /// What clients of this host may pin, unless the options say otherwise: a quarter of the capacity.
 const PINNED_SHARE: u64 = 4;
@@ -316,8 +320,42 @@ impl NodeHandle {
         self.0.incarnation
     }
 
+    /// Makes a table of parameters, or finds that it is there and the same. [`Kind::Invalid`] when
+    /// there can be none such, [`Kind::WrongType`] when there is another one of this name,
+    /// [`Kind::WrongVersion`] when it is of another generation, which is the detail.
+    pub fn open_table(&self, name: &Key, spec: TableSpec) -> Result<()> {
+        let opened = self.0.tables.open(name, spec.validated()?);
+        opened.map(|_| ()).map_err(|fault| table_failed(name, fault))
+    }
+
+    /// All of a table as it is now; it goes on meanwhile.
+    pub fn freeze_table(&self, name: &Key) -> Result<TableSnapshot> {
+        self.0.tables.freeze(name).map_err(|fault| table_failed(name, fault))
+    }
+
+    /// Begins to bring a table back, from the head of a snapshot, as one of this generation.
+    pub fn restore_table(&self, name: &Key, head: &[u8], generation: u64) -> Result<TableRestore> {
+        TableRestore::new(self.0.tables.clone(), name.clone(), head, generation)
+    }
+
+    /// Minibatches of splits before this one will never be sent again, except late.
+    pub fn forget_splits_before(&self, name: &Key, split: u64) -> Result<()> {
+        self.0.tables.forget_before(name, split).map_err(|fault| table_failed(name, fault))
+    }
+
     /// The node's own numbers.
     pub fn stats(&self) -> NodeStats {
         self.0.stats()
     }
+}
+
+fn table_failed(name: &Key, fault: Fault) -> Error {
+    let text = match fault.kind {
+        Kind::NotFound => format!("there is no table {name:?}"),
+        Kind::WrongVersion => format!("table {name:?} is of generation {}", fault.detail),
+        Kind::WrongType => format!("table {name:?} is there already, and another one"),
+        Kind::OutOfMemory => format!("no room for table {name:?}; give the node more capacity"),
+        kind => format!("table {name:?}: {kind:?}"),
+    };
+    Error::new(fault.kind, text).with_detail(fault.detail)
 }

@@ -4,7 +4,7 @@
 //! the part that it knows and leaves the rest.
 
 use bytes::Bytes;
-use zerocopy::little_endian::{I64, U16, U32, U64};
+use zerocopy::little_endian::{F32, I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::error::{Error, Kind, Result};
@@ -43,6 +43,19 @@ bodies! {
     Add { write: Write, delta: I64 }
     Push { write: Write, queue_bytes_max: U64 }
     Pop { write: Write }
+    Step {
+        generation: U64,
+        worker: U64,
+        split: U64,
+        clock: U32,
+        read_for: U32,
+        minibatch: U32,
+        rate: F32,
+        pushed: U32,
+        wanted: U32,
+        timeout_ms: U32,
+        reserved: U32,
+    }
 
     /// Answers a get, with the payload; also the body of NotModified and Deferred.
     Value { version: U64, size: U64, offset: U64, expires_at: U64 }
@@ -70,6 +83,8 @@ bodies! {
     Added { version: U64, value: I64 }
     /// Answers push and pop: the items that are left in the queue.
     Queue { version: U64, items: U64 }
+    /// Answers a step, with the values.
+    Stepped { slowest: U32, repeated: U32 }
     /// The body of every failure.
     Fault { detail: U64 }
 }

@@ -8,16 +8,18 @@ use bytes::{BufMut, Bytes, BytesMut};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::checksum::Sums;
+use crate::table::Step;
 use crate::wire::head::FixedHead;
 use crate::wire::part::Part;
 use crate::wire::request::{
-    ADD, BATCH, BY_PLACE, Condition, DELETE, Delivery, GET, IF_ABSENT, IF_VERSION, PING, POP, PUSH,
-    PUT, RETRY, Request, SCAN, STAT, STATS, SUMMED, UNPIN, WAIT, Write,
+    ADD, BATCH, BY_PLACE, CALL, Condition, DELETE, Delivery, GET, HALF, IF_ABSENT, IF_VERSION,
+    PING, POP, PUSH, PUSHES, PUSHES_ALL, PUT, RETRY, Request, SCAN, STAT, STATS, STEP, SUMMED,
+    UNPIN, WAIT, WANTS_ALL, Write,
 };
 use crate::wire::{UNPINS_MAX, batch, body};
 
-/// The longest body that this build writes into a request: that of a put.
-const BODY_BYTES: usize = size_of::<body::Put>();
+/// The longest body that this build writes into a request: that of a step.
+const BODY_BYTES: usize = size_of::<body::Step>();
 
 /// What stands before a request's payload, the key apart.
 struct Front {
@@ -92,6 +94,10 @@ impl Request {
                 let sums = Sums::of(0, &payload);
                 (payload, sums)
             }
+            // Without sums: who sends it makes them.
+            Self::Step { payload, .. } | Self::Call { call: payload, .. } => {
+                (payload.clone(), Sums::default())
+            }
             Self::Ping
             | Self::Get { .. }
             | Self::Delete { .. }
@@ -117,6 +123,7 @@ impl Request {
         let (payload, sums) = self.payload_summed();
         let key = match self {
             Self::Scan { prefix, .. } => prefix.clone(),
+            Self::Step { table, .. } | Self::Call { table, .. } => table.to_bytes(),
             _ => self.key().map(crate::key::Key::to_bytes).unwrap_or_default(),
         };
         Part {
@@ -134,6 +141,7 @@ impl Request {
     fn name(&self) -> &[u8] {
         match self {
             Self::Scan { prefix, .. } => prefix,
+            Self::Step { table, .. } | Self::Call { table, .. } => table.as_bytes(),
             _ => self.key().map_or(&[], |key| key.as_bytes()),
         }
     }
@@ -197,6 +205,8 @@ impl Request {
                 };
                 Front::new(PUSH, retry_flag(*write), &fields)
             }
+            Self::Call { .. } => Front::bare(CALL),
+            Self::Step { step, .. } => step_out(step),
             Self::Pop { write, .. } => {
                 Front::new(POP, retry_flag(*write), &body::Pop { write: write_out(*write) })
             }
@@ -231,6 +241,28 @@ pub(super) fn batch_part(opcode: u8, items: usize, payload: Bytes) -> Part {
 fn batch_body(items: usize) -> body::Batch {
     let items = u32::try_from(items).expect("batches are short");
     body::Batch { items: items.into(), reserved: 0.into() }
+}
+
+fn step_out(step: &Step) -> Front {
+    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+    let flags = flag(step.pushes, PUSHES)
+        | flag(step.half, HALF)
+        | flag(step.pushes_all, PUSHES_ALL)
+        | flag(step.wants_all, WANTS_ALL);
+    let fields = body::Step {
+        generation: step.generation.into(),
+        worker: step.worker.into(),
+        split: step.split.into(),
+        clock: step.clock.into(),
+        read_for: step.read_for.into(),
+        minibatch: step.minibatch.into(),
+        rate: step.rate.into(),
+        pushed: step.pushed.into(),
+        wanted: step.wanted.into(),
+        timeout_ms: step.timeout_ms.into(),
+        reserved: 0.into(),
+    };
+    Front::new(STEP, flags, &fields)
 }
 
 fn write_out(write: Write) -> body::Write {

@@ -35,7 +35,10 @@ impl Request {
     pub fn fault(&self, fault: Fault) -> Error {
         let what = match self.key() {
             Some(key) => format!("{key:?}"),
-            None => "the request".to_owned(),
+            None => match self {
+                Self::Step { table, .. } | Self::Call { table, .. } => format!("table {table:?}"),
+                _ => "the request".to_owned(),
+            },
         };
         let number = fault.detail;
         let text = match fault.kind {
@@ -45,6 +48,9 @@ impl Request {
                 ByteSize::new(number)
             ),
             Kind::TooLarge => format!("{what} is over the node's limit of {number}"),
+            Kind::WrongVersion if matches!(self, Self::Step { .. } | Self::Call { .. }) => format!(
+                "{what} is of generation {number}, or the worker has lost its seat; begin anew"
+            ),
             Kind::WrongVersion if number == 0 => format!("{what} is not there"),
             Kind::WrongVersion => format!("{what} has version {number}"),
             Kind::WrongType => format!("{what} is an object of another kind"),

@@ -46,6 +46,12 @@ pub const SCAN_ITEMS_MAX: u32 = 16_384;
 /// The most values that one request lets go of.
 pub const UNPINS_MAX: usize = 1024;
 
+/// The largest payload of a step of a table: rows, gradients and the rows that are wanted.
+pub const STEP_BYTES_MAX: u32 = 64 << 20;
+
+/// The largest payload of a call to a table.
+pub const CALL_BYTES_MAX: u32 = 64 << 10;
+
 /// Stands for a time that never comes: the object does not expire.
 pub const NEVER: u64 = 0;
 

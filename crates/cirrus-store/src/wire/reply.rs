@@ -10,6 +10,7 @@ use zerocopy::IntoBytes;
 use crate::checksum::{BLOCK_BYTES, Sums, blocks};
 use crate::error::{Error, Kind, Result};
 use crate::key::Version;
+use crate::table::Stepped;
 use crate::wire::departure::batch_part;
 use crate::wire::fault::Fault;
 use crate::wire::head::{FRAME_HEAD_BYTES, FixedHead};
@@ -31,6 +32,8 @@ const PUSHED: u8 = 0x8A;
 const POPPED: u8 = 0x8B;
 const STATS: u8 = 0x8C;
 const PLACED: u8 = 0x8D;
+const STEPPED: u8 = 0x8E;
+const STOOD: u8 = 0x8F;
 /// Any failure: which request it answers is known by its number.
 const FAULT: u8 = 0xFF;
 
@@ -143,6 +146,15 @@ pub enum Reply {
     },
     /// To stats: JSON text.
     Stats(Bytes),
+    /// To a step of a table: the values that were wanted.
+    Stepped {
+        /// What came of it.
+        stepped: Stepped,
+        /// f32, row by row.
+        values: Bytes,
+    },
+    /// To a call to a table: a [`Stand`](crate::table::Stand), as JSON.
+    Stood(Bytes),
     /// It was not carried out.
     Failed(Fault),
 }
@@ -256,6 +268,17 @@ impl Reply {
                 sums: sums.clone(),
                 ..part(POPPED, queue_out(*version, *items))
             },
+            Self::Stepped { stepped, values } => {
+                let fields = body::Stepped {
+                    slowest: stepped.slowest.into(),
+                    repeated: u32::from(stepped.repeated).into(),
+                };
+                let sums = Sums::of(0, values);
+                Part { payload: values.clone(), sums, ..part(STEPPED, body::bytes(&fields)) }
+            }
+            Self::Stood(json) => {
+                Part { payload: json.clone(), sums: Sums::of(0, json), ..part(STOOD, Bytes::new()) }
+            }
             Self::Stats(json) => {
                 Part { payload: json.clone(), sums: Sums::of(0, json), ..part(STATS, Bytes::new()) }
             }
@@ -309,7 +332,9 @@ impl Reply {
             | Self::Batch(_)
             | Self::Page(_)
             | Self::Popped { .. }
-            | Self::Stats(_) => false,
+            | Self::Stats(_)
+            | Self::Stepped { .. }
+            | Self::Stood(_) => false,
         }
     }
 
@@ -418,6 +443,16 @@ impl Reply {
                 }
             }
             STATS => Self::Stats(part.payload),
+            STEPPED => {
+                let fields: body::Stepped = body::read(part.body)?;
+                let (slowest, repeated) = (fields.slowest.get(), fields.repeated.get() != 0);
+                part.sums.check(0, &part.payload)?;
+                Self::Stepped { stepped: Stepped { slowest, repeated }, values: part.payload }
+            }
+            STOOD => {
+                part.sums.check(0, &part.payload)?;
+                Self::Stood(part.payload)
+            }
             opcode => {
                 return Err(Error::new(Kind::Protocol, format!("no reply has opcode {opcode}")));
             }

@@ -8,9 +8,12 @@ use bytes::{Buf, Bytes};
 use crate::checksum::Sums;
 use crate::error::{Error, Kind, Result};
 use crate::key::{Key, SLOTS, Version};
+use crate::table::Step;
 use crate::wire::head::Head;
 use crate::wire::part::{Part, check_phase};
-use crate::wire::{SCAN_ITEMS_MAX, UNPINS_MAX, batch, body};
+use crate::wire::{
+    BATCH_BYTES_MAX, CALL_BYTES_MAX, SCAN_ITEMS_MAX, STEP_BYTES_MAX, UNPINS_MAX, batch, body,
+};
 
 pub(super) const PING: u8 = 1;
 pub(super) const GET: u8 = 2;
@@ -25,6 +28,8 @@ pub(super) const PUSH: u8 = 10;
 pub(super) const POP: u8 = 11;
 pub(super) const STATS: u8 = 12;
 pub(super) const UNPIN: u8 = 13;
+pub(super) const STEP: u8 = 14;
+pub(super) const CALL: u8 = 15;
 
 /// The write may have been sent before, under the same sequence number.
 pub(super) const RETRY: u8 = 1;
@@ -36,6 +41,15 @@ pub(super) const IF_VERSION: u8 = 4;
 pub(super) const BY_PLACE: u8 = 8;
 /// Get: with [`BY_PLACE`], and its checksums.
 pub(super) const SUMMED: u8 = 16;
+
+/// Step: there is a minibatch to apply.
+pub(super) const PUSHES: u8 = 1;
+/// Step: its gradients are bfloat16.
+pub(super) const HALF: u8 = 2;
+/// Step: it is for all rows, which are not named.
+pub(super) const PUSHES_ALL: u8 = 4;
+/// Step: all rows are wanted, which are not named.
+pub(super) const WANTS_ALL: u8 = 8;
 
 /// What names a write, so that it is never applied twice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,7 +87,7 @@ pub enum Delivery {
 }
 
 /// A request of the native protocol.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// Answers at once.
     Ping,
@@ -176,6 +190,22 @@ pub enum Request {
     Stats,
     /// Lets go of values that were answered by their place. There is no answer.
     Unpin(Vec<u64>),
+    /// Gradients for a table of parameters, and values out of it.
+    Step {
+        /// The table.
+        table: Key,
+        /// What is done.
+        step: Step,
+        /// Rows and gradients; see [`Step`].
+        payload: Bytes,
+    },
+    /// Asks something else of a table.
+    Call {
+        /// The table.
+        table: Key,
+        /// What: a [`Call`](crate::table::Call), as JSON.
+        call: Bytes,
+    },
 }
 
 impl Request {
@@ -190,7 +220,13 @@ impl Request {
             | Self::Add { key, .. }
             | Self::Push { key, .. }
             | Self::Pop { key, .. } => Some(key),
-            Self::Ping | Self::Batch(_) | Self::Scan { .. } | Self::Stats | Self::Unpin(_) => None,
+            Self::Ping
+            | Self::Batch(_)
+            | Self::Scan { .. }
+            | Self::Stats
+            | Self::Unpin(_)
+            | Self::Step { .. }
+            | Self::Call { .. } => None,
         }
     }
 
@@ -209,7 +245,9 @@ impl Request {
             | Self::Scan { .. }
             | Self::Wait { .. }
             | Self::Stats
-            | Self::Unpin(_) => Vec::new(),
+            | Self::Unpin(_)
+            | Self::Step { .. }
+            | Self::Call { .. } => Vec::new(),
         }
     }
 
@@ -228,7 +266,9 @@ impl Request {
             | Self::Scan { .. }
             | Self::Wait { .. }
             | Self::Stats
-            | Self::Unpin(_) => 0,
+            | Self::Unpin(_)
+            | Self::Step { .. }
+            | Self::Call { .. } => 0,
         }
     }
 
@@ -247,7 +287,9 @@ impl Request {
             | Self::Scan { .. }
             | Self::Wait { .. }
             | Self::Stats
-            | Self::Unpin(_) => {}
+            | Self::Unpin(_)
+            | Self::Step { .. }
+            | Self::Call { .. } => {}
         }
     }
 
@@ -277,6 +319,7 @@ impl Request {
         match self {
             Self::Put { value, .. } | Self::Push { value, .. } => value.len(),
             Self::Batch(items) => items.iter().map(Self::payload_bytes).sum(),
+            Self::Step { payload, .. } | Self::Call { call: payload, .. } => payload.len(),
             Self::Ping
             | Self::Get { .. }
             | Self::Delete { .. }
@@ -396,6 +439,32 @@ impl Request {
                 Self::Pop { key: Key::new(part.key)?, write: write_in(fields.write, flags) }
             }
             UNPIN => Self::Unpin(pins_in(part.payload)?),
+            STEP => {
+                let fields: body::Step = body::read(&part.body)?;
+                let has = |flag: u8| flags & flag != 0;
+                let step = Step {
+                    generation: fields.generation.get(),
+                    worker: fields.worker.get(),
+                    clock: fields.clock.get(),
+                    read_for: fields.read_for.get(),
+                    split: fields.split.get(),
+                    minibatch: fields.minibatch.get(),
+                    rate: fields.rate.get(),
+                    pushes: has(PUSHES),
+                    half: has(HALF),
+                    pushed: fields.pushed.get(),
+                    pushes_all: has(PUSHES_ALL),
+                    wanted: fields.wanted.get(),
+                    wants_all: has(WANTS_ALL),
+                    timeout_ms: fields.timeout_ms.get(),
+                };
+                part.sums.check(0, &part.payload)?;
+                Self::Step { table: Key::new(part.key)?, step, payload: part.payload }
+            }
+            CALL => {
+                part.sums.check(0, &part.payload)?;
+                Self::Call { table: Key::new(part.key)?, call: part.payload }
+            }
             opcode => {
                 return Err(Error::new(Kind::Protocol, format!("no request has opcode {opcode}")));
             }
@@ -404,9 +473,14 @@ impl Request {
 }
 
 impl Head {
-    /// Whether the frame is a batch of requests.
-    pub fn is_batch(&self) -> bool {
-        self.opcode == BATCH
+    /// The most bytes of payload of a frame that becomes no object itself; `None` for all others.
+    pub(crate) fn transit_max(&self) -> Option<u32> {
+        match self.opcode {
+            BATCH => Some(BATCH_BYTES_MAX),
+            STEP => Some(STEP_BYTES_MAX),
+            CALL => Some(CALL_BYTES_MAX),
+            _ => None,
+        }
     }
 }
 
@@ -417,6 +491,7 @@ fn flags_of(opcode: u8) -> u8 {
         PUT => RETRY | IF_ABSENT | IF_VERSION,
         DELETE => RETRY | IF_VERSION,
         ADD | PUSH | POP => RETRY,
+        STEP => PUSHES | HALF | PUSHES_ALL | WANTS_ALL,
         _ => 0,
     }
 }

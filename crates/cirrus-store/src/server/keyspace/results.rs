@@ -157,7 +157,9 @@ impl Outcome {
             | Reply::Stat { .. }
             | Reply::Batch(_)
             | Reply::Page(_)
-            | Reply::Stats(_) => Self::Other(Box::new(reply.clone())),
+            | Reply::Stats(_)
+            | Reply::Stepped { .. }
+            | Reply::Stood(_) => Self::Other(Box::new(reply.clone())),
         }
     }
 

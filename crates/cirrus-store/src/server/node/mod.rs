@@ -33,6 +33,8 @@ use crate::server::pins::Sharing;
 use crate::server::resp::Shared;
 use crate::server::session::{Session, Sessions};
 use crate::server::settling::Settling;
+use crate::server::tables::{self, Answer, Tables};
+use crate::table::{Call, Step};
 use crate::transport::COPIED_BYTES_MAX;
 use crate::view::{NodeId, View};
 use crate::wire::{BATCH_BYTES_MAX, Fault, Head, Page, Reply, Request, WholeValue, Write};
@@ -60,6 +62,7 @@ pub(super) struct Node {
     pub(super) sessions: Sessions,
     pub(super) connections: AtomicU64,
     pub(super) keyspace: Keyspace,
+    pub(super) tables: Tables,
     /// Who waits for the disk, if there is one.
     pub(super) settling: Option<Settling>,
     pub(super) transit: Memory,
@@ -89,11 +92,14 @@ impl Node {
             u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1)
         });
         let capacity = options.capacity.bytes();
+        let keyspace = Keyspace::new(capacity, options.engine.clone())?;
+        let tables = Tables::new(keyspace.extents().clone(), keyspace.memory().clone());
         let node = Self {
             incarnation,
             sessions: Sessions::default(),
             connections: AtomicU64::new(0),
-            keyspace: Keyspace::new(capacity, options.engine.clone())?,
+            keyspace,
+            tables,
             settling: options.engine.as_ref().map(|engine| Settling::new(engine.progress())),
             transit: Memory::new((capacity / TRANSIT_SHARE).max(TRANSIT_BYTES_MIN)),
             replies: Memory::new((capacity / REPLIES_SHARE).max(REPLIES_BYTES_MIN)),
@@ -131,14 +137,14 @@ impl Node {
     /// the read buffer already. A batch does not become an object itself, so it is paid for out of
     /// another purse: a full node still reads and deletes in batches.
     pub(super) fn admit(&self, head: &Head) -> Result<Admitted, Fault> {
-        let max =
-            if head.is_batch() { BATCH_BYTES_MAX } else { self.options.limits.value_bytes_max };
+        let transit = head.transit_max();
+        let max = transit.unwrap_or(self.options.limits.value_bytes_max);
         if head.payload_len > max {
             return Err(Fault { kind: Kind::TooLarge, detail: u64::from(max) });
         }
         match head.tail_bytes() {
             small if small <= COPIED_BYTES_MAX => Ok(Admitted::Small(self.transit.nothing())),
-            large if head.is_batch() => match self.transit.reserve(large as u64) {
+            large if transit.is_some() => match self.transit.reserve(large as u64) {
                 Ok(paid) => Ok(Admitted::Small(paid)),
                 Err(_) => Err(Kind::Busy.into()),
             },
@@ -174,10 +180,18 @@ impl Node {
         match request {
             Request::Wait { key, newer_than, timeout_ms } => {
                 self.count();
-                self.wait(key, newer_than, timeout_ms, seen)
+                self.wait(key, newer_than, timeout_ms, seen).map_err(Parked::Wait)
             }
             // `paid`, out of the purse of batches, is held until all items are done.
             Request::Batch(items) => Ok(self.batch(session, items, turn, owed)),
+            Request::Step { table, step, payload } => {
+                self.count();
+                self.step(&table, &step, &payload, owed)
+            }
+            Request::Call { table, call } => {
+                self.count();
+                Ok(self.call(&table, &call).unwrap_or_else(Reply::from))
+            }
             Request::Scan { prefix, slot, hash, limit } => {
                 self.count();
                 Ok(Reply::Page(self.scan(&prefix, (slot, hash), limit, turn, owed)))
@@ -202,6 +216,33 @@ impl Node {
         }
     }
 
+    /// Carries out a step of a table.
+    fn step(
+        &self,
+        table: &Key,
+        step: &Step,
+        payload: &Bytes,
+        owed: &mut Owed,
+    ) -> Result<Reply, Parked> {
+        let bytes_max = self.options.limits.value_bytes_max;
+        match self.tables.step(table, step, payload, &self.replies, bytes_max) {
+            Ok(tables::Outcome::Answered(stepped, values, paid)) => {
+                owed.hold(paid);
+                Ok(Reply::Stepped { stepped, values })
+            }
+            Ok(tables::Outcome::Waits(answer)) => {
+                Err(Parked::Step { answer, timeout_ms: step.timeout_ms })
+            }
+            Err(fault) => Ok(fault.into()),
+        }
+    }
+
+    fn call(&self, table: &Key, call: &Bytes) -> Result<Reply, Fault> {
+        let call: Call = serde_json::from_slice(call).map_err(|_| Kind::Protocol)?;
+        let stand = self.tables.call(table, call)?;
+        Ok(Reply::Stood(serde_json::to_vec(&stand).expect("numbers are always JSON").into()))
+    }
+
     /// Answers a wait, if its key has something new.
     pub(super) fn wait(
         &self,
@@ -209,7 +250,7 @@ impl Node {
         newer_than: Version,
         timeout_ms: u32,
         seen: &Seen,
-    ) -> Result<Reply, Parked> {
+    ) -> Result<Reply, ParkedWait> {
         let signal = self.keyspace.at(&key, Turn::new(unix_ms(), seen), |place| {
             if let Err(fault) = place.held() {
                 return Ok(fault.into());
@@ -220,7 +261,7 @@ impl Node {
             }
         });
         // In a buffer of its own: the one that it came in is not kept for as long as the wait.
-        signal.map_err(|signal| Parked { key: key.detached(), newer_than, timeout_ms, signal })
+        signal.map_err(|signal| ParkedWait { key: key.detached(), newer_than, timeout_ms, signal })
     }
 
     /// Answers the items in turn. Values beyond the reply's share of memory are deferred, and items
@@ -313,9 +354,12 @@ impl Node {
                 self.write(session, write, &key, turn, |place, epoch| pop(place, room, epoch))
             }
             // None may stand in a batch, and alone they do not come here.
-            Request::Batch(_) | Request::Scan { .. } | Request::Wait { .. } | Request::Unpin(_) => {
-                Err(Kind::Protocol.into())
-            }
+            Request::Batch(_)
+            | Request::Scan { .. }
+            | Request::Wait { .. }
+            | Request::Unpin(_)
+            | Request::Step { .. }
+            | Request::Call { .. } => Err(Kind::Protocol.into()),
         }
     }
 
@@ -396,6 +440,7 @@ impl Node {
         let now_ms = unix_ms();
         let census = self.sessions.forget_idle(now_ms, self.options.session_idle);
         self.keyspace.sweep(now_ms, &census);
+        self.tables.sweep();
     }
 
     fn stats_json(&self) -> Bytes {
@@ -418,8 +463,14 @@ impl Node {
     }
 }
 
+/// A request whose answer comes later.
+pub(super) enum Parked {
+    Wait(ParkedWait),
+    Step { answer: oneshot::Receiver<Answer>, timeout_ms: u32 },
+}
+
 /// A wait whose key has nothing new: ask again when the signal comes.
-pub(super) struct Parked {
+pub(super) struct ParkedWait {
     pub(super) key: Key,
     pub(super) newer_than: Version,
     pub(super) timeout_ms: u32,
