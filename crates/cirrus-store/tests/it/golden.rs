@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
+use cirrus_store::table::{Step, Stepped};
 use cirrus_store::wire::{
     ClientHello, Condition, Delivery, Fault, Limits, Page, PageItem, Reply, Request, SHARED_MEMORY,
     ServerHello, Status, Write, encode_frame,
@@ -71,6 +72,30 @@ fn get_by(delivery: Delivery) -> Request {
     request
 }
 
+fn step() -> Request {
+    let step = Step {
+        generation: 3,
+        worker: 0x1122_3344_5566_7788,
+        clock: 41,
+        read_for: 42,
+        split: 7,
+        minibatch: 5,
+        rate: 0.125,
+        pushes: true,
+        half: true,
+        pushed: 1,
+        pushes_all: false,
+        wanted: 10,
+        wants_all: true,
+        timeout_ms: 1_000,
+    };
+    Request::Step {
+        table: key("model"),
+        step,
+        payload: Bytes::from_static(&[9, 0, 0, 0, 0x80, 0x3F]),
+    }
+}
+
 fn requests() -> Vec<(&'static str, Request)> {
     let value = Bytes::from_static(b"first in, first out");
     let (always, key) = (Condition::Always, key("k"));
@@ -121,6 +146,11 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request-get-place", get_by(Delivery::Place)),
         ("request-get-place-summed", get_by(Delivery::SummedPlace)),
         ("request-unpin", Request::Unpin(vec![1, 77, 1 << 40])),
+        ("request-step", step()),
+        (
+            "request-call",
+            Request::Call { table: key.clone(), call: Bytes::from_static(b"\"stand\"") },
+        ),
     ]
 }
 
@@ -207,6 +237,14 @@ fn replies() -> Vec<(String, Reply)> {
         ("placed", placed(Sums::default())),
         ("placed-summed", placed(Sums::of(65_000, &long[65_000..]))),
         ("stats", Reply::Stats(Bytes::from_static(b"{\"objects\":1}"))),
+        (
+            "stepped",
+            Reply::Stepped {
+                stepped: Stepped { slowest: 40, repeated: true },
+                values: Bytes::from_static(&[0, 0, 0x80, 0x3F]),
+            },
+        ),
+        ("stood", Reply::Stood(Bytes::from_static(b"{\"generation\":1}"))),
     ]
     .into_iter()
     .map(|(name, reply)| (format!("reply-{name}"), reply))

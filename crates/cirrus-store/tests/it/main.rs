@@ -29,4 +29,5 @@ mod soak;
 mod storage;
 mod store;
 mod streams;
+mod tables;
 mod tamper;

@@ -5,7 +5,9 @@
 //! A worker that says nothing for long, and waits for nothing here, loses its seat.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Clocks {

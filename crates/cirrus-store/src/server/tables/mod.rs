@@ -13,11 +13,11 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::error::Kind;
 use crate::key::Key;

@@ -6,10 +6,11 @@
 //! fails has changed no value.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{F32, U16, U32};
 

@@ -1,10 +1,11 @@
 //! Tables without sockets: what steps do, what is kept, who waits.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::*;
 use crate::rule::{Adagrad, Adam, Optimizer, Penalty};
@@ -320,14 +321,12 @@ fn all_readers_of_a_step_see_the_same_and_no_later_gradients() {
     for worker in [1, 2, 3] {
         assert_eq!(join(&tables, worker), 0);
     }
-    let read_row = |read_for: u32| Step { read_for, wanted: 1, ..Step::default() };
     let send = |worker: u64, minibatch: u32| {
         let step = Step { worker, clock: minibatch + 1, ..push(worker, minibatch) };
         let step = Step { pushed: 1, wanted: 1, read_for: minibatch + 1, ..step };
         let payload = payload(&[(100, vec![1.0])], false, &[100]);
         tables.step(&name(), &step, &payload, &purse(), 1 << 20).unwrap()
     };
-    let _ = read_row;
     let waits = |outcome: Outcome| match outcome {
         Outcome::Waits(answer) => answer,
         Outcome::Answered(..) => panic!("did not wait"),

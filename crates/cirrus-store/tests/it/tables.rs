@@ -1,0 +1,292 @@
+//! Tables of parameters over links: what arrives, and what failures leave of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cirrus_store::client::{Pull, Push, RowList, Stepper};
+use cirrus_store::rule::{Optimizer, Penalty};
+use cirrus_store::table::{Call, Initial, OBSERVER, TableSpec};
+use cirrus_store::transport::{SimFaults, SimNetwork};
+use cirrus_store::{ByteSize, Client, Kind};
+use tokio::task::JoinSet;
+
+use crate::faults::simulate;
+use crate::rig::{Node, Random, key, options, until};
+
+const ROWS: u32 = 64;
+
+/// With it a coordinate is less by each of its gradients.
+fn spec(first_row: u32, columns: u32, staleness: Option<u32>) -> TableSpec {
+    TableSpec {
+        first_row,
+        rows: ROWS,
+        columns,
+        initial: Initial::Zero,
+        optimizer: Optimizer::Sgd,
+        penalty: Penalty::default(),
+        staleness,
+        seat_ms: 3_000,
+        generation: 1,
+    }
+}
+
+fn pull(rows: RowList<'_>, read_for: u32) -> Pull<'_> {
+    Pull { read_for, rows, patience: Duration::from_secs(600) }
+}
+
+fn push<'a>(rows: RowList<'a>, gradients: &'a [f32]) -> Push<'a> {
+    Push { split: 0, minibatch: 0, rate: 1.0, rows, gradients, half: false }
+}
+
+async fn what_is_pushed_is_pulled(node: Node) {
+    let (client, table) = (node.client(), key("model"));
+    let missing = client.table(&table, &Call::Stand).await.unwrap_err();
+    assert_eq!(missing.kind(), Kind::NotFound);
+    // A row is 4,096 floats, so that all of them are 1 MiB, in the large lane.
+    let columns = 4_096;
+    client.table(&table, &Call::Open(spec(0, columns, None))).await.unwrap();
+    let stand = client.table(&table, &Call::Join { worker: 9, clock: 0 }).await.unwrap();
+    assert_eq!((stand.workers, stand.generation), (1, 1));
+    let all = RowList::All(ROWS);
+    let gradients: Vec<f32> = (0..ROWS * columns).map(|n| f32::from((n % 1_000) as u16)).collect();
+    let stepper = Stepper { worker: 9, generation: 1, clock: 1 };
+    let (stepped, values) =
+        client.step(&table, stepper, Some(push(all, &gradients)), pull(all, 1)).await.unwrap();
+    assert!(!stepped.repeated && stepped.slowest == 1);
+    assert!(values.iter().eq(gradients.iter().map(|gradient| 0.0 - gradient)));
+    // The same again, as bfloat16, and some rows.
+    let rows = [5, 60];
+    let half =
+        Push { minibatch: 1, half: true, ..push(RowList::Named(&rows), &gradients[..8_192]) };
+    let stepper = Stepper { clock: 2, ..stepper };
+    let (_, values) =
+        client.step(&table, stepper, Some(half), pull(RowList::Named(&rows), 2)).await.unwrap();
+    let before = rows.iter().flat_map(|row| &gradients[(row * columns) as usize..][..4_096]);
+    for ((value, before), gradient) in values.iter().zip(before).zip(&gradients) {
+        let off = (value + before + gradient).abs();
+        assert!(off <= gradient / 256.0, "{value} {before} {gradient}");
+    }
+    let wrong = pull(RowList::Named(&[ROWS]), 0);
+    let observer = Stepper { worker: OBSERVER, generation: 1, clock: 0 };
+    assert_eq!(client.step(&table, observer, None, wrong).await.unwrap_err().kind(), Kind::Invalid);
+    let stranger = Stepper { worker: 10, ..stepper };
+    let refused = client.step(&table, stranger, None, pull(all, 0)).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.detail()), (Kind::WrongVersion, 1));
+    // Objects of the same name are something else.
+    assert_eq!(client.get(&table).await.unwrap_err().kind(), Kind::NotFound);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_pushed_is_pulled_over_tcp() {
+    what_is_pushed_is_pulled(Node::tcp(options(ByteSize::mib(256))).await).await;
+}
+
+#[tokio::test]
+async fn what_is_pushed_is_pulled_over_shared_memory() {
+    what_is_pushed_is_pulled(Node::shm(options(ByteSize::mib(256))).await).await;
+}
+
+#[tokio::test]
+async fn answers_are_paid_for_before_they_are_made() {
+    let node = Node::tcp(options(ByteSize::mib(64))).await;
+    let (client, table) = (node.client(), key("wide"));
+    let wide = TableSpec { rows: 1 << 20, columns: 65_536, ..spec(0, 1, None) };
+    client.table(&table, &Call::Open(wide)).await.unwrap();
+    let observer = Stepper { worker: OBSERVER, generation: 1, clock: 0 };
+    // 16,384 rows in 64 KiB of request would be 4 GiB of answer.
+    let rows: Vec<u32> = (0..16_384).collect();
+    let asked = client.step(&table, observer, None, pull(RowList::Named(&rows), 0)).await;
+    assert_eq!(asked.unwrap_err().kind(), Kind::TooLarge);
+    assert!(node.used_bytes() < 8 << 20, "{}", node.used_bytes());
+    node.stop().await;
+}
+
+/// One split: its minibatches are so many gradients of 1, for these rows of both parts.
+#[derive(Clone)]
+struct Split {
+    number: u64,
+    minibatches: Vec<(Vec<u32>, Vec<u32>)>,
+}
+
+/// What the workers of a simulation share.
+struct Work {
+    splits: Mutex<VecDeque<Split>>,
+    done: Mutex<u64>,
+    repeated: Mutex<u64>,
+    staleness: Option<u32>,
+}
+
+/// Works on splits, and vanishes after so many steps; the split in hand goes back.
+async fn work(worker: u64, clients: [Client; 2], work: Arc<Work>, steps_max: u64) {
+    let table = key("model");
+    let mut clock = 0;
+    for client in &clients {
+        let joined = client.table(&table, &Call::Join { worker, clock }).await.unwrap();
+        clock = clock.max(joined.clock);
+    }
+    // Who waits at one part is heard of at the other.
+    let mut beats = JoinSet::new();
+    for client in &clients {
+        let client = client.clone();
+        beats.spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                // What is wrong shows in the next step.
+                let _ = client.table(&key("model"), &Call::Beat { worker }).await;
+            }
+        });
+    }
+    let mut steps = 0;
+    loop {
+        let Some(split) = work.splits.lock().unwrap().pop_front() else { break };
+        let mut mark = u32::MAX;
+        for client in &clients {
+            let call = Call::Mark { split: split.number };
+            mark = mark.min(client.table(&table, &call).await.unwrap().mark);
+        }
+        for minibatch in mark..u32::try_from(split.minibatches.len()).unwrap() {
+            let (first, second) = &split.minibatches[minibatch as usize];
+            clock += 1;
+            steps += 1;
+            for (client, rows) in clients.iter().zip([first, second]) {
+                let gradients = vec![1.0; rows.len()];
+                let rows = RowList::Named(rows);
+                let push = Push { split: split.number, minibatch, ..push(rows, &gradients) };
+                let stepper = Stepper { worker, generation: 1, clock };
+                let pull = pull(RowList::Named(&[]), 0);
+                let (stepped, _) = client.step(&table, stepper, Some(push), pull).await.unwrap();
+                *work.repeated.lock().unwrap() += u64::from(stepped.repeated);
+                if steps >= steps_max {
+                    // It is gone, between its two parts; nobody says so.
+                    work.splits.lock().unwrap().push_back(split.clone());
+                    return;
+                }
+            }
+            for (client, first_row) in clients.iter().zip([0, ROWS]) {
+                let stepper = Stepper { worker, generation: 1, clock };
+                let rows = [first_row];
+                let pull = pull(RowList::Named(&rows), clock);
+                let (stepped, _) = client.step(&table, stepper, None, pull).await.unwrap();
+                if let Some(bound) = work.staleness {
+                    assert!(stepped.slowest + bound >= clock, "{} {clock}", stepped.slowest);
+                }
+            }
+        }
+        *work.done.lock().unwrap() += 1;
+    }
+    for client in &clients {
+        client.table(&table, &Call::Leave { worker }).await.unwrap();
+    }
+}
+
+/// Workers that vanish, over a network that delays and cuts.
+async fn train(seed: u64) -> u64 {
+    let mut random = Random(seed);
+    let mut faults = SimFaults::default();
+    faults.seed = seed;
+    faults.delay_max = Duration::from_millis([0, 1, 20][(seed % 3) as usize]);
+    faults.cut_after_bytes_max = [3_000, 8_000, 40_000][(seed % 3) as usize];
+    let network = SimNetwork::new(faults);
+    let nodes = ["a", "b"].map(|name| Node::sim(&network, name, options(ByteSize::mib(64))));
+    let clients = [nodes[0].client(), nodes[1].client()];
+    let staleness = [Some(0), Some(3), None][(random.below(3)) as usize];
+    for (client, first_row) in clients.iter().zip([0, ROWS]) {
+        let open = Call::Open(spec(first_row, 1, staleness));
+        client.table(&key("model"), &open).await.unwrap();
+    }
+    let mut expected = BTreeMap::new();
+    let mut rows = |first_row: u32| {
+        let mut rows = Vec::new();
+        for row in first_row..first_row + ROWS {
+            if random.below(8) == 0 {
+                *expected.entry(row).or_insert(0_u16) += 1;
+                rows.push(row);
+            }
+        }
+        rows
+    };
+    let splits: VecDeque<Split> = (0..12)
+        .map(|number| Split {
+            number,
+            minibatches: (0..5).map(|_| (rows(0), rows(ROWS))).collect(),
+        })
+        .collect();
+    let total = splits.len() as u64;
+    let shared = Arc::new(Work {
+        splits: Mutex::new(splits),
+        done: Mutex::default(),
+        repeated: Mutex::default(),
+        staleness,
+    });
+    // Four at a time, of which each vanishes sometime; then one that stays.
+    let mut workers = Vec::new();
+    for worker in 1..=4 {
+        let clients = [nodes[0].client(), nodes[1].client()];
+        let steps_max = 1 + random.below(20);
+        workers.push(tokio::spawn(work(worker, clients, shared.clone(), steps_max)));
+    }
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    work(5, [nodes[0].client(), nodes[1].client()], shared.clone(), u64::MAX).await;
+    assert_eq!(*shared.done.lock().unwrap(), total, "seed {seed}");
+    let observer = Stepper { worker: OBSERVER, generation: 1, clock: 0 };
+    for (client, first_row) in clients.iter().zip([0, ROWS]) {
+        let rows = RowList::All(ROWS);
+        let (_, values) = client.step(&key("model"), observer, None, pull(rows, 0)).await.unwrap();
+        for (value, row) in values.iter().zip(first_row..) {
+            let expected = -f32::from(expected.get(&row).copied().unwrap_or(0));
+            assert_eq!(value, expected, "seed {seed}, row {row}");
+        }
+    }
+    let repeated = *shared.repeated.lock().unwrap();
+    for node in nodes {
+        node.stop().await;
+    }
+    repeated
+}
+
+#[test]
+fn each_minibatch_counts_once_whoever_vanishes_and_whatever_is_cut() {
+    let seeds = std::env::var("CIRRUS_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let repeated: u64 = (0..seeds).map(|seed| simulate(train(seed))).sum();
+    assert!(repeated > 0, "nothing was ever repeated");
+}
+
+#[tokio::test]
+async fn a_table_that_comes_back_ends_the_waits_of_the_one_before() {
+    let node = Node::tcp(options(ByteSize::mib(64))).await;
+    let (client, table) = (node.client(), key("model"));
+    client.table(&table, &Call::Open(spec(0, 1, Some(0)))).await.unwrap();
+    for worker in [1, 2] {
+        client.table(&table, &Call::Join { worker, clock: 0 }).await.unwrap();
+    }
+    let stepper = Stepper { worker: 1, generation: 1, clock: 1 };
+    let rows = [3];
+    let gradient = push(RowList::Named(&rows), &[1.0]);
+    client.step(&table, stepper, Some(gradient), pull(RowList::Named(&[]), 0)).await.unwrap();
+    let kept = node.handle.freeze_table(&table).unwrap();
+    let (waiting, name) = (client.clone(), table.clone());
+    let wait = tokio::spawn(async move {
+        waiting.step(&name, stepper, None, pull(RowList::Named(&[3]), 1)).await
+    });
+    // Its own seat is at 1 and the other's at 0: it waits, which the node's requests show.
+    let handle = node.handle.clone();
+    let before = handle.stats().requests;
+    until("the read waits", || handle.stats().requests > before || wait.is_finished()).await;
+    assert!(!wait.is_finished());
+    let mut restore = node.handle.restore_table(&table, &kept.head(), 2).unwrap();
+    kept.pieces().for_each(|piece| restore.piece(&piece).unwrap());
+    restore.finish();
+    let error = wait.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), Kind::WrongVersion);
+    let stand = client.table(&table, &Call::Mark { split: 0 }).await.unwrap();
+    assert_eq!((stand.generation, stand.mark), (2, 1));
+    let observer = Stepper { worker: OBSERVER, generation: 2, clock: 0 };
+    let (_, values) =
+        client.step(&table, observer, None, pull(RowList::Named(&[3]), 0)).await.unwrap();
+    assert_eq!(values.iter().collect::<Vec<_>>(), [-1.0]);
+    node.stop().await;
+}
