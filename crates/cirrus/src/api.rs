@@ -263,6 +263,10 @@ pub(crate) struct OpenConsumer {
     pub(crate) channel: String,
     /// Grows with every opening by this member; a repeat is answered with the same generation.
     pub(crate) request: u64,
+    /// What came of the splits since the checkpoint is lost beside the channel: those that are
+    /// committed or leased are leased again.
+    #[serde(default)]
+    pub(crate) afresh: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -50,6 +50,20 @@ pub struct Batch<T> {
     pub items: Vec<T>,
 }
 
+/// What there is of a channel within a time.
+#[derive(Debug, Clone)]
+pub enum Polled<T> {
+    /// The next batch.
+    Batch(Batch<T>),
+    /// Not yet.
+    Nothing,
+    /// There are no more.
+    End,
+}
+
+/// How often a consumer that waits looks whether it should end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
 /// The batches of a channel, in their order unless it is unordered; one consumer at a time.
 ///
 /// What was handed out since the last checkpoint is handed out again after a failure. A consumer
@@ -82,7 +96,7 @@ pub struct Batches<T> {
 }
 
 impl<T: DeserializeOwned + Send + 'static> Batches<T> {
-    pub(crate) fn open(context: Context, channel: &str) -> Result<Self> {
+    pub(crate) fn open(context: Context, channel: &str, afresh: bool) -> Result<Self> {
         let spec = context.spec();
         let set = spec.channel_feed(channel)?.to_owned();
         let feed = spec.feeds.get(&set).cloned().unwrap_or_default();
@@ -90,7 +104,7 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
         let plan = SplitPlan::new(&feed, sealed_count(&context, &set)?)?;
         let client = context.store()?.client().clone();
         let control = context.control();
-        let opened = control.open_consumer(context.member(), channel, control.request())?;
+        let opened = control.open_consumer(context.member(), channel, control.request(), afresh)?;
         let covered = match opened.checkpoint.as_ref().map(CheckpointRecord::covered) {
             None => Covered::default(),
             Some(covered) => covered.ok_or_else(|| Error::internal("a checkpoint's runs"))?,
@@ -164,30 +178,50 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
     /// decoding a batch panicked. Where reading failed, every later call fails too.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot checkpoint meanwhile")]
     pub fn next(&mut self) -> Result<Option<Batch<T>>> {
+        loop {
+            match self.next_until(None)? {
+                Polled::Batch(batch) => return Ok(Some(batch)),
+                Polled::End => return Ok(None),
+                Polled::Nothing => {}
+            }
+        }
+    }
+
+    fn next_until(&mut self, ended: Option<Instant>) -> Result<Polled<T>> {
         if self.started {
             self.watch.was_busy();
         }
         if self.automatic && self.is_due() {
             self.checkpoint(Bytes::new())?;
         }
-        let taken = self.take();
+        let taken = self.take(ended);
         if self.started {
             self.watch.was_waiting();
-        } else {
+        } else if !matches!(taken, Ok(Taken::Nothing)) {
             self.started = true;
             self.context.counter(FIRST_US).add_time(self.watch.lap());
         }
-        let Some((batch, due)) = taken? else {
-            if self.automatic && self.has_unsaved() {
-                self.checkpoint(Bytes::new())?;
+        let (batch, due) = match taken? {
+            Taken::Batch(batch, due) => (batch, due),
+            Taken::End => {
+                if self.automatic && self.has_unsaved() {
+                    self.checkpoint(Bytes::new())?;
+                }
+                return Ok(Polled::End);
             }
-            return Ok(None);
+            Taken::Failed(_) | Taken::WindowFull | Taken::Nothing => return Ok(Polled::Nothing),
         };
         self.due |= due;
         self.covered.add(batch.number..batch.number + 1);
         self.context.counter(BATCHES).add(1);
         self.context.counter(RECORDS).add(batch.items.len() as u64);
-        Ok(Some(batch))
+        Ok(Polled::Batch(batch))
+    }
+
+    /// The same without waiting for longer than `patience`.
+    pub fn next_within(&mut self, patience: Duration) -> Result<Polled<T>> {
+        let ended = Instant::now() + patience;
+        self.next_until(Some(ended))
     }
 
     /// Whether it is time for a checkpoint: after half of the window or of the channel's bytes,
@@ -232,16 +266,18 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
         Ok(())
     }
 
-    fn take(&mut self) -> Result<Option<(Batch<T>, bool)>> {
+    /// A batch or the end; nothing only when the time is over.
+    fn take(&mut self, ended: Option<Instant>) -> Result<Taken<T>> {
         loop {
             // Also while batches are here: who is to end may not go on with what was read ahead.
             if self.context.is_cancelled() {
                 let text = format!("reading channel `{}`", self.channel);
                 return Err(Error::new(Kind::Cancelled, text));
             }
-            match self.ahead.take(Duration::from_millis(200)) {
-                Taken::Batch(batch, due) => return Ok(Some((batch, due))),
-                Taken::End => return Ok(None),
+            let left =
+                ended.map_or(LOOK_INTERVAL, |at| at.saturating_duration_since(Instant::now()));
+            match self.ahead.take(left.min(LOOK_INTERVAL)) {
+                taken @ (Taken::Batch(..) | Taken::End) => return Ok(taken),
                 Taken::Failed(error) => return Err(error),
                 Taken::WindowFull if self.automatic && self.has_unsaved() => {
                     self.checkpoint(Bytes::new())?;
@@ -256,6 +292,7 @@ impl<T: DeserializeOwned + Send + 'static> Batches<T> {
                 }
                 // Told before the last checkpoint was taken, and no longer so.
                 Taken::WindowFull => self.ahead.window_moved(),
+                Taken::Nothing if left.is_zero() => return Ok(Taken::Nothing),
                 Taken::Nothing => {}
             }
         }

@@ -221,7 +221,18 @@ impl Context {
         channel: &str,
     ) -> Result<Batches<T>> {
         self.declared("reads", channel, |task| &task.reads)?;
-        Batches::open(self.clone(), channel)
+        Batches::open(self.clone(), channel, false)
+    }
+
+    /// The same, when what the writers did beside the channel since the last checkpoint is lost:
+    /// every split that it does not cover is made again, whether it was committed, handed out or
+    /// leased. Batches of a reader that was opened before are void.
+    pub fn batches_made_again<T: DeserializeOwned + Send + 'static>(
+        &self,
+        channel: &str,
+    ) -> Result<Batches<T>> {
+        self.declared("reads", channel, |task| &task.reads)?;
+        Batches::open(self.clone(), channel, true)
     }
 
     pub(crate) fn control(&self) -> &Arc<Control> {

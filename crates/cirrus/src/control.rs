@@ -148,8 +148,9 @@ impl Control {
         member: MemberId,
         channel: &str,
         request: u64,
+        afresh: bool,
     ) -> Result<Opened> {
-        self.call(&OpenConsumer { member, channel: channel.to_owned(), request })
+        self.call(&OpenConsumer { member, channel: channel.to_owned(), request, afresh })
     }
 
     /// Asks where the batches of `split` lie, for up to 2 s; where the channel is read in any order,

@@ -14,9 +14,10 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use bytes::Bytes;
+use cirrus_store::Client;
 use cirrus_store::iter::EpochSeed;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -29,7 +30,7 @@ use crate::context::Context;
 use crate::counters::{RECORDS, Stopwatch};
 use crate::error::{Error, Result};
 use crate::sets::SetReader;
-use crate::split::SplitSpec;
+use crate::split::{SplitRange, SplitSpec};
 
 /// The generator that augmentation draws from: ChaCha with 8 rounds, seeded from
 /// (seed, epoch, record), so that every attempt at a record draws the same numbers.
@@ -46,6 +47,26 @@ pub struct Record {
     pub index: u64,
     /// Its bytes.
     pub bytes: Bytes,
+}
+
+/// What comes next for who works on whole splits.
+#[derive(Debug, Clone)]
+pub enum Turn {
+    /// A split.
+    Split(WholeSplit),
+    /// There is none to work on now, and perhaps no more: others should not wait for this worker.
+    Idle,
+}
+
+/// A split with all of its records.
+#[derive(Debug, Clone)]
+pub struct WholeSplit {
+    /// Its number over all epochs.
+    pub split: u64,
+    /// What it is of its epoch.
+    pub range: SplitRange,
+    /// Its records, in the epoch's order.
+    pub records: Vec<Record>,
 }
 
 /// The splits of a set, as far as this replica gets to lease them.
@@ -69,6 +90,19 @@ impl Splits {
         &self.spec
     }
 
+    /// Does something with every split that this replica leases, whole. Of each that is done
+    /// `channel` gets one `()` for every record, so that its reader knows what is done. Returns when there is
+    /// nothing more to lease, or when the task is cancelled: then what it holds is given back at once.
+    ///
+    /// What is done must be the same whoever does it, or be done over by whoever has the split next: one
+    /// whose lease was lost is worked on again elsewhere.
+    pub fn each_into(self, channel: &str, mut work: impl FnMut(Turn) -> Result<()>) -> Result<()> {
+        let client = self.writes(channel)?;
+        let batch = self.spec.batch as usize;
+        let mut output = ChannelOutput::new(self.context.clone(), client, channel, batch);
+        self.with_reader(|receiver| self.work_whole(receiver, &mut output, &mut work))
+    }
+
     /// Maps every record that this replica leases and writes the results to `channel`, batch by
     /// batch. Returns when there is nothing more to lease, or when the task is cancelled: then
     /// what it holds is given back at once.
@@ -81,16 +115,7 @@ impl Splits {
         channel: &str,
         mut map: impl FnMut(Record, &mut Rng) -> Result<T>,
     ) -> Result<()> {
-        let spec = self.context.spec();
-        let task = spec.tasks.iter().find(|task| task.name == self.context.task());
-        if !task.is_some_and(|task| task.writes.iter().any(|name| name == channel)) {
-            return Err(Error::input(format!(
-                "task `{task}` writes `{channel}` without saying so; add .writes(\"{channel}\") \
-                 to {task}::task()",
-                task = self.context.task()
-            )));
-        }
-        let client = self.context.store()?.client().clone();
+        let client = self.writes(channel)?;
         let batch = self.spec.batch as usize;
         let mut output = ChannelOutput::new(self.context.clone(), client, channel, batch);
         self.work(&mut output, |output, record, rng| {
@@ -106,11 +131,30 @@ impl Splits {
         self.work(&mut NoOutput::default(), |_, record, rng| each(record, rng))
     }
 
+    /// The store that a channel of this task lies in.
+    fn writes(&self, channel: &str) -> Result<Client> {
+        let spec = self.context.spec();
+        let task = spec.tasks.iter().find(|task| task.name == self.context.task());
+        if !task.is_some_and(|task| task.writes.iter().any(|name| name == channel)) {
+            return Err(Error::input(format!(
+                "task `{task}` writes `{channel}` without saying so; add .writes(\"{channel}\") \
+                 to {task}::task()",
+                task = self.context.task()
+            )));
+        }
+        Ok(self.context.store()?.client().clone())
+    }
+
     fn work<O: SplitOutput>(
         self,
         output: &mut O,
         mut map: impl FnMut(&mut O, Record, &mut Rng) -> Result<()>,
     ) -> Result<()> {
+        self.with_reader(|receiver| self.map_all(receiver, output, &mut map))
+    }
+
+    /// Does something with what a thread of its own leases and reads.
+    fn with_reader(&self, work: impl FnOnce(&Receiver<Read>) -> Result<()>) -> Result<()> {
         let (sender, receiver) = sync_channel(GROUPS_MAX);
         let ended = Arc::new(AtomicBool::new(false));
         let reader = Reader {
@@ -125,7 +169,7 @@ impl Splits {
             .name("cirrus-reader".to_owned())
             .spawn(move || reader.run())
             .map_err(|error| Error::io("cannot start a thread", error))?;
-        let worked = self.map_all(&receiver, output, &mut map);
+        let worked = work(&receiver);
         // Splits that were leased ahead go back now; one that is just being handed over goes back
         // when this process ends.
         let ahead: Vec<Grant> = receiver.try_iter().filter_map(Read::grant).collect();
@@ -136,6 +180,63 @@ impl Splits {
             return Err(Error::internal("the reading thread panicked"));
         }
         worked.and(given_back)
+    }
+
+    fn work_whole(
+        &self,
+        receiver: &Receiver<Read>,
+        output: &mut impl SplitOutput<Item = ()>,
+        work: &mut impl FnMut(Turn) -> Result<()>,
+    ) -> Result<()> {
+        let counted = self.context.counter(RECORDS);
+        let mut watch = Stopwatch::start(self.context.counters());
+        let mut records = Vec::new();
+        loop {
+            let read = match receiver.try_recv() {
+                Ok(read) => read,
+                Err(TryRecvError::Empty) => {
+                    if records.is_empty() {
+                        work(Turn::Idle)?;
+                    }
+                    watch.was_busy();
+                    let Ok(read) = receiver.recv() else { break };
+                    watch.was_waiting();
+                    read
+                }
+                Err(TryRecvError::Disconnected) => break,
+            };
+            if self.context.is_cancelled() {
+                return output.abandon(self);
+            }
+            match read {
+                Read::Begin(grant) => output.begin(grant),
+                Read::Records(group) => records.extend(group),
+                Read::End(grant) => {
+                    let (split, range) = (grant.split, grant.range);
+                    let count = records.len();
+                    let records = std::mem::take(&mut records);
+                    let whole = WholeSplit { split, range, records };
+                    let done = work(Turn::Split(whole))
+                        .and_then(|()| (0..count).try_for_each(|_| output.push(())))
+                        .and_then(|()| output.end());
+                    let outputs = match done {
+                        Ok(outputs) => outputs,
+                        Err(error) => {
+                            output.abandon(self)?;
+                            let name = &self.name;
+                            return Err(error.context(format!("split {split} of set `{name}`")));
+                        }
+                    };
+                    counted.add(count as u64);
+                    self.commit(&grant, outputs, output)?;
+                }
+                Read::Failed(error) => {
+                    output.abandon(self)?;
+                    return Err(error);
+                }
+            }
+        }
+        work(Turn::Idle)
     }
 
     fn map_all<O: SplitOutput>(

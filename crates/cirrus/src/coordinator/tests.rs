@@ -153,7 +153,7 @@ fn a_job_goes_on_after_kill_9_at_every_step() {
     control.seal_set("train", 32).unwrap();
     restart();
     assert_eq!(control.set("train", true).unwrap().count, Some(32));
-    let generation = trainer.open_consumer(consumer, "batches", 1).unwrap().generation;
+    let generation = trainer.open_consumer(consumer, "batches", 1, false).unwrap().generation;
     let mut attempts = Vec::new();
     for split in 0..4 {
         let request = control.request();
@@ -193,7 +193,7 @@ fn every_call_goes_over_http_and_back() {
     let member = worker.register("decode", 0, None).unwrap();
     let consumer = trainer.register("train", 0, None).unwrap();
     worker.seal_set("train", 32).unwrap();
-    let generation = trainer.open_consumer(consumer, "batches", 1).unwrap().generation;
+    let generation = trainer.open_consumer(consumer, "batches", 1, false).unwrap().generation;
     let first = grant(&worker, member);
     worker.give_back(member, "train", &first).unwrap();
     let first = grant(&worker, member);
@@ -259,7 +259,7 @@ fn a_worker_that_hangs_is_overtaken_and_its_late_commit_is_refused() {
     let members = [(&hung, 0), (&quick, 1)];
     let [slow, member] = members.map(|(c, replica)| c.register("decode", replica, None).unwrap());
     let consumer = trainer.register("train", 0, None).unwrap();
-    let generation = trainer.open_consumer(consumer, "batches", 1).unwrap().generation;
+    let generation = trainer.open_consumer(consumer, "batches", 1, false).unwrap().generation;
     hung.seal_set("train", 32).unwrap();
     let late = grant(&hung, slow);
     // Asked while the lease stands still, and answered when it ran out.

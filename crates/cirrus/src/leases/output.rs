@@ -22,7 +22,11 @@ const PUT_BYTES_MAX: usize = 32 << 20;
 
 /// Where the results of a split go.
 pub(super) trait SplitOutput {
+    /// One result.
+    type Item;
+
     fn begin(&mut self, grant: Grant);
+    fn push(&mut self, item: Self::Item) -> Result<()>;
     /// All results of the split are stored.
     fn end(&mut self) -> Result<Vec<Output>>;
     /// Removes what an attempt wrote that is not the split's any more.
@@ -37,6 +41,12 @@ pub(super) struct NoOutput {
 }
 
 impl SplitOutput for NoOutput {
+    type Item = ();
+
+    fn push(&mut self, (): ()) -> Result<()> {
+        Ok(())
+    }
+
     fn begin(&mut self, grant: Grant) {
         self.grant = Some(grant);
     }
@@ -91,11 +101,6 @@ impl<T: Serialize> ChannelOutput<T> {
         }
     }
 
-    pub(super) fn push(&mut self, item: T) -> Result<()> {
-        self.items.push(item);
-        if self.items.len() >= self.batch { self.write_batch() } else { Ok(()) }
-    }
-
     fn write_batch(&mut self) -> Result<()> {
         let Some(split) = &mut self.split else { return Ok(()) };
         let bytes = postcard::to_stdvec(&self.items).map_err(|error| {
@@ -140,6 +145,13 @@ impl<T: Serialize> ChannelOutput<T> {
 }
 
 impl<T: Serialize> SplitOutput for ChannelOutput<T> {
+    type Item = T;
+
+    fn push(&mut self, item: T) -> Result<()> {
+        self.items.push(item);
+        if self.items.len() >= self.batch { self.write_batch() } else { Ok(()) }
+    }
+
     fn begin(&mut self, grant: Grant) {
         self.split = Some(SplitBatches { grant, batches: 0, bytes: 0, checksum: 0 });
     }

@@ -28,7 +28,8 @@ fn a_split_is_committed_only_when_its_batches_are_acknowledged() {
     rig.write_set(4, 1);
     let (worker, trainer) = (rig.context("decode", 0), rig.context("train", 0));
     let control = trainer.control();
-    let opened = control.open_consumer(trainer.member(), CHANNEL, control.request()).unwrap();
+    let opened =
+        control.open_consumer(trainer.member(), CHANNEL, control.request(), false).unwrap();
     let next = || control.next(CHANNEL, opened.generation, 0, Vec::new()).unwrap();
     std::thread::scope(|scope| {
         let working = scope.spawn(|| {

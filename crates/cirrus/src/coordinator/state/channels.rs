@@ -91,7 +91,22 @@ impl State {
             generation,
         };
         let reply = Reply::Opened(Opened { generation, checkpoint });
-        Ok(Decision { events: std::iter::once(event).chain(over).collect(), reply })
+        let again = if call.afresh { self.made_again(&ends.set, channel) } else { Vec::new() };
+        Ok(Decision { events: again.into_iter().chain([event]).chain(over).collect(), reply })
+    }
+
+    /// Takes back the splits of a set that no checkpoint of the channel holds: those that are
+    /// committed, and, since they may be half done, those that are leased.
+    fn made_again(&self, name: &str, channel: Option<&ChannelState>) -> Vec<Event> {
+        let Some(set) = self.durable.sets.get(name) else { return Vec::new() };
+        let Some(plan) = &set.plan else { return Vec::new() };
+        let held = channel.map(ChannelState::covered).unwrap_or_default();
+        let is_open = |split: &&u64| !held.holds(&plan.batches_of(**split));
+        let committed = set.committed.keys().filter(is_open);
+        let lost = committed.map(|split| Event::Lost { set: name.to_owned(), split: *split });
+        let leased = set.leases.keys();
+        let revoked = leased.map(|split| Event::Revoked { set: name.to_owned(), split: *split });
+        lost.chain(revoked).collect()
     }
 
     pub(super) fn checkpoint(&self, call: &Checkpoint) -> Decided {

@@ -184,7 +184,7 @@ impl Rig {
     pub(super) fn open(&mut self, member: MemberId) -> Opened {
         self.requests += 1;
         let request = self.requests;
-        match self.ok(OpenConsumer { member, channel: CHANNEL.into(), request }) {
+        match self.ok(OpenConsumer { member, channel: CHANNEL.into(), request, afresh: false }) {
             Reply::Opened(opened) => opened,
             other => panic!("{other:?}"),
         }

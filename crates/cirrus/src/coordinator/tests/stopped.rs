@@ -103,7 +103,7 @@ fn a_worker_stopped_beyond_its_lease_changes_nothing_when_it_goes_on() {
     let server = Server::start_with(options);
     let trainer = server.control();
     let consumer = trainer.register("train", 0, None).unwrap();
-    let generation = trainer.open_consumer(consumer, "batches", 1).unwrap().generation;
+    let generation = trainer.open_consumer(consumer, "batches", 1, false).unwrap().generation;
     trainer.seal_set("train", 32).unwrap();
 
     let mut stopped = Worker::start(batches.path(), server.address, 0);

@@ -219,7 +219,11 @@ impl Actor {
             Step::Return(Grant { split, attempt, .. }) => {
                 Return { member, set, split, attempt }.into()
             }
-            Step::Open(request) => OpenConsumer { member, channel, request }.into(),
+            Step::Open(request) => {
+                // Some consumers lose what the splits did elsewhere, whenever they begin again.
+                let afresh = self.id.is_multiple_of(8);
+                OpenConsumer { member, channel, request, afresh }.into()
+            }
             Step::Next => {
                 let held = &self.covered;
                 let split = plan.split_of(held.cursor());

@@ -15,7 +15,7 @@ use crate::coordinator::plant::{Bug, Planted};
 /// By default; `make accept` has more.
 const SEEDS: u64 = 2000;
 /// Within so many runs every planted bug is noticed; most are by the first.
-const SEEDS_OF_A_BUG_MAX: u64 = 500;
+const SEEDS_OF_A_BUG_MAX: u64 = 4_000;
 
 const BUGS: [Bug; 26] = [
     Bug::AnswerBeforeSync,

@@ -44,7 +44,7 @@ fn every_opening_is_a_generation_and_older_ones_are_refused() {
 fn a_repeated_opening_is_the_same_generation() {
     let mut rig = Rig::sealed(1000);
     let member = rig.trainer(1);
-    let open = |request| OpenConsumer { member, channel: CHANNEL.into(), request };
+    let open = |request| OpenConsumer { member, channel: CHANNEL.into(), request, afresh: false };
     let first = rig.ok(open(1));
     assert_eq!(rig.ok(open(1)), first);
     assert_ne!(rig.ok(open(2)), first);
@@ -52,10 +52,31 @@ fn a_repeated_opening_is_the_same_generation() {
 }
 
 #[test]
+fn a_channel_that_is_opened_afresh_has_all_made_again_that_no_checkpoint_holds() {
+    let mut rig = Rig::sealed(1000);
+    let (worker, trainer) = (rig.worker(0), rig.trainer(1));
+    let generation = rig.open(trainer).generation;
+    let held = rig.produce(worker, 10);
+    rig.delivered(generation, held.split);
+    let end = held.range.first_batch + u64::from(held.range.batches);
+    rig.ok(Rig::checkpoint_of(generation, end));
+    let committed = rig.produce(worker, 10);
+    let leased = rig.grant(worker);
+    let afresh =
+        OpenConsumer { member: trainer, channel: CHANNEL.into(), request: 99, afresh: true };
+    let opened = rig.ok(afresh.clone());
+    assert_eq!(rig.ok(afresh), opened, "a repeat takes nothing back");
+    // What was done of the split that was leased is lost too: its commit comes late.
+    assert_eq!(rig.refused(Rig::commit_of(worker, &leased, 10)), RefusalKind::StaleAttempt);
+    let again: Vec<u64> = (0..2).map(|_| rig.produce(worker, 10).split).collect();
+    assert_eq!(again, [committed.split, leased.split]);
+}
+
+#[test]
 fn only_the_reader_opens_a_channel_and_not_after_it_is_done() {
     let mut rig = Rig::sealed(1000);
     let worker = rig.worker(0);
-    let open = |member| OpenConsumer { member, channel: CHANNEL.into(), request: 1 };
+    let open = |member| OpenConsumer { member, channel: CHANNEL.into(), request: 1, afresh: false };
     assert_eq!(rig.refused(open(worker)), RefusalKind::Input);
     let trainer = rig.trainer(1);
     rig.open(trainer);

@@ -64,8 +64,8 @@ fn commands() -> impl Strategy<Value = Command> {
         ),
         2 => (member(), sets(), 0u64..8, attempt())
             .prop_map(|(member, set, split, attempt)| Return { member, set, split, attempt }.into()),
-        3 => (member(), 0u64..9).prop_map(move |(member, request)| {
-            OpenConsumer { member, channel: channel(), request }.into()
+        3 => (member(), 0u64..9, any::<bool>()).prop_map(move |(member, request, afresh)| {
+            OpenConsumer { member, channel: channel(), request, afresh }.into()
         }),
         8 => (generation(), 0u64..9, prop::collection::vec(0u64..9, 0..3)).prop_map(
             move |(generation, split, taken)| {
