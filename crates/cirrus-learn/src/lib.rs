@@ -12,6 +12,9 @@ pub mod fetch;
 pub mod image;
 #[cfg(feature = "images")]
 pub mod images;
+pub mod job;
+pub mod models;
+pub mod parameters;
 pub mod schedule;
 
 pub use error::{Error, ErrorKind, Result};

@@ -31,6 +31,9 @@ use crate::sets::{SetReader, SetWriter};
 use crate::spec::{AppSpec, CacheSpec};
 use crate::views::PoolViews;
 
+/// The report that is shown while the run goes on.
+pub(crate) const PROGRESS: &str = "progress";
+
 /// A running task's door to the rest of its application. Clones are the same door.
 #[derive(Debug, Clone)]
 pub struct Context(Arc<Inner>);
@@ -114,6 +117,12 @@ impl Context {
         let value = serde_json::to_value(value)
             .map_err(|error| Error::input(format!("report `{key}`")).with_source(error))?;
         self.control().report(self.member(), key, value)
+    }
+
+    /// What a person sees beside the bar of the run's progress, in a few words. Each replaces the
+    /// one before.
+    pub fn progress(&self, text: &str) -> Result<()> {
+        self.control().report(self.member(), PROGRESS, text.into())
     }
 
     /// The first pool's store.

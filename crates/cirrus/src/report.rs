@@ -10,6 +10,7 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
+use crate::context::PROGRESS;
 use crate::control::Control;
 use crate::coordinator::ledger;
 use crate::coordinator::status::{Status, TaskStatus};
@@ -89,7 +90,7 @@ impl Summary {
             let delivery = delivery(control, spec, dir, &status, &channel.name)?;
             channels.insert(channel.name.clone(), delivery);
         }
-        let results = status.reports.iter();
+        let results = status.reports.iter().filter(|line| line.key != PROGRESS);
         Ok(Self {
             app: spec.name.clone(),
             run: spec.run.clone(),

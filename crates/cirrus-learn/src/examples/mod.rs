@@ -3,6 +3,8 @@
 //! Owns examples with few features out of many, as models take them. Knows neither files nor models.
 //! Invariant: every index and value belongs to one example, and both lists are equally long.
 
+mod block;
+
 /// Examples with a label each, in compressed sparse rows.
 ///
 /// What an index means is the data's affair: a hashed feature, a pixel, a word, or a user and, after
@@ -46,6 +48,11 @@ impl Examples {
     /// The features of all, one example behind the other.
     pub fn indices(&self) -> &[u32] {
         &self.indices
+    }
+
+    /// What the features of all are.
+    pub fn values(&self) -> &[f32] {
+        &self.values
     }
 
     /// The features of all, to be named otherwise.

@@ -320,17 +320,14 @@ impl NodeHandle {
         self.0.incarnation
     }
 
-    /// Makes a table of parameters, or finds that it is there and the same. [`Kind::Invalid`] when
-    /// there can be none such, [`Kind::WrongType`] when there is another one of this name,
-    /// [`Kind::WrongVersion`] when it is of another generation, which is the detail.
-    pub fn open_table(&self, name: &Key, spec: TableSpec) -> Result<()> {
-        let opened = self.0.tables.open(name, spec.validated()?);
-        opened.map(|_| ()).map_err(|fault| table_failed(name, fault))
-    }
-
     /// All of a table as it is now; it goes on meanwhile.
     pub fn freeze_table(&self, name: &Key) -> Result<TableSnapshot> {
         self.0.tables.freeze(name).map_err(|fault| table_failed(name, fault))
+    }
+
+    /// Begins a table without rows, which takes the place of one of this name.
+    pub fn begin_table(&self, name: &Key, spec: TableSpec) -> Result<TableRestore> {
+        Ok(TableRestore::empty(self.0.tables.clone(), name.clone(), spec.validated()?))
     }
 
     /// Begins to bring a table back, from the head of a snapshot, as one of this generation.
@@ -352,9 +349,6 @@ impl NodeHandle {
 fn table_failed(name: &Key, fault: Fault) -> Error {
     let text = match fault.kind {
         Kind::NotFound => format!("there is no table {name:?}"),
-        Kind::WrongVersion => format!("table {name:?} is of generation {}", fault.detail),
-        Kind::WrongType => format!("table {name:?} is there already, and another one"),
-        Kind::OutOfMemory => format!("no room for table {name:?}; give the node more capacity"),
         kind => format!("table {name:?}: {kind:?}"),
     };
     Error::new(fault.kind, text).with_detail(fault.detail)

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::context::PROGRESS;
 use crate::coordinator::status::Status;
 use crate::counters::RECORDS;
 use crate::engine::local::Watcher;
@@ -66,7 +67,11 @@ impl Progress {
         }
         // After a restart some batches are read again: the bar shows the run's length, not more.
         self.bar.set_position(batches.min(total));
-        self.bar.set_message(format!("batches, {:.0} records/s", self.rate));
+        let told = status.reports.iter().find(|line| line.key == PROGRESS);
+        self.bar.set_message(match told.and_then(|line| line.value.as_str()) {
+            Some(text) => text.to_owned(),
+            None => format!("batches, {:.0} records/s", self.rate),
+        });
         Some(())
     }
 }

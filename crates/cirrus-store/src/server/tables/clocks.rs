@@ -55,16 +55,17 @@ impl Clocks {
         })
     }
 
-    /// The worker has done so many steps.
-    pub(super) fn advance(&mut self, worker: u64, clock: u32) {
-        let Some(seat) = self.seats.get_mut(&worker) else { return };
-        if seat.clock < clock {
-            let was_slowest = self.slowest == Some(seat.clock);
-            seat.clock = clock;
-            if was_slowest {
-                self.find_slowest();
-            }
+    /// The worker has done so many steps; whether others may go on by that.
+    pub(super) fn advance(&mut self, worker: u64, clock: u32) -> bool {
+        let Some(seat) = self.seats.get_mut(&worker).filter(|seat| seat.clock < clock) else {
+            return false;
+        };
+        let was_slowest = self.slowest == Some(seat.clock);
+        seat.clock = clock;
+        if was_slowest {
+            self.find_slowest();
         }
+        was_slowest
     }
 
     /// Whether values may be read for this step.
@@ -111,12 +112,12 @@ mod tests {
         assert!(clocks.may_read(9), "nobody has a seat");
         assert_eq!(clocks.join(1, 0, now), 0);
         assert_eq!(clocks.join(2, 0, now), 0);
-        clocks.advance(1, 3);
+        assert!(clocks.advance(1, 3));
         assert!(clocks.may_read(2) && !clocks.may_read(3));
-        clocks.advance(2, 1);
+        assert!(clocks.advance(2, 1));
         assert!(clocks.may_read(3) && !clocks.may_read(4));
         // A repeat of an older step takes nothing back.
-        clocks.advance(2, 0);
+        assert!(!clocks.advance(2, 0));
         assert!(clocks.may_read(3));
         // Who comes later begins where the slowest is, or where it stands elsewhere.
         assert_eq!(clocks.join(3, 0, now), 1);
@@ -139,8 +140,7 @@ mod tests {
         assert!(clocks.hear(1, later));
         assert_eq!(clocks.sweep(later, |worker| worker == 2), 1);
         assert!(!clocks.hear(3, later) && clocks.hear(2, later));
-        clocks.advance(1, 4);
-        clocks.advance(2, 4);
+        assert!(clocks.advance(1, 4) && clocks.advance(2, 4));
         assert!(clocks.may_read(4));
     }
 }

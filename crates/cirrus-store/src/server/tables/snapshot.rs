@@ -118,6 +118,12 @@ pub struct TableRestore {
 }
 
 impl TableRestore {
+    /// A table without rows.
+    pub(in crate::server) fn empty(tables: Tables, name: Key, spec: TableSpec) -> Self {
+        let table = tables.beside(spec);
+        Self { tables, name, table }
+    }
+
     /// Begins with the head of a snapshot; the table will be of this generation.
     pub(in crate::server) fn new(
         tables: Tables,

@@ -105,10 +105,14 @@ impl Table {
             return Err(self.other_generation());
         }
         let mut repeated = false;
-        if step.pushes && !is_observer {
-            repeated = !self.apply(step, &lists)?;
-            self.clocks.advance(step.worker, step.clock);
-            self.wake();
+        if !is_observer {
+            if step.pushes {
+                repeated = !self.apply(step, &lists)?;
+            }
+            // Without gradients too: the worker may have begun further on at another part.
+            if self.clocks.advance(step.worker, step.clock) {
+                self.wake();
+            }
         }
         if step.wanted == 0 {
             let slowest = self.clocks.slowest(step.clock);

@@ -348,6 +348,15 @@ fn all_readers_of_a_step_see_the_same_and_no_later_gradients() {
 }
 
 #[test]
+fn nobody_waits_for_himself_where_he_began_further_on_elsewhere() {
+    let (tables, _) = node(64 << 20);
+    tables.open(&name(), TableSpec { staleness: Some(0), ..spec(10, 1) }).unwrap();
+    assert_eq!(join(&tables, WORKER), 0);
+    let step_now = Step { generation: 1, worker: WORKER, clock: 7, read_for: 7, ..Step::default() };
+    assert_eq!(step(&tables, step_now, &[], &[100]).unwrap().0.slowest, 7);
+}
+
+#[test]
 fn who_waits_hears_that_the_table_has_gone_back() {
     let (tables, _) = node(64 << 20);
     tables.open(&name(), TableSpec { staleness: Some(0), ..spec(10, 1) }).unwrap();

@@ -1,0 +1,3 @@
+fn main() -> std::process::ExitCode {
+    cirrus_learn::job::app().main()
+}

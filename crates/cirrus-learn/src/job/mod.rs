@@ -1,0 +1,259 @@
+//! The job `train`: learn a model with a parameter server, the way a user of Cirrus would write it.
+//!
+//! Owns the application `train`: `load` turns a data set into blocks of examples, `work` computes
+//! gradients, `shard` holds parameters and applies them, `keep` keeps cuts on a disk, `chief` says when, judges by held-out examples and leaves the model. Knows
+//! no model and no format.
+//! Invariant: a minibatch counts once in the parameters, whatever is killed.
+
+mod board;
+mod chief;
+mod cut;
+mod data;
+mod keeper;
+mod load;
+mod shard;
+mod work;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use cirrus::{App, ByteSize, Context, OrderSpec, Settings, SplitSpec};
+use cirrus_store::Key;
+use cirrus_store::rule::{Optimizer, Penalty};
+use cirrus_store::table::TableSpec;
+use tokio::runtime::Runtime;
+
+use crate::models::{Logistic, Model};
+use crate::parameters::{Part, Remote, RemoteOptions};
+use board::Board;
+
+/// The arguments of the job.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// What to learn from
+    #[arg(long, value_name = "NAME|FILE|DIR")]
+    pub data: String,
+    /// Processes that compute gradients
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub workers: u32,
+    /// Processes that hold parameters
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub shards: u32,
+    /// How far workers may be apart: bsp (in step), ssp:K (K steps), asp (no bound)
+    #[arg(long, value_name = "bsp|asp|ssp:K", default_value = "ssp:4")]
+    pub mode: Mode,
+    /// sgd, momentum, nesterov, adagrad, adam or ftrl
+    #[arg(long, value_name = "NAME", default_value = "adagrad", value_parser = optimizer)]
+    pub optimizer: Optimizer,
+    /// How many times to go over the examples
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: u32,
+    /// Examples in a minibatch
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub minibatch: u32,
+    /// The learning rate
+    #[arg(long, value_name = "RATE", default_value_t = 0.1)]
+    pub rate: f32,
+    /// Weight of the sum of absolute values
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
+    pub l1: f32,
+    /// Weight of half of the sum of squares
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
+    pub l2: f32,
+    /// Send gradients as 16-bit floats (bfloat16)
+    #[arg(long)]
+    pub half: bool,
+    /// What orders and first values are drawn from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Seconds between two cuts: what the loss of a shard costs at the most
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub cut_every: f64,
+    /// Memory for examples
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub memory: ByteSize,
+    /// Memory of each shard
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub shard_memory: ByteSize,
+    /// Disk for cuts
+    #[arg(long, value_name = "SIZE", default_value = "16GiB")]
+    pub disk: ByteSize,
+    /// Where to save the model; by default in the run's folder
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+}
+
+/// How far workers may be apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Bulk-synchronous: all read what the last step of all has made.
+    Bsp,
+    /// Asynchronous: nobody waits.
+    Asp,
+    /// Stale-synchronous: at most so many steps ahead of the slowest.
+    Ssp(u32),
+}
+
+impl Mode {
+    fn bound(self) -> Option<u32> {
+        match self {
+            Self::Bsp => Some(0),
+            Self::Asp => None,
+            Self::Ssp(bound) => Some(bound),
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = "expected bsp, asp, or ssp:K, such as ssp:4";
+        match text.split_once(':') {
+            None if text == "bsp" => Ok(Self::Bsp),
+            None if text == "asp" => Ok(Self::Asp),
+            Some(("ssp", bound)) => match bound.parse() {
+                Ok(bound) => Ok(Self::Ssp(bound)),
+                Err(_) => Err(format!("`{bound}` is no number of steps; {expected}")),
+            },
+            None | Some(_) => Err(expected.to_owned()),
+        }
+    }
+}
+
+fn optimizer(name: &str) -> Result<Optimizer, String> {
+    Optimizer::named(name).ok_or_else(|| {
+        format!("there is no optimizer `{name}`; there are {}", Optimizer::NAMES.join(", "))
+    })
+}
+
+/// The sets and channels of the job.
+const TRAIN: &str = "train";
+const TEST: &str = "test";
+const DONE: &str = "done";
+
+/// Examples in a record: they are shuffled within a split, and their blocks over the set.
+const BLOCK_EXAMPLES: u32 = 64;
+
+/// How often is looked whether shards are ready.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Minibatches of a split.
+const SPLIT_BATCHES: u32 = 16;
+
+impl Args {
+    /// A minibatch is so many blocks, exactly.
+    fn block(&self) -> u32 {
+        let divides = |block: &u32| self.minibatch.is_multiple_of(*block);
+        (1..=BLOCK_EXAMPLES.min(self.minibatch)).rev().find(divides).unwrap_or(1)
+    }
+
+    fn learnt(&self) -> Box<dyn Model> {
+        Box::new(Logistic { features: 1000 })
+    }
+}
+
+/// The job as an application.
+pub fn app() -> App<Args> {
+    App::new("train")
+        .about("Learn a model with a parameter server")
+        .args::<Args>()
+        .channel::<()>(DONE, "64MiB")
+        .unordered(DONE)
+        .task(load::load::task().writes(TRAIN).writes(TEST))
+        .task(shard::shard::task())
+        .task(keeper::keep::task())
+        .task(work::work::task().reads(TRAIN).writes(DONE))
+        .task(chief::chief::task().reads(DONE).reads(TEST))
+        .configure(configure)
+}
+
+fn configure(args: &Args, settings: &mut Settings) {
+    settings.memory("data", args.memory);
+    settings.replicas("work", args.workers);
+    settings.replicas("shard", args.shards);
+    let spec = SplitSpec {
+        seed: args.seed,
+        epochs: args.epochs,
+        batch: args.minibatch / args.block(),
+        batches_per_split: SPLIT_BATCHES,
+        order: OrderSpec::Shuffled,
+        window: 4096,
+        ..SplitSpec::default()
+    };
+    settings.splits(TRAIN, spec);
+}
+
+fn table_name() -> cirrus::Result<Key> {
+    Ok(Key::try_from("parameters")?)
+}
+
+/// The rows that a shard has: the first, and how many.
+fn rows_of_shard(rows: u32, shards: u32, shard: usize) -> (u32, u32) {
+    let bound = |shard: u64| u64::from(rows) * shard / u64::from(shards);
+    let narrow = |row: u64| u32::try_from(row).expect("no more than all rows");
+    let first = bound(shard as u64);
+    (narrow(first), narrow(bound(shard as u64 + 1) - first))
+}
+
+fn table_spec(args: &Args, shard: usize, generation: u64) -> cirrus::Result<TableSpec> {
+    let shape = args.learnt().shape();
+    let (first_row, rows) = rows_of_shard(shape.rows, args.shards, shard);
+    let spec = TableSpec {
+        first_row,
+        rows,
+        columns: shape.columns,
+        initial: shape.initial,
+        optimizer: args.optimizer,
+        penalty: Penalty { l1: args.l1, l2: args.l2 },
+        staleness: args.mode.bound(),
+        seat_ms: 5_000,
+        generation,
+    };
+    Ok(spec.validated()?)
+}
+
+/// The way to the parameters for this worker or observer.
+fn remote(args: &Args, model: &dyn Model, worker: u64) -> cirrus::Result<Remote> {
+    let shape = model.shape();
+    let (table, columns) = (table_name()?, shape.columns as usize);
+    let options = RemoteOptions { table, columns, dense: shape.dense, half: args.half, worker };
+    Remote::new(options).map_err(|error| cirrus::Error::io("cannot start a thread", error))
+}
+
+/// Waits until all shards are of one generation, and turns to them.
+fn turn_to_shards(
+    ctx: &Context,
+    args: &Args,
+    runtime: &Runtime,
+    board: &Board,
+    remote: &mut Remote,
+) -> cirrus::Result<()> {
+    let rows = args.learnt().shape().rows;
+    loop {
+        if ctx.is_cancelled() {
+            return Err(cirrus::Error::new(cirrus::Kind::Cancelled, "waiting for shards"));
+        }
+        let found = runtime.block_on(async {
+            let order = board.order().await?.unwrap_or_default();
+            let mut parts = Vec::new();
+            for (shard, life) in order.lives.iter().enumerate() {
+                let place = board.shard(shard).await?.filter(|place| place.life == *life);
+                let done = board.done(shard).await?.unwrap_or_default();
+                let is_ready = done.life == *life && done.generation == order.generation;
+                let Some(place) = place.filter(|_| is_ready) else { return Ok(None) };
+                let (first_row, rows) = rows_of_shard(rows, args.shards, shard);
+                parts.push(Part { address: place.address, first_row, rows });
+            }
+            Ok::<_, cirrus::Error>(Some((order.generation, parts)))
+        })?;
+        match found {
+            Some((generation, parts)) if !parts.is_empty() => {
+                remote.turn_to(generation, parts);
+                return Ok(());
+            }
+            Some(_) | None => std::thread::sleep(LOOK_INTERVAL),
+        }
+    }
+}
