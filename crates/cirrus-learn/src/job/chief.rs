@@ -91,6 +91,9 @@ impl Chief<'_> {
             batches = self.begin_again(batches)?;
         }
         self.test = self.held_out()?;
+        if self.observer.generation() == 0 {
+            turn_to_shards(self.ctx, self.args, self.runtime, self.board, &mut self.observer)?;
+        }
         loop {
             if !self.is_whole()? {
                 batches = self.begin_again(batches)?;

@@ -222,14 +222,14 @@ fn remote(args: &Args, model: &dyn Model, worker: u64) -> cirrus::Result<Remote>
     Remote::new(options).map_err(|error| cirrus::Error::io("cannot start a thread", error))
 }
 
-/// Waits until all shards are of one generation, and turns to them.
+/// Waits until all shards are of one generation, and turns to them; false when the training is over.
 fn turn_to_shards(
     ctx: &Context,
     args: &Args,
     runtime: &Runtime,
     board: &Board,
     remote: &mut Remote,
-) -> cirrus::Result<()> {
+) -> cirrus::Result<bool> {
     let rows = args.learnt().shape().rows;
     loop {
         if ctx.is_cancelled() {
@@ -237,6 +237,9 @@ fn turn_to_shards(
         }
         let found = runtime.block_on(async {
             let order = board.order().await?.unwrap_or_default();
+            if order.over {
+                return Ok(Some((order.generation, Vec::new())));
+            }
             let mut parts = Vec::new();
             for (shard, life) in order.lives.iter().enumerate() {
                 let place = board.shard(shard).await?.filter(|place| place.life == *life);
@@ -249,11 +252,12 @@ fn turn_to_shards(
             Ok::<_, cirrus::Error>(Some((order.generation, parts)))
         })?;
         match found {
-            Some((generation, parts)) if !parts.is_empty() => {
+            Some((0, _)) | None => std::thread::sleep(LOOK_INTERVAL),
+            Some((_, parts)) if parts.is_empty() => return Ok(false),
+            Some((generation, parts)) => {
                 remote.turn_to(generation, parts);
-                return Ok(());
+                return Ok(true);
             }
-            Some(_) | None => std::thread::sleep(LOOK_INTERVAL),
         }
     }
 }

@@ -89,7 +89,11 @@ impl Worker {
                 self.tally.anew += 1;
             }
             self.remote.leave();
-            turn_to_shards(&self.ctx, &self.args, &self.runtime, &self.board, &mut self.remote)?;
+            let (ctx, args) = (&self.ctx, &self.args);
+            if !turn_to_shards(ctx, args, &self.runtime, &self.board, &mut self.remote)? {
+                // Somebody else has done the split, or the training would not be over.
+                return Ok(());
+            }
         }
     }
 
