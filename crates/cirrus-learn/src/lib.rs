@@ -13,6 +13,7 @@ pub mod image;
 #[cfg(feature = "images")]
 pub mod images;
 pub mod job;
+pub mod metrics;
 pub mod models;
 pub mod parameters;
 pub mod schedule;

@@ -3,7 +3,14 @@
 //! Owns examples with few features out of many, as models take them. Knows neither files nor models.
 //! Invariant: every index and value belongs to one example, and both lists are equally long.
 
+mod adult;
 mod block;
+mod idx;
+pub mod lines;
+mod packages;
+pub mod rows;
+pub mod source;
+mod synthetic;
 
 /// Examples with a label each, in compressed sparse rows.
 ///

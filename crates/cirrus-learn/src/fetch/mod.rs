@@ -24,6 +24,8 @@ pub use progress::{Amount, Progress, Silent, Terminal};
 pub enum Registry {
     /// Fetched with `npm pack`.
     Npm,
+    /// A wheel, fetched with `pip download`.
+    PyPi,
     /// Fetched with `apt-get download`; whatever version the machine's release offers, so the
     /// hash decides.
     Debian,
@@ -50,6 +52,7 @@ impl Package {
         let name = self.name.trim_start_matches('@').replace('/', "-");
         let file = match self.registry {
             Registry::Npm => format!("{name}-{}.tgz", self.version),
+            Registry::PyPi => format!("{name}-{}.whl", self.version),
             Registry::Debian => format!("{name}_{}.deb", self.version),
         };
         cache_dir.join(format!("{}-{file}", self.sha256))

@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
+use super::Facts;
+
 /// Where a shard or the keeper listens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Place {
@@ -73,6 +75,7 @@ pub(super) struct Board {
 
 const ORDER: &str = "!learn/order";
 const KEEPER: &str = "!learn/keeper";
+const FACTS: &str = "!learn/facts";
 
 impl Board {
     pub(super) fn new(context: &Context) -> cirrus::Result<Self> {
@@ -132,6 +135,30 @@ impl Board {
 
     pub(super) async fn tell_tally(&self, worker: u64, tally: &Tally) -> cirrus::Result<()> {
         self.put(&format!("!learn/tally/{worker}"), tally).await
+    }
+
+    /// What is known of the data; waits until they have been read.
+    pub(super) async fn facts(&self, context: &Context) -> cirrus::Result<Facts> {
+        loop {
+            let patience = Duration::from_millis(500);
+            match self.client.wait(&key(FACTS)?, Version(0), patience).await {
+                Ok(_) => {
+                    let object = self.client.get(&key(FACTS)?).await?;
+                    return parse(FACTS, &object.value);
+                }
+                Err(error) if error.kind() != cirrus_store::Kind::Timeout => {
+                    return Err(error.into());
+                }
+                Err(_) if context.is_cancelled() => {
+                    return Err(cirrus::Error::new(Kind::Cancelled, "waiting for the data"));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    pub(super) async fn tell_facts(&self, facts: &Facts) -> cirrus::Result<()> {
+        self.put(FACTS, facts).await
     }
 
     async fn get<T: DeserializeOwned>(&self, name: &str) -> cirrus::Result<Option<T>> {

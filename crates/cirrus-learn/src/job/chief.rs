@@ -5,6 +5,7 @@
 //! Invariant: what a checkpoint covers is in the cut that it names, so a shard that is lost costs what was
 //! done since that cut, and nothing of it stays counted.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use super::board::{Board, Done, Order, Tally, runtime};
 use super::cut::{Cut, Cuts};
 use super::{Args, DONE, TEST, remote, turn_to_shards};
 use crate::examples::Examples;
+use crate::metrics::Measures;
 use crate::models::{Minibatch, Model};
 use crate::parameters::{Remote, may_pass};
 
@@ -37,8 +39,9 @@ struct State {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Measured {
     epoch: u32,
-    log_loss: f64,
     examples: u64,
+    /// By name, as [`Measures::named`] has them.
+    measures: BTreeMap<String, f64>,
 }
 
 /// Leads until every epoch is done.
@@ -46,7 +49,7 @@ struct Measured {
 pub(super) fn chief(ctx: Context, args: Args) -> cirrus::Result<()> {
     let runtime = runtime()?;
     let board = Board::new(&ctx)?;
-    let model = args.learnt();
+    let model = args.kind.model(&args, &runtime.block_on(board.facts(&ctx))?);
     let observer = remote(&args, model.as_ref(), OBSERVER)?;
     let mut chief = Chief {
         ctx: &ctx,
@@ -92,7 +95,7 @@ impl Chief<'_> {
         }
         self.test = self.held_out()?;
         if self.observer.generation() == 0 {
-            turn_to_shards(self.ctx, self.args, self.runtime, self.board, &mut self.observer)?;
+            self.turn()?;
         }
         loop {
             if !self.is_whole()? {
@@ -103,7 +106,7 @@ impl Chief<'_> {
                 Polled::Batch(batch) => {
                     let done = &mut self.state.done[batch.epoch as usize];
                     *done += 1;
-                    let total = batches.total() / u64::from(self.args.epochs);
+                    let total = batches.total() / u64::from(self.args.epochs());
                     if *done == total && !self.measure(batch.epoch)? {
                         continue;
                     }
@@ -127,6 +130,12 @@ impl Chief<'_> {
         self.runtime.block_on(self.board.give_order(&self.order))
     }
 
+    fn turn(&mut self) -> cirrus::Result<()> {
+        let rows = self.model.shape().rows;
+        let observer = &mut self.observer;
+        turn_to_shards(self.ctx, self.args, self.runtime, self.board, rows, observer).map(|_| ())
+    }
+
     /// Goes on where the last checkpoint is.
     fn take_up(&mut self, batches: &Batches<()>) -> cirrus::Result<()> {
         self.state = match batches.restored() {
@@ -134,7 +143,7 @@ impl Chief<'_> {
                 .map_err(|error| cirrus::Error::corrupt("a checkpoint").with_source(error))?,
             None => State::default(),
         };
-        self.state.done.resize(self.args.epochs as usize, 0);
+        self.state.done.resize(self.args.epochs() as usize, 0);
         Ok(())
     }
 
@@ -173,7 +182,7 @@ impl Chief<'_> {
         let batches = self.ctx.batches_made_again::<()>(DONE)?;
         self.take_up(&batches)?;
         self.state.rollbacks = rollbacks;
-        turn_to_shards(self.ctx, self.args, self.runtime, self.board, &mut self.observer)?;
+        self.turn()?;
         self.cut_at = Instant::now();
         Ok(batches)
     }
@@ -268,8 +277,8 @@ impl Chief<'_> {
 
     /// Judges by the held-out examples; whether no shard was lost.
     fn measure(&mut self, epoch: u32) -> cirrus::Result<bool> {
-        let (mut loss, mut examples) = (0.0, 0);
-        let (mut values, mut gradients) = (Vec::new(), Vec::new());
+        let (mut measures, mut examples) = (Measures::default(), 0);
+        let mut values = Vec::new();
         for minibatch in &self.test {
             let pending = self.observer.begin(None, Some(minibatch.rows().clone()), 0);
             match self.observer.finish(pending, &mut values) {
@@ -277,12 +286,11 @@ impl Chief<'_> {
                 Err(error) if may_pass(&error) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
-            gradients.resize(values.len(), 0.0);
-            loss += self.model.gradients(minibatch, &values, &mut gradients);
-            examples += minibatch.examples().len() as u64;
+            self.model.measure(minibatch, &values, &mut measures);
+            examples += minibatch.len() as u64;
         }
-        let log_loss = loss / (examples.max(1) as f64);
-        self.state.measured.push(Measured { epoch, log_loss, examples });
+        let measures = measures.named();
+        self.state.measured.push(Measured { epoch, examples, measures });
         Ok(true)
     }
 
@@ -327,7 +335,9 @@ impl Chief<'_> {
     fn leave_results(&self) -> cirrus::Result<()> {
         let tally = self.tally()?;
         if let Some(last) = self.state.measured.last() {
-            self.ctx.report("test_log_loss", last.log_loss)?;
+            for (name, value) in &last.measures {
+                self.ctx.report(&format!("test_{name}"), value)?;
+            }
             self.ctx.report("test_examples", last.examples)?;
         }
         self.ctx.report("epochs", &self.state.measured)?;

@@ -1,44 +1,120 @@
 //! The task that puts examples into memory.
 //!
-//! Owns `load`: blocks of examples, for training and for judging. Knows no formats.
+//! Owns `load`: blocks of examples, to learn from and to judge by. Knows no formats.
 //! Invariant: an example is in one of both sets, and which follows from the data and the seed.
 
 use cirrus::{Context, SetWriter};
 
-use super::{Args, TEST, TRAIN, data};
+use super::board::{Board, runtime};
+use super::{Args, Facts, Kind, TEST, TRAIN};
+use crate::error::{Error, Result};
 use crate::examples::Examples;
+use crate::examples::source::{self, Side};
+use crate::fetch::{Silent, default_cache_dir};
 
 /// Stores all examples in blocks.
 #[cirrus::task(cpu = 1, memory = "1GiB")]
 pub(super) fn load(ctx: Context, args: Args) -> cirrus::Result<()> {
     let mut train = Blocks::new(ctx.write_set(TRAIN)?, args.block());
     let mut test = Blocks::new(ctx.write_set(TEST)?, args.block());
-    let mut failed = Ok(());
-    let mut n = 0_u32;
-    data::synthetic(200_000, args.seed, |label, features| {
-        n += 1;
-        let blocks = if n % 10 == 0 { &mut test } else { &mut train };
-        if failed.is_ok() {
-            failed = blocks.push(label, features);
+    let mut failed = None;
+    let held_out = if args.test_data.is_some() { 0.0 } else { args.held_out };
+    let cache_dir = default_cache_dir()?;
+    let mut labels = Labels { kind: args.kind, ..Labels::default() };
+    let mut read = |data: &str, held_out: f64, all: Option<Side>| {
+        let mut each = |side: Side, label: f32, features: &[(u32, f32)]| {
+            if ctx.is_cancelled() {
+                return Err(Error::new(crate::ErrorKind::Cancelled, "loading"));
+            }
+            let side = all.unwrap_or(side);
+            labels.check(label, side)?;
+            let blocks = if side == Side::Test { &mut test } else { &mut train };
+            blocks.push(label, features).map_err(|error| {
+                failed = Some(error);
+                Error::input("the store failed")
+            })
+        };
+        let read = source::read(data, &args.options(held_out), &cache_dir, &Silent, &mut each);
+        match failed.take() {
+            Some(error) => Err(error),
+            None => Ok(read?),
         }
-    });
-    failed?;
+    };
+    let mut found = read(&args.data, held_out, None)?;
+    if let Some(data) = &args.test_data {
+        let more = read(data, 0.0, Some(Side::Test))?;
+        found.features = found.features.max(more.features);
+        found.bad_rows += more.bad_rows;
+        found.samples.extend(more.samples);
+    }
+    if train.count == 0 {
+        let text = format!("--data {}: there is no example to learn from", args.data);
+        return Err(cirrus::Error::input(text));
+    }
+    ctx.report("examples", train.count)?;
+    if found.bad_rows > 0 {
+        ctx.report("bad_rows", found.bad_rows)?;
+        ctx.report("bad_rows_first", &found.samples)?;
+    }
+    let facts = Facts {
+        features: found.features,
+        users: found.users,
+        classes: labels.classes,
+        mean: (labels.sum / train.count as f64) as f32,
+        examples: train.count,
+    };
     test.seal()?;
-    train.seal()
+    train.seal()?;
+    runtime()?.block_on(Board::new(&ctx)?.tell_facts(&facts))
+}
+
+/// What labels there are, of examples to learn from.
+#[derive(Debug, Default)]
+struct Labels {
+    kind: Kind,
+    sum: f64,
+    /// Above every label, if all are whole numbers from 0 on.
+    classes: u32,
+}
+
+/// More classes than this are numbers taken for classes.
+const CLASSES_MAX: f32 = 10_000.0;
+
+impl Labels {
+    fn check(&mut self, label: f32, side: Side) -> Result<()> {
+        let is_class = label >= 0.0 && label.fract() == 0.0 && label < CLASSES_MAX;
+        let expected = match self.kind {
+            Kind::Logistic if label != 0.0 && label != 1.0 => "0 or 1",
+            Kind::Softmax if !is_class => "the number of a class, from 0 on",
+            _ => {
+                if side == Side::Train {
+                    self.sum += f64::from(label);
+                }
+                // What is no class makes them numbers for good.
+                let above = if is_class { label as u32 + 1 } else { u32::MAX };
+                self.classes = self.classes.max(above);
+                return Ok(());
+            }
+        };
+        let text = format!("a label is {label}; {} takes {expected}", self.kind.name());
+        Err(Error::input(text))
+    }
 }
 
 struct Blocks {
     set: SetWriter,
     block: Examples,
     len: usize,
+    count: u64,
 }
 
 impl Blocks {
     fn new(set: SetWriter, len: u32) -> Self {
-        Self { set, block: Examples::default(), len: len as usize }
+        Self { set, block: Examples::default(), len: len as usize, count: 0 }
     }
 
     fn push(&mut self, label: f32, features: &[(u32, f32)]) -> cirrus::Result<()> {
+        self.count += 1;
         self.block.push(label, features.iter().copied());
         if self.block.len() >= self.len {
             self.set.push(self.block.to_record())?;

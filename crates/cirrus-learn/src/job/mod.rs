@@ -8,13 +8,13 @@
 mod board;
 mod chief;
 mod cut;
-mod data;
 mod keeper;
+mod kind;
 mod load;
 mod shard;
 mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -24,16 +24,36 @@ use cirrus_store::rule::{Optimizer, Penalty};
 use cirrus_store::table::TableSpec;
 use tokio::runtime::Runtime;
 
-use crate::models::{Logistic, Model};
+use crate::examples::source::{self, Format};
+use crate::fetch::{Terminal, default_cache_dir};
+use crate::models::Model;
 use crate::parameters::{Part, Remote, RemoteOptions};
+use crate::schedule::Schedule;
 use board::Board;
+pub use kind::{Facts, Kind};
 
 /// The arguments of the job.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// What to learn from
+    /// What to learn: logistic, softmax, factorization, fm or lda
+    #[arg(value_name = "MODEL")]
+    pub kind: Kind,
+    /// What to learn from: mnist, movielens-100k, spamassassin, adult, synthetic-clicks, synthetic-ratings or
+    /// synthetic-topics (:ROWS may follow), or a file or folder
     #[arg(long, value_name = "NAME|FILE|DIR")]
     pub data: String,
+    /// What to judge by; by default a share of the data
+    #[arg(long, value_name = "NAME|FILE|DIR")]
+    pub test_data: Option<String>,
+    /// Format of the files: libsvm, criteo, csv, ratings or text; by default guessed
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Share of the examples that is held out to judge by
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
+    pub held_out: f64,
+    /// Rows that may be wrong; they are left out, counted and reported
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub bad_rows: u64,
     /// Processes that compute gradients
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub workers: u32,
@@ -43,24 +63,34 @@ pub struct Args {
     /// How far workers may be apart: bsp (in step), ssp:K (K steps), asp (no bound)
     #[arg(long, value_name = "bsp|asp|ssp:K", default_value = "ssp:4")]
     pub mode: Mode,
-    /// sgd, momentum, nesterov, adagrad, adam or ftrl
-    #[arg(long, value_name = "NAME", default_value = "adagrad", value_parser = optimizer)]
-    pub optimizer: Optimizer,
-    /// How many times to go over the examples
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub epochs: u32,
-    /// Examples in a minibatch
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub minibatch: u32,
-    /// The learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 0.1)]
-    pub rate: f32,
+    /// sgd, momentum, nesterov, adagrad, adam or ftrl; by default what suits the model
+    #[arg(long, value_name = "NAME", value_parser = optimizer)]
+    pub optimizer: Option<Optimizer>,
+    /// How many times to go over the examples; by default what suits the model
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: Option<u32>,
+    /// Examples in a minibatch; by default what suits the model
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub minibatch: Option<u32>,
+    /// The learning rate at the first step; by default what suits the model
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<f32>,
+    /// How the rate falls: constant, time:N (half after N steps), root:N (half after 3 N steps),
+    /// stairs:N:F (times F after each N steps), cycle
+    #[arg(long, value_name = "CURVE")]
+    pub schedule: Option<Curve>,
     /// Weight of the sum of absolute values
     #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
     pub l1: f32,
-    /// Weight of half of the sum of squares
-    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
-    pub l2: f32,
+    /// Weight of half of the sum of squares; by default what suits the model
+    #[arg(long, value_name = "WEIGHT")]
+    pub l2: Option<f32>,
+    /// Factors of factorization and fm, topics of lda
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub factors: Option<u32>,
+    /// Hashed features are 2 to the power of this; by default 18, for lda 13
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(8..=28))]
+    pub bits: Option<u32>,
     /// Send gradients as 16-bit floats (bfloat16)
     #[arg(long)]
     pub half: bool,
@@ -81,7 +111,7 @@ pub struct Args {
     pub disk: ByteSize,
     /// Where to save the model; by default in the run's folder
     #[arg(long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
+    pub save: Option<PathBuf>,
 }
 
 /// How far workers may be apart.
@@ -122,10 +152,58 @@ impl FromStr for Mode {
     }
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        Ok(_) | Err(_) => Err(format!("`{text}` is no share; expected 0 to 1, such as 0.1")),
+    }
+}
+
 fn optimizer(name: &str) -> Result<Optimizer, String> {
     Optimizer::named(name).ok_or_else(|| {
         format!("there is no optimizer `{name}`; there are {}", Optimizer::NAMES.join(", "))
     })
+}
+
+/// How the rate falls.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Curve {
+    /// Over the steps of the whole training.
+    Cycle,
+    /// As it says.
+    Fixed(Schedule),
+}
+
+impl Curve {
+    fn schedule(self, steps_total: u64) -> Schedule {
+        match self {
+            Self::Cycle => Schedule::OneCycle { steps_total },
+            Self::Fixed(schedule) => schedule,
+        }
+    }
+}
+
+impl FromStr for Curve {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = "expected constant, time:N, root:N, stairs:N:F or cycle, such as time:1000";
+        let count =
+            |text: &str| text.parse().map_err(|_| format!("`{text}` is no count; {expected}"));
+        let words: Vec<&str> = text.split(':').collect();
+        Ok(Self::Fixed(match words[..] {
+            ["cycle"] => return Ok(Self::Cycle),
+            ["constant"] => Schedule::Constant,
+            ["time", n] => Schedule::InverseTime { half_life: count(n)? },
+            ["root", n] => Schedule::InverseRoot { steps: count(n)? },
+            ["stairs", n, factor] => {
+                let factor =
+                    factor.parse().map_err(|_| format!("`{factor}` is no factor; {expected}"))?;
+                Schedule::Staircase { every: count(n)?, factor }
+            }
+            _ => return Err(expected.to_owned()),
+        }))
+    }
 }
 
 /// The sets and channels of the job.
@@ -145,12 +223,45 @@ const SPLIT_BATCHES: u32 = 16;
 impl Args {
     /// A minibatch is so many blocks, exactly.
     fn block(&self) -> u32 {
-        let divides = |block: &u32| self.minibatch.is_multiple_of(*block);
-        (1..=BLOCK_EXAMPLES.min(self.minibatch)).rev().find(divides).unwrap_or(1)
+        let minibatch = self.minibatch();
+        let divides = |block: &u32| minibatch.is_multiple_of(*block);
+        (1..=BLOCK_EXAMPLES.min(minibatch)).rev().find(divides).unwrap_or(1)
     }
 
-    fn learnt(&self) -> Box<dyn Model> {
-        Box::new(Logistic { features: 1000 })
+    /// How data are read.
+    fn options(&self, held_out: f64) -> source::Options {
+        let is_lda = self.kind == Kind::Lda;
+        source::Options {
+            format: self.format,
+            bits: self.bits.unwrap_or(if is_lda { 13 } else { 18 }),
+            counts: is_lda,
+            seed: self.seed,
+            held_out,
+            bad_rows_max: self.bad_rows,
+        }
+    }
+
+    fn minibatch(&self) -> u32 {
+        self.minibatch.unwrap_or(self.kind.usual().minibatch)
+    }
+
+    fn epochs(&self) -> u32 {
+        self.epochs.unwrap_or(self.kind.usual().epochs)
+    }
+
+    fn optimizer(&self) -> Optimizer {
+        self.optimizer.unwrap_or(self.kind.usual().optimizer)
+    }
+
+    fn l2(&self) -> f32 {
+        self.l2.unwrap_or(self.kind.usual().l2)
+    }
+
+    /// The rate of a step, of so many in all.
+    fn rate(&self, step: u64, steps: u64) -> f32 {
+        let usual = self.kind.usual();
+        let curve = self.schedule.unwrap_or(usual.schedule);
+        curve.schedule(steps).rate(self.rate.unwrap_or(usual.rate), step)
     }
 }
 
@@ -167,6 +278,23 @@ pub fn app() -> App<Args> {
         .task(work::work::task().reads(TRAIN).writes(DONE))
         .task(chief::chief::task().reads(DONE).reads(TEST))
         .configure(configure)
+        .prepare(prepare)
+}
+
+/// Fetches what has to be fetched where a person can see how far it is, and refuses what cannot be before
+/// anything is started.
+fn prepare(args: &Args) -> cirrus::Result<()> {
+    for data in std::iter::once(&args.data).chain(&args.test_data) {
+        source::prepare(data, &default_cache_dir()?, &Terminal::default())?;
+    }
+    if let Some(path) = &args.save {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).map_err(|error| {
+            let text = format!("--save {}: cannot write there", path.display());
+            cirrus::Error::input(text).with_source(error)
+        })?;
+    }
+    Ok(())
 }
 
 fn configure(args: &Args, settings: &mut Settings) {
@@ -175,8 +303,8 @@ fn configure(args: &Args, settings: &mut Settings) {
     settings.replicas("shard", args.shards);
     let spec = SplitSpec {
         seed: args.seed,
-        epochs: args.epochs,
-        batch: args.minibatch / args.block(),
+        epochs: args.epochs(),
+        batch: args.minibatch() / args.block(),
         batches_per_split: SPLIT_BATCHES,
         order: OrderSpec::Shuffled,
         window: 4096,
@@ -197,16 +325,23 @@ fn rows_of_shard(rows: u32, shards: u32, shard: usize) -> (u32, u32) {
     (narrow(first), narrow(bound(shard as u64 + 1) - first))
 }
 
-fn table_spec(args: &Args, shard: usize, generation: u64) -> cirrus::Result<TableSpec> {
-    let shape = args.learnt().shape();
+fn table_spec(
+    args: &Args,
+    model: &dyn Model,
+    shard: usize,
+    generation: u64,
+) -> cirrus::Result<TableSpec> {
+    let shape = model.shape();
+    // Where the penalty is part of the gradients, it is none of the table's.
+    let l2 = if args.kind == Kind::Factorization { 0.0 } else { args.l2() };
     let (first_row, rows) = rows_of_shard(shape.rows, args.shards, shard);
     let spec = TableSpec {
         first_row,
         rows,
         columns: shape.columns,
         initial: shape.initial,
-        optimizer: args.optimizer,
-        penalty: Penalty { l1: args.l1, l2: args.l2 },
+        optimizer: args.optimizer(),
+        penalty: Penalty { l1: args.l1, l2 },
         staleness: args.mode.bound(),
         seat_ms: 5_000,
         generation,
@@ -228,9 +363,9 @@ fn turn_to_shards(
     args: &Args,
     runtime: &Runtime,
     board: &Board,
+    rows: u32,
     remote: &mut Remote,
 ) -> cirrus::Result<bool> {
-    let rows = args.learnt().shape().rows;
     loop {
         if ctx.is_cancelled() {
             return Err(cirrus::Error::new(cirrus::Kind::Cancelled, "waiting for shards"));

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::board::{Board, Done, Order, Place, fresh_number, runtime};
 use super::cut::Cuts;
 use super::{Args, table_name, table_spec};
+use crate::models::Model;
 
 /// Holds its range of rows.
 #[cirrus::task(cpu = 1, memory = "1GiB", replicas = 1..=64)]
@@ -29,7 +30,9 @@ pub(super) fn shard(ctx: Context, args: Args) -> cirrus::Result<()> {
         let serving = tokio::spawn(server.run(stop.clone()));
         let number = ctx.replica() as usize;
         board.announce_shard(number, &place).await?;
-        let mut shard = Shard { ctx: &ctx, args: &args, board: &board, node, number, life };
+        let model = args.kind.model(&args, &board.facts(&ctx).await?);
+        let model = model.as_ref();
+        let mut shard = Shard { ctx: &ctx, args: &args, board: &board, model, node, number, life };
         let obeyed = shard.obey().await;
         stop.cancel();
         let served = serving.await;
@@ -45,6 +48,7 @@ struct Shard<'a> {
     ctx: &'a Context,
     args: &'a Args,
     board: &'a Board,
+    model: &'a dyn Model,
     node: NodeHandle,
     number: usize,
     life: u64,
@@ -79,7 +83,7 @@ impl Shard<'_> {
             let mut cuts = Cuts::new(self.ctx, self.board);
             match order.from {
                 None => {
-                    let spec = table_spec(self.args, self.number, order.generation)?;
+                    let spec = table_spec(self.args, self.model, self.number, order.generation)?;
                     self.node.begin_table(&table, spec)?.finish();
                 }
                 Some(cut) => {

@@ -11,7 +11,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use tokio::runtime::Runtime;
 
 use super::board::{Board, Tally, fresh_number, runtime};
-use super::{Args, DONE, TRAIN, remote, turn_to_shards};
+use super::{Args, DONE, Facts, TRAIN, remote, turn_to_shards};
 use crate::examples::Examples;
 use crate::models::{Minibatch, Model};
 use crate::parameters::{Gradients, Remote, may_pass};
@@ -23,11 +23,14 @@ const TELL_INTERVAL: Duration = Duration::from_millis(500);
 #[cirrus::task(cpu = 1, memory = "1GiB", replicas = 1..=64)]
 pub(super) fn work(ctx: Context, args: Args) -> cirrus::Result<()> {
     let splits = ctx.splits(TRAIN)?;
-    let model = args.learnt();
+    let (runtime, board) = (runtime()?, Board::new(&ctx)?);
+    let facts = runtime.block_on(board.facts(&ctx))?;
+    let model = args.kind.model(&args, &facts);
     let remote = remote(&args, model.as_ref(), fresh_number())?;
     let mut worker = Worker {
-        runtime: runtime()?,
-        board: Board::new(&ctx)?,
+        steps: steps(&args, &facts),
+        runtime,
+        board,
         remote,
         model,
         tally: Tally::default(),
@@ -48,6 +51,8 @@ struct Worker {
     board: Board,
     remote: Remote,
     model: Box<dyn Model>,
+    /// Steps of an epoch.
+    steps: u64,
     tally: Tally,
     told: Instant,
 }
@@ -89,8 +94,9 @@ impl Worker {
                 self.tally.anew += 1;
             }
             self.remote.leave();
-            let (ctx, args) = (&self.ctx, &self.args);
-            if !turn_to_shards(ctx, args, &self.runtime, &self.board, &mut self.remote)? {
+            let (ctx, args, rows) = (&self.ctx, &self.args, self.model.shape().rows);
+            let remote = &mut self.remote;
+            if !turn_to_shards(ctx, args, &self.runtime, &self.board, rows, remote)? {
                 // Somebody else has done the split, or the training would not be over.
                 return Ok(());
             }
@@ -156,8 +162,10 @@ impl Worker {
     ) -> Result<Gradients, Left> {
         let mut gradients = vec![0.0; values.len()];
         let loss = self.model.gradients(minibatch, values, &mut gradients);
-        let count = minibatch.examples().len();
-        let rate = self.args.rate;
+        let count = minibatch.len();
+        let range = &split.range;
+        let step = u64::from(range.epoch) * self.steps + range.first_batch + place as u64;
+        let rate = self.args.rate(step, self.steps * u64::from(self.args.epochs()));
         if !loss.is_finite() {
             let text = format!(
                 "the loss is {loss} in minibatch {place} of split {}, epoch {}, at rate {rate}: the \
@@ -194,6 +202,12 @@ impl Worker {
         self.remote.leave();
         self.tell()
     }
+}
+
+/// Minibatches of an epoch.
+fn steps(args: &Args, facts: &Facts) -> u64 {
+    let blocks = facts.examples.div_ceil(u64::from(args.block()));
+    blocks.div_ceil(u64::from(args.minibatch() / args.block())).max(1)
 }
 
 /// The examples of a split in an order drawn from the seed and the split.

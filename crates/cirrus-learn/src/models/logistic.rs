@@ -1,6 +1,7 @@
 //! Logistic regression of sparse features, for labels 0 and 1.
 
-use super::{Initial, Minibatch, Model, Shape};
+use super::{Initial, Minibatch, Model, Placed, Shape};
+use crate::metrics::{Measures, log_loss, sigmoid};
 
 /// A weight for each feature, and a bias in the last row.
 #[derive(Clone, Copy, Debug)]
@@ -9,25 +10,9 @@ pub struct Logistic {
     pub features: u32,
 }
 
-impl Logistic {
-    fn scores<'m>(
-        minibatch: &'m Minibatch,
-        values: &'m [f32],
-    ) -> impl Iterator<Item = (f32, f32, std::ops::Range<usize>)> + 'm {
-        let bias = values.last().copied().unwrap_or_default();
-        let mut from = 0;
-        minibatch.examples().iter().map(move |example| {
-            let range = from..from + example.indices.len();
-            from = range.end;
-            let places = &minibatch.positions()[range.clone()];
-            let dot: f32 = places
-                .iter()
-                .zip(example.values)
-                .map(|(place, x)| values[*place as usize] * x)
-                .sum();
-            (example.label, bias + dot, range)
-        })
-    }
+fn score(example: &Placed<'_>, values: &[f32]) -> f32 {
+    let bias = values.last().copied().unwrap_or_default();
+    bias + example.features().map(|(row, x)| values[row] * x).sum::<f32>()
 }
 
 impl Model for Logistic {
@@ -40,18 +25,17 @@ impl Model for Logistic {
     }
 
     fn gradients(&self, minibatch: &Minibatch, values: &[f32], gradients: &mut [f32]) -> f64 {
-        gradients.fill(0.0);
-        let share = 1.0 / minibatch.examples().len().max(1) as f32;
-        let (mut loss, last) = (0.0, gradients.len() - 1);
-        for (label, score, range) in Self::scores(minibatch, values) {
-            let signed = if label > 0.5 { score } else { -score };
-            loss += f64::from((-signed.abs()).exp().ln_1p() + (-signed).max(0.0));
-            let off = (1.0 / (1.0 + (-score).exp()) - label) * share;
-            gradients[last] += off;
-            let values = &minibatch.examples().values()[range.clone()];
-            for (place, x) in minibatch.positions()[range].iter().zip(values) {
-                gradients[*place as usize] += off * x;
-            }
+        let share = 1.0 / minibatch.len().max(1) as f32;
+        let (mut loss, mut bias) = (0.0, 0.0);
+        for example in minibatch.iter() {
+            let score = score(&example, values);
+            loss += log_loss(example.label, score);
+            let off = (sigmoid(score) - example.label) * share;
+            bias += off;
+            example.features().for_each(|(row, x)| gradients[row] += off * x);
+        }
+        if let Some(last) = gradients.last_mut() {
+            *last += bias;
         }
         loss
     }
@@ -61,7 +45,12 @@ impl Model for Logistic {
     }
 
     fn predict(&self, minibatch: &Minibatch, values: &[f32], predictions: &mut Vec<f32>) {
-        let scores = Self::scores(minibatch, values);
-        predictions.extend(scores.map(|(_, score, _)| 1.0 / (1.0 + (-score).exp())));
+        predictions.extend(minibatch.iter().map(|example| sigmoid(score(&example, values))));
+    }
+
+    fn measure(&self, minibatch: &Minibatch, values: &[f32], measures: &mut Measures) {
+        for example in minibatch.iter() {
+            measures.add_score(example.label, score(&example, values));
+        }
     }
 }
