@@ -78,11 +78,11 @@ impl Kind {
         match self {
             Self::Logistic => Usual {
                 optimizer: adagrad,
-                rate: 0.1,
+                rate: 0.05,
                 schedule: CONSTANT,
-                l2: 1e-6,
+                l2: 1e-5,
                 minibatch: 128,
-                epochs: 5,
+                epochs: 3,
                 factors: 0,
             },
             Self::Softmax => Usual {

@@ -332,8 +332,6 @@ fn table_spec(
     generation: u64,
 ) -> cirrus::Result<TableSpec> {
     let shape = model.shape();
-    // Where the penalty is part of the gradients, it is none of the table's.
-    let l2 = if args.kind == Kind::Factorization { 0.0 } else { args.l2() };
     let (first_row, rows) = rows_of_shard(shape.rows, args.shards, shard);
     let spec = TableSpec {
         first_row,
@@ -341,7 +339,7 @@ fn table_spec(
         columns: shape.columns,
         initial: shape.initial,
         optimizer: args.optimizer(),
-        penalty: Penalty { l1: args.l1, l2 },
+        penalty: model.penalty(Penalty { l1: args.l1, l2: args.l2() }),
         staleness: args.mode.bound(),
         seat_ms: 5_000,
         generation,

@@ -4,7 +4,7 @@
 //! Its gradients are summed over a minibatch, and the penalty is part of them: the rate and the penalty are
 //! those of a step for each rating, as in the literature.
 
-use super::{Initial, Minibatch, Model, Placed, Shape};
+use super::{Initial, Minibatch, Model, Penalty, Placed, Shape};
 use crate::metrics::Measures;
 
 /// A bias and factors for each user and item. An example has two features: its user, and, after all users,
@@ -46,6 +46,10 @@ impl Model for Factorization {
         let initial = Initial::Normal { deviation, from_column: 1, seed };
         let (rows, columns) = (self.users + self.items, self.factors + 1);
         Shape { rows, columns, dense: false, initial }
+    }
+
+    fn penalty(&self, asked: Penalty) -> Penalty {
+        Penalty { l2: 0.0, ..asked }
     }
 
     fn gradients(&self, minibatch: &Minibatch, values: &[f32], gradients: &mut [f32]) -> f64 {

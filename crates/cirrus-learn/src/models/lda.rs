@@ -6,7 +6,7 @@
 //! minibatch counting once are those of every other model; a sampler's state would be a topic of each word of each
 //! document, which had to be kept beside the parameters.
 
-use super::{Initial, Minibatch, Model, Placed, Shape};
+use super::{Initial, Minibatch, Model, Penalty, Placed, Shape};
 use crate::metrics::Measures;
 
 /// For each word, how much it is of each topic: `lambda`. An example is a document: words, how often.
@@ -112,16 +112,18 @@ impl Model for Lda {
         Shape { rows: self.words, columns: self.topics, dense: true, initial }
     }
 
+    /// The rule takes `lambda` towards 0 at its rate, and the gradients towards what the minibatch would make of
+    /// it: however old the values are that these were computed from, `lambda` is a mean of what minibatches made.
+    fn penalty(&self, _: Penalty) -> Penalty {
+        Penalty { l1: 0.0, l2: 1.0 }
+    }
+
     fn gradients(&self, minibatch: &Minibatch, values: &[f32], gradients: &mut [f32]) -> f64 {
         let topics = self.topics as usize;
         let totals = self.totals(values);
         let scale = self.documents as f32 / minibatch.len().max(1) as f32;
         let mut loss = 0.0;
-        // What it moves away from: all of `lambda` but the prior, less what the minibatch has.
-        gradients
-            .iter_mut()
-            .zip(values)
-            .for_each(|(gradient, value)| *gradient += value - self.eta);
+        gradients.iter_mut().for_each(|gradient| *gradient -= self.eta);
         for example in minibatch.iter() {
             let counts: Vec<f32> = example.features().map(|(_, count)| count).collect();
             let weights = self.word_weights(&example, values, &totals);

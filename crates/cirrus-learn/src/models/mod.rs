@@ -73,6 +73,7 @@ mod tests;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+pub use cirrus_store::rule::Penalty;
 pub use cirrus_store::table::Initial;
 
 pub use factorization::Factorization;
@@ -110,6 +111,12 @@ pub trait Model: Debug + Send + Sync {
     /// The sum of the examples' losses. Adds what is to be pushed to `gradients`, which are zero: of each row
     /// of the minibatch, in the order of [`Minibatch::rows`], as many as there are columns.
     fn gradients(&self, minibatch: &Minibatch, values: &[f32], gradients: &mut [f32]) -> f64;
+
+    /// What the update rule adds to these gradients, of what is asked for: all of it, unless the model says
+    /// otherwise.
+    fn penalty(&self, asked: Penalty) -> Penalty {
+        asked
+    }
 
     /// Numbers that it predicts for an example.
     fn outputs(&self) -> usize;

@@ -132,7 +132,9 @@ fn topics_of_separate_words_are_found() {
         let loss = model.gradients(&minibatch, &values, &mut gradients);
         assert!(loss.is_finite());
         let rate = (1.0 + step as f32).powf(-0.7);
-        values.iter_mut().zip(&gradients).for_each(|(value, gradient)| *value -= rate * gradient);
+        for (value, gradient) in values.iter_mut().zip(&gradients) {
+            *value -= rate * (*value * model.penalty(Penalty::default()).l2 + gradient);
+        }
     }
     assert!(values.iter().all(|value| *value > 0.0), "{values:?}");
     let topic = usize::from(values[1] > values[0]);
