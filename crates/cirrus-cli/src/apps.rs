@@ -11,12 +11,15 @@ use crate::job;
 
 /// Every application: its name, and its command line.
 type Main = fn(Vec<OsString>) -> ExitCode;
-const APPS: [(&str, Main); 1] = [("images", |args| cirrus_learn::images::app().main_from(args))];
+const APPS: [(&str, Main); 2] = [
+    ("images", |args| cirrus_learn::images::app().main_from(args)),
+    ("train", |args| cirrus_learn::job::app().main_from(args)),
+];
 
 /// An application and what it is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Named {
-    /// An application (images), or for run and plan a job file (*.toml), and what it is told;
+    /// An application (images, train), or for run and plan a job file (*.toml), and what it is told;
     /// `cirrus run images --help` lists that
     // One argument, because clap would keep `--help` to itself if it came between two.
     #[arg(required = true, trailing_var_arg = true, value_name = "APP [ARGS]")]

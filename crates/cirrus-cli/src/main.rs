@@ -10,12 +10,13 @@ mod failure;
 mod job;
 mod toml_file;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{catalog, objects, plan, serve, store, trace};
+use crate::commands::{catalog, objects, plan, predict, serve, store, trace};
 use crate::failure::Failure;
 
 #[global_allocator]
@@ -33,6 +34,14 @@ struct Cli {
 enum Command {
     /// Run an application, or the job that a file describes, on this machine
     Run(apps::Named),
+    /// Learn a model with a parameter server; `cirrus train logistic --help` lists what it is told
+    Train {
+        /// The model (logistic, softmax, factorization, fm, lda), and what it is told
+        #[arg(required = true, trailing_var_arg = true, value_name = "MODEL [ARGS]")]
+        words: Vec<OsString>,
+    },
+    /// Print what a learnt model says of examples
+    Predict(predict::Predict),
     /// Find the cheapest machines, with a proof of how cheap they can be
     #[command(
         subcommand,
@@ -80,6 +89,8 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(named) => job::run(named),
+        Command::Train { words } => apps::Named::new("train".to_owned(), words).main("run"),
+        Command::Predict(predict) => predict.run().map(|()| ExitCode::SUCCESS),
         Command::Plan(plan) => plan.run(),
         Command::Trace(trace) => trace.run(),
         Command::Catalog(catalog) => catalog.run().map(|()| ExitCode::SUCCESS),

@@ -16,6 +16,8 @@ pub mod job;
 pub mod metrics;
 pub mod models;
 pub mod parameters;
+pub mod predict;
+pub mod saved;
 pub mod schedule;
 
 pub use error::{Error, ErrorKind, Result};

@@ -153,7 +153,7 @@ pub fn is_header(line: &[u8]) -> bool {
 }
 
 /// Names in the order in which they came.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Names(HashMap<Vec<u8>, u32>);
 
 impl Names {
@@ -170,6 +170,23 @@ impl Names {
     /// The number of a name that came.
     pub fn find(&self, name: &[u8]) -> Option<u32> {
         self.0.get(name).copied()
+    }
+
+    /// Those of a list.
+    pub fn of(list: &[String]) -> Self {
+        let mut names = Self::default();
+        list.iter().for_each(|name| {
+            names.number(name.as_bytes());
+        });
+        names
+    }
+
+    /// All of them, by number.
+    pub fn list(&self) -> Vec<String> {
+        let mut list: Vec<(&u32, &Vec<u8>)> =
+            self.0.iter().map(|(name, number)| (number, name)).collect();
+        list.sort_unstable();
+        list.iter().map(|(_, name)| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
     /// How many there are.

@@ -71,6 +71,17 @@ pub struct Options {
     pub held_out: f64,
     /// More rows that are wrong than this are an error.
     pub bad_rows_max: u64,
+    /// Users and items by name, where they are known before; all others are no feature of the model.
+    pub names: Option<UsersAndItems>,
+}
+
+/// Names of users and of items, by number.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UsersAndItems {
+    /// Of users.
+    pub users: Vec<String>,
+    /// Of items.
+    pub items: Vec<String>,
 }
 
 /// What an example is for.
@@ -93,6 +104,8 @@ pub struct Read {
     pub bad_rows: u64,
     /// What was wrong with the first of them.
     pub samples: Vec<String>,
+    /// Users and items by name, in ratings of files.
+    pub names: Option<UsersAndItems>,
 }
 
 /// Samples of wrong rows that are kept.
@@ -341,7 +354,8 @@ impl Reading {
 
     pub(super) fn done(self, features_min: u32, users: u32) -> Read {
         let features = self.features.max(features_min);
-        Read { features, users, bad_rows: self.bad_rows, samples: self.samples }
+        let (bad_rows, samples, names) = (self.bad_rows, self.samples, None);
+        Read { features, users, bad_rows, samples, names }
     }
 }
 
@@ -377,27 +391,34 @@ fn rows(
 /// Ratings, read twice: users and items are numbered first, users before items.
 fn ratings(paths: &[PathBuf], options: &Options, each: &mut Each<'_>) -> Result<Read> {
     let (mut users, mut items) = (Names::default(), Names::default());
-    each_rating(paths, |_, row| {
-        if let Ok((user, item, _)) = row {
-            users.number(user);
-            items.number(item);
-        }
-        Ok(())
-    })?;
+    if let Some(names) = &options.names {
+        (users, items) = (Names::of(&names.users), Names::of(&names.items));
+    } else {
+        each_rating(paths, |_, row| {
+            if let Ok((user, item, _)) = row {
+                users.number(user);
+                items.number(item);
+            }
+            Ok(())
+        })?;
+    }
+    // The place of what has no name here: a row that no model has.
+    let unknown = users.len() + items.len();
     let mut reading = Reading::new(options);
     each_rating(paths, |place, row| {
         let (label, features) = match row {
-            Ok((user, item, rating)) => match (users.find(user), items.find(item)) {
-                (Some(user), Some(item)) => {
-                    (Ok(rating), vec![(user, 1.0), (users.len() + item, 1.0)])
-                }
-                _ => (Err("the file has changed while it was read".to_owned()), Vec::new()),
-            },
+            Ok((user, item, rating)) => {
+                let user = users.find(user).unwrap_or(unknown);
+                let item = items.find(item).map_or(unknown, |item| users.len() + item);
+                (Ok(rating), vec![(user, 1.0), (item, 1.0)])
+            }
             Err(what) => (Err(what), Vec::new()),
         };
         reading.row(place, label, &features, each)
     })?;
-    Ok(reading.done(users.len() + items.len(), users.len()))
+    let read = reading.done(users.len() + items.len(), users.len());
+    let names = UsersAndItems { users: users.list(), items: items.list() };
+    Ok(Read { names: Some(names), ..read })
 }
 
 type RatingRow<'r> = Result<(&'r [u8], &'r [u8], f32), String>;

@@ -134,6 +134,7 @@ mod tests {
             seed,
             held_out: 0.2,
             bad_rows_max: 0,
+            names: None,
         };
         type Made = fn(u64, &Options, &mut Each<'_>) -> Result<Read>;
         for (made, mean, features) in [

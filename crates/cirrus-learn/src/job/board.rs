@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::Facts;
+use crate::examples::source::UsersAndItems;
 
 /// Where a shard or the keeper listens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +77,7 @@ pub(super) struct Board {
 const ORDER: &str = "!learn/order";
 const KEEPER: &str = "!learn/keeper";
 const FACTS: &str = "!learn/facts";
+const NAMES: &str = "!learn/names";
 
 impl Board {
     pub(super) fn new(context: &Context) -> cirrus::Result<Self> {
@@ -159,6 +161,15 @@ impl Board {
 
     pub(super) async fn tell_facts(&self, facts: &Facts) -> cirrus::Result<()> {
         self.put(FACTS, facts).await
+    }
+
+    /// The names of users and items, if the data have some.
+    pub(super) async fn names(&self) -> cirrus::Result<Option<UsersAndItems>> {
+        self.get(NAMES).await
+    }
+
+    pub(super) async fn tell_names(&self, names: &UsersAndItems) -> cirrus::Result<()> {
+        self.put(NAMES, names).await
     }
 
     async fn get<T: DeserializeOwned>(&self, name: &str) -> cirrus::Result<Option<T>> {

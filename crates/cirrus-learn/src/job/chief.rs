@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cirrus::{Batches, Context, Kind, Polled};
+use cirrus_store::server::table_rows;
 use cirrus_store::table::OBSERVER;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::board::{Board, Done, Order, Tally, runtime};
 use super::cut::{Cut, Cuts};
-use super::{Args, DONE, TEST, remote, turn_to_shards};
+use super::{About, Args, DONE, Facts, TEST, remote, turn_to_shards};
 use crate::examples::Examples;
 use crate::metrics::Measures;
 use crate::models::{Minibatch, Model};
 use crate::parameters::{Remote, may_pass};
+use crate::saved::Saved;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -49,7 +51,8 @@ struct Measured {
 pub(super) fn chief(ctx: Context, args: Args) -> cirrus::Result<()> {
     let runtime = runtime()?;
     let board = Board::new(&ctx)?;
-    let model = args.kind.model(&args, &runtime.block_on(board.facts(&ctx))?);
+    let facts = runtime.block_on(board.facts(&ctx))?;
+    let model = args.kind.model(&args, &facts);
     let observer = remote(&args, model.as_ref(), OBSERVER)?;
     let mut chief = Chief {
         ctx: &ctx,
@@ -57,11 +60,13 @@ pub(super) fn chief(ctx: Context, args: Args) -> cirrus::Result<()> {
         runtime: &runtime,
         board: &board,
         model: model.as_ref(),
+        facts,
         observer,
         order: runtime.block_on(board.order())?.unwrap_or_default(),
         state: State::default(),
         test: Vec::new(),
         cut_at: Instant::now(),
+        covered: 0,
         shown: Shown { at: Instant::now(), tally: Tally::default() },
     };
     chief.lead()
@@ -73,11 +78,14 @@ struct Chief<'a> {
     runtime: &'a Runtime,
     board: &'a Board,
     model: &'a dyn Model,
+    facts: Facts,
     observer: Remote,
     order: Order,
     state: State,
     test: Vec<Minibatch>,
     cut_at: Instant,
+    /// Minibatches that the last cut covers.
+    covered: u64,
     shown: Shown,
 }
 
@@ -113,7 +121,7 @@ impl Chief<'_> {
                 }
                 Polled::Nothing => {}
                 Polled::End => {
-                    if self.cut(&mut batches)? {
+                    if self.cut(&mut batches)? && self.measure(self.args.epochs())? {
                         break;
                     }
                     continue;
@@ -125,6 +133,7 @@ impl Chief<'_> {
             }
             self.show()?;
         }
+        self.save()?;
         self.leave_results()?;
         self.order.over = true;
         self.runtime.block_on(self.board.give_order(&self.order))
@@ -144,6 +153,7 @@ impl Chief<'_> {
             None => State::default(),
         };
         self.state.done.resize(self.args.epochs() as usize, 0);
+        self.covered = batches.position();
         Ok(())
     }
 
@@ -237,6 +247,10 @@ impl Chief<'_> {
     /// Has all shards keep what they hold, and records what is in it; whether no shard was lost.
     fn cut(&mut self, batches: &mut Batches<()>) -> cirrus::Result<bool> {
         self.cut_at = Instant::now();
+        if self.state.cut.is_some() && self.covered == batches.position() {
+            // Nothing was done since.
+            return Ok(true);
+        }
         let number = self.state.cut.as_ref().map_or(0, |cut| cut.number).max(self.order.cut) + 1;
         self.order.cut = number;
         self.runtime.block_on(self.board.give_order(&self.order))?;
@@ -247,11 +261,46 @@ impl Chief<'_> {
         let bytes = all.iter().map(|done| done.bytes).sum();
         let before = self.state.cut.replace(Cut { number, pieces, bytes });
         batches.checkpoint(self.state_bytes()?)?;
+        self.covered = batches.position();
         if let Some(before) = before {
             let mut cuts = Cuts::new(self.ctx, self.board);
             self.runtime.block_on(cuts.remove(&before))?;
         }
         Ok(true)
+    }
+
+    /// Writes the model, out of the last cut.
+    fn save(&self) -> cirrus::Result<()> {
+        let columns = self.model.shape().columns as usize;
+        let rows = self.runtime.block_on(async {
+            let (mut rows, mut cuts) = (Vec::new(), Cuts::new(self.ctx, self.board));
+            if let Some(cut) = &self.state.cut {
+                for (shard, pieces) in cut.pieces.iter().enumerate() {
+                    for piece in 0..*pieces {
+                        let bytes = cuts.piece((cut.number, shard), piece).await?;
+                        rows.extend(table_rows(&bytes, columns)?);
+                    }
+                }
+            }
+            Ok::<_, cirrus::Error>(rows)
+        })?;
+        let options = self.args.options(0.0);
+        let about = About {
+            kind: self.args.kind,
+            factors: self.args.factors(),
+            facts: self.facts,
+            bits: options.bits,
+            counts: options.counts,
+            names: self.runtime.block_on(self.board.names())?,
+        };
+        let saved = Saved::new(about, columns, rows);
+        let path = match &self.args.save {
+            Some(path) => path.clone(),
+            None => self.ctx.run_dir().join("model.safetensors"),
+        };
+        saved.write(&path)?;
+        self.ctx.report("model", path.display().to_string())?;
+        self.ctx.report("model_rows", saved.len())
     }
 
     fn state_bytes(&self) -> cirrus::Result<Bytes> {
@@ -291,6 +340,7 @@ impl Chief<'_> {
         }
         let measures = measures.named();
         self.state.measured.push(Measured { epoch, examples, measures });
+        self.state.measured.sort_by_key(|measured| measured.epoch);
         Ok(true)
     }
 
@@ -340,7 +390,9 @@ impl Chief<'_> {
             }
             self.ctx.report("test_examples", last.examples)?;
         }
-        self.ctx.report("epochs", &self.state.measured)?;
+        let ended = self.state.measured.len().saturating_sub(1);
+        let epochs = &self.state.measured[..ended];
+        self.ctx.report("epochs", epochs)?;
         self.ctx.report("rollbacks", self.state.rollbacks)?;
         self.ctx.report("staleness_max", tally.staleness_max)?;
         self.ctx.report("staleness_mean", tally.staleness as f64 / tally.steps.max(1) as f64)?;

@@ -10,6 +10,7 @@ use cirrus_store::rule::{Adagrad, Optimizer};
 use serde::{Deserialize, Serialize};
 
 use super::{Args, Curve};
+use crate::examples::source::{Options, UsersAndItems};
 use crate::models::{Factorization, FactorizationMachine, Lda, Logistic, Model, Softmax, Target};
 use crate::schedule::Schedule;
 
@@ -43,6 +44,37 @@ pub struct Facts {
     pub mean: f32,
     /// Examples to learn from.
     pub examples: u64,
+}
+
+/// What a model in a file is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// Which model.
+    pub kind: Kind,
+    /// Factors or topics, where it has some.
+    pub factors: u32,
+    /// What is known of the data that it was learnt from.
+    pub facts: Facts,
+    /// Hashed features are 2 to the power of this.
+    pub bits: u32,
+    /// Whether texts are counts of words.
+    pub counts: bool,
+    /// The names of users and items, where it has some.
+    pub names: Option<UsersAndItems>,
+}
+
+impl About {
+    /// The model, to predict with.
+    pub fn model(&self) -> Box<dyn Model> {
+        self.kind.of(&self.facts, self.factors, 0.0, 0)
+    }
+
+    /// How data for it are read.
+    pub fn options(&self) -> Options {
+        let (bits, counts) = (self.bits, self.counts);
+        let (format, seed, held_out, bad_rows_max, names) = (None, 0, 0.0, 0, None);
+        Options { format, bits, counts, seed, held_out, bad_rows_max, names }
+    }
 }
 
 /// Settings that suit a model.
@@ -126,8 +158,11 @@ impl Kind {
 
     /// The model for data of which this is known.
     pub(super) fn model(self, args: &Args, facts: &Facts) -> Box<dyn Model> {
+        self.of(facts, args.factors(), args.l2(), args.seed)
+    }
+
+    fn of(self, facts: &Facts, factors: u32, l2: f32, seed: u64) -> Box<dyn Model> {
         let Facts { features, users, classes, mean, examples } = *facts;
-        let (seed, factors) = (args.seed, args.factors.unwrap_or(self.usual().factors));
         match self {
             Self::Logistic => Box::new(Logistic { features }),
             Self::Softmax => Box::new(Softmax { features, classes: classes.max(2) }),
@@ -136,7 +171,7 @@ impl Kind {
                 items: features - users,
                 factors,
                 mean,
-                l2: args.l2(),
+                l2,
                 deviation: 0.1,
                 seed,
             }),

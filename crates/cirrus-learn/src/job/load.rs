@@ -65,7 +65,14 @@ pub(super) fn load(ctx: Context, args: Args) -> cirrus::Result<()> {
     };
     test.seal()?;
     train.seal()?;
-    runtime()?.block_on(Board::new(&ctx)?.tell_facts(&facts))
+    let board = Board::new(&ctx)?;
+    runtime()?.block_on(async {
+        if let Some(names) = &found.names {
+            board.tell_names(names).await?;
+        }
+        // Whoever knows the facts may count on all else.
+        board.tell_facts(&facts).await
+    })
 }
 
 /// What labels there are, of examples to learn from.

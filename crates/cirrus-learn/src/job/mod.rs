@@ -30,7 +30,7 @@ use crate::models::Model;
 use crate::parameters::{Part, Remote, RemoteOptions};
 use crate::schedule::Schedule;
 use board::Board;
-pub use kind::{Facts, Kind};
+pub use kind::{About, Facts, Kind};
 
 /// The arguments of the job.
 #[derive(Debug, Clone, clap::Args)]
@@ -238,7 +238,12 @@ impl Args {
             seed: self.seed,
             held_out,
             bad_rows_max: self.bad_rows,
+            names: None,
         }
+    }
+
+    fn factors(&self) -> u32 {
+        self.factors.unwrap_or(self.kind.usual().factors)
     }
 
     fn minibatch(&self) -> u32 {
