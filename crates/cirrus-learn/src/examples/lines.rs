@@ -70,7 +70,7 @@ impl Lines {
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file cannot be read on, or its packing is damaged.
-    pub fn next(&mut self) -> Result<Option<Line<'_>>> {
+    pub fn read(&mut self) -> Result<Option<Line<'_>>> {
         self.line.clear();
         self.number += 1;
         let limit = LINE_BYTES_MAX as u64 + 2;
@@ -126,7 +126,7 @@ mod tests {
 
     fn all(path: &Path) -> Result<Vec<String>> {
         let (mut lines, mut all) = (Lines::open(path)?, Vec::new());
-        while let Some(line) = lines.next()? {
+        while let Some(line) = lines.read()? {
             all.push(match line {
                 Line::Whole(line) => String::from_utf8_lossy(line).into_owned(),
                 Line::TooLong(bytes) => format!("{bytes} bytes"),

@@ -268,7 +268,7 @@ fn guess(path: &Path, is_dir: bool, paths: &[PathBuf]) -> Result<Format> {
         return Ok(format);
     }
     let mut lines = Lines::open(first)?;
-    let Some(Line::Whole(line)) = lines.next()? else { return Err(unknown()) };
+    let Some(Line::Whole(line)) = lines.read()? else { return Err(unknown()) };
     let mut features = Vec::new();
     if line.iter().filter(|byte| **byte == b'\t').count() == 39 {
         Ok(Format::Criteo)
@@ -370,7 +370,7 @@ fn rows(
     let mut is_first = true;
     loop {
         features.clear();
-        let label = match lines.next()? {
+        let label = match lines.read()? {
             None => return Ok(()),
             Some(Line::TooLong(bytes)) => Err(format!("a line of {bytes} bytes")),
             Some(Line::Whole([])) => continue,
@@ -433,7 +433,7 @@ fn each_rating(
         let (mut is_first, mut item) = (true, None::<Vec<u8>>);
         let mut line = Vec::new();
         loop {
-            let too_long = match lines.next()? {
+            let too_long = match lines.read()? {
                 None => break,
                 Some(Line::Whole(whole)) => {
                     line.clear();

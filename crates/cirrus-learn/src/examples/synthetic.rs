@@ -36,6 +36,7 @@ impl Draws {
     }
 
     /// Below `count`, the small ones far more often: a share of 1 / (1 + n) about.
+    #[expect(clippy::cast_possible_truncation, reason = "rounded down")]
     fn zipf(&mut self, count: u64) -> u64 {
         let drawn = (count as f64).powf(self.uniform()) - 1.0;
         (drawn as u64).min(count - 1)
@@ -79,6 +80,7 @@ pub(super) fn clicks(rows: u64, options: &Options, each: &mut Each<'_>) -> Resul
 
 /// Ratings from 1 to 5 of a user for each hundred and an item for each two hundred: biases, eight factors, and
 /// noise of 0.5.
+#[expect(clippy::cast_possible_truncation, reason = "a rating has one decimal")]
 pub(super) fn ratings(rows: u64, options: &Options, each: &mut Each<'_>) -> Result<Read> {
     let (users, items) = ((rows / 100).max(2), (rows / 200).max(2));
     let mut reading = Reading::new(options);
@@ -101,6 +103,7 @@ pub(super) fn ratings(rows: u64, options: &Options, each: &mut Each<'_>) -> Resu
 }
 
 /// Documents of 100 words each, of one to three of 20 topics, each of which has 100 words that are its own.
+#[expect(clippy::cast_possible_truncation, reason = "words are below 2000, topics three")]
 pub(super) fn topics(rows: u64, options: &Options, each: &mut Each<'_>) -> Result<Read> {
     let mut reading = Reading::new(options);
     let mut draws = Draws(options.seed);

@@ -22,7 +22,7 @@ pub(super) fn keep(ctx: Context, args: Args) -> cirrus::Result<()> {
     let board = Board::new(&ctx)?;
     let mut options = Options::default();
     options.capacity = args.disk.bytes();
-    let engine = Arc::new(Engine::open_folder(&ctx.run_dir().join("cuts"), options)?);
+    let engine = Arc::new(Engine::open_folder(ctx.run_dir().join("cuts"), options)?);
     let mut node = NodeOptions::new(ByteSize::mib(128));
     node.engine = Some(engine);
     runtime.block_on(async {

@@ -13,6 +13,7 @@ use crate::examples::source::{self, Side};
 use crate::fetch::{Silent, default_cache_dir};
 
 /// Stores all examples in blocks.
+#[expect(clippy::cast_possible_truncation, reason = "a mean of many digits is rounded")]
 #[cirrus::task(cpu = 1, memory = "1GiB")]
 pub(super) fn load(ctx: Context, args: Args) -> cirrus::Result<()> {
     let mut train = Blocks::new(ctx.write_set(TRAIN)?, args.block());
@@ -88,6 +89,7 @@ struct Labels {
 const CLASSES_MAX: f32 = 10_000.0;
 
 impl Labels {
+    #[expect(clippy::cast_possible_truncation, reason = "labels of classes are small")]
     fn check(&mut self, label: f32, side: Side) -> Result<()> {
         let is_class = label >= 0.0 && label.fract() == 0.0 && label < CLASSES_MAX;
         let expected = match self.kind {

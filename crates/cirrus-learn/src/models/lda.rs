@@ -41,6 +41,7 @@ impl Lda {
         totals
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "a weight of many digits is rounded")]
     /// For each feature of a document, `exp E[log beta]` of its word by topic.
     fn word_weights(&self, example: &Placed<'_>, values: &[f32], totals: &[f64]) -> Vec<f32> {
         let topics = self.topics as usize;
@@ -174,6 +175,7 @@ impl Model for Lda {
 }
 
 /// `exp(digamma(value) - digamma(sum of all))` of each.
+#[expect(clippy::cast_possible_truncation, reason = "a weight of many digits is rounded")]
 fn exp_expected_log(gamma: &[f32], theta: &mut [f32]) {
     let sum: f64 = gamma.iter().map(|value| f64::from(*value)).sum();
     let of_sum = digamma(sum);

@@ -156,6 +156,7 @@ impl<'m> Placed<'m> {
 
 impl Minibatch {
     /// Finds the rows that the examples touch.
+    #[expect(clippy::cast_possible_truncation, reason = "a minibatch has fewer than 2^32 features")]
     pub fn new(examples: Examples, model: &dyn Model) -> Self {
         let shape = model.shape();
         if shape.dense {

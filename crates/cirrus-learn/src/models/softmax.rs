@@ -14,6 +14,7 @@ pub struct Softmax {
 
 impl Softmax {
     /// Leaves the probabilities of the classes; returns the loss.
+    #[expect(clippy::cast_possible_truncation, reason = "a label is a small number")]
     fn probabilities(&self, example: &Placed<'_>, values: &[f32], classes: &mut [f32]) -> f64 {
         let count = classes.len();
         classes.copy_from_slice(&values[values.len() - count..]);
@@ -44,6 +45,7 @@ impl Model for Softmax {
         vec![self.features]
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "a label is a small number")]
     fn gradients(&self, minibatch: &Minibatch, values: &[f32], gradients: &mut [f32]) -> f64 {
         let count = self.classes as usize;
         let share = 1.0 / minibatch.len().max(1) as f32;
@@ -77,6 +79,7 @@ impl Model for Softmax {
         }
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "a label is a small number")]
     fn measure(&self, minibatch: &Minibatch, values: &[f32], measures: &mut Measures) {
         let mut classes = vec![0.0; self.classes as usize];
         for example in minibatch.iter() {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Some examples with these labels, of so many features each.
+#[expect(clippy::cast_possible_truncation, reason = "small numbers")]
 fn examples(labels: &[f32], features: usize) -> Examples {
     let mut examples = Examples::default();
     for (number, label) in labels.iter().enumerate() {

@@ -210,6 +210,7 @@ struct Arrived<'a> {
 
 impl Reply {
     /// The reply as it travels.
+    #[expect(clippy::too_many_lines, reason = "an arm for each reply")]
     pub fn to_part(&self) -> Part {
         let part = |opcode, body| Part { opcode, body, ..Part::default() };
         match self {
@@ -382,6 +383,7 @@ impl Reply {
         replies.collect::<Result<_>>().map(Self::Batch)
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each reply")]
     fn single(part: Arrived<'_>) -> Result<Self> {
         let code = part.status;
         let status = Status::from_code(code)

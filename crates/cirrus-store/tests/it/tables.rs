@@ -181,17 +181,22 @@ async fn work(worker: u64, clients: [Client; 2], work: Arc<Work>, steps_max: u64
     }
 }
 
+fn below_3(number: u64) -> usize {
+    usize::try_from(number % 3).unwrap()
+}
+
 /// Workers that vanish, over a network that delays and cuts.
 async fn train(seed: u64) -> u64 {
     let mut random = Random(seed);
+    let (cut_after_bytes_max, delay_ms) = [(3_000, 0), (8_000, 1), (40_000, 20)][below_3(seed)];
     let mut faults = SimFaults::default();
-    faults.seed = seed;
-    faults.delay_max = Duration::from_millis([0, 1, 20][(seed % 3) as usize]);
-    faults.cut_after_bytes_max = [3_000, 8_000, 40_000][(seed % 3) as usize];
+    let delay_max = Duration::from_millis(delay_ms);
+    (faults.seed, faults.delay_max, faults.cut_after_bytes_max) =
+        (seed, delay_max, cut_after_bytes_max);
     let network = SimNetwork::new(faults);
     let nodes = ["a", "b"].map(|name| Node::sim(&network, name, options(ByteSize::mib(64))));
     let clients = [nodes[0].client(), nodes[1].client()];
-    let staleness = [Some(0), Some(3), None][(random.below(3)) as usize];
+    let staleness = [Some(0), Some(3), None][below_3(random.below(3))];
     for (client, first_row) in clients.iter().zip([0, ROWS]) {
         let open = Call::Open(spec(first_row, 1, staleness));
         client.table(&key("model"), &open).await.unwrap();
