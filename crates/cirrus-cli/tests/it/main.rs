@@ -14,3 +14,4 @@ mod plan;
 mod program;
 mod support;
 mod trace;
+mod train;

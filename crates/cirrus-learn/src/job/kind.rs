@@ -110,7 +110,7 @@ impl Kind {
         match self {
             Self::Logistic => Usual {
                 optimizer: adagrad,
-                rate: 0.05,
+                rate: 0.1,
                 schedule: CONSTANT,
                 l2: 1e-5,
                 minibatch: 128,
@@ -131,7 +131,7 @@ impl Kind {
                 rate: 0.01,
                 schedule: CONSTANT,
                 l2: 0.08,
-                minibatch: 64,
+                minibatch: 512,
                 epochs: 25,
                 factors: 16,
             },

@@ -217,8 +217,8 @@ const BLOCK_EXAMPLES: u32 = 64;
 /// How often is looked whether shards are ready.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Minibatches of a split.
-const SPLIT_BATCHES: u32 = 16;
+/// Minibatches of a split, which is committed whole: one batch of the channel.
+const SPLIT_MINIBATCHES: u32 = 16;
 
 impl Args {
     /// A minibatch is so many blocks, exactly.
@@ -309,8 +309,8 @@ fn configure(args: &Args, settings: &mut Settings) {
     let spec = SplitSpec {
         seed: args.seed,
         epochs: args.epochs(),
-        batch: args.minibatch() / args.block(),
-        batches_per_split: SPLIT_BATCHES,
+        batch: args.minibatch() / args.block() * SPLIT_MINIBATCHES,
+        batches_per_split: 1,
         order: OrderSpec::Shuffled,
         window: 4096,
         ..SplitSpec::default()

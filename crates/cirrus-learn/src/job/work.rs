@@ -11,7 +11,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use tokio::runtime::Runtime;
 
 use super::board::{Board, Tally, fresh_number, runtime};
-use super::{Args, DONE, Facts, TRAIN, remote, turn_to_shards};
+use super::{Args, DONE, Facts, SPLIT_MINIBATCHES, TRAIN, remote, turn_to_shards};
 use crate::examples::Examples;
 use crate::models::{Minibatch, Model};
 use crate::parameters::{Gradients, Remote, may_pass};
@@ -79,7 +79,7 @@ impl From<cirrus::Error> for Left {
 impl Worker {
     fn split(&mut self, split: &WholeSplit) -> cirrus::Result<()> {
         let examples = shuffled(&self.args, split)?;
-        let minibatches = cut(&examples, split.range.batches, self.model.as_ref());
+        let minibatches = cut(&examples, self.args.minibatch(), self.model.as_ref());
         loop {
             let left = match self.remote.generation() {
                 0 => None,
@@ -164,7 +164,8 @@ impl Worker {
         let loss = self.model.gradients(minibatch, values, &mut gradients);
         let count = minibatch.len();
         let range = &split.range;
-        let step = u64::from(range.epoch) * self.steps + range.first_batch + place as u64;
+        let before = range.first_batch * u64::from(SPLIT_MINIBATCHES);
+        let step = u64::from(range.epoch) * self.steps + before + place as u64;
         let rate = self.args.rate(step, self.steps * u64::from(self.args.epochs()));
         if !loss.is_finite() {
             let text = format!(
@@ -206,8 +207,7 @@ impl Worker {
 
 /// Minibatches of an epoch.
 fn steps(args: &Args, facts: &Facts) -> u64 {
-    let blocks = facts.examples.div_ceil(u64::from(args.block()));
-    blocks.div_ceil(u64::from(args.minibatch() / args.block())).max(1)
+    facts.examples.div_ceil(u64::from(args.minibatch())).max(1)
 }
 
 /// The examples of a split in an order drawn from the seed and the split.
@@ -228,9 +228,9 @@ fn shuffled(args: &Args, split: &WholeSplit) -> cirrus::Result<Examples> {
     Ok(examples)
 }
 
-/// The examples in so many minibatches of about equal lengths.
-fn cut(examples: &Examples, count: u32, model: &dyn Model) -> Vec<Minibatch> {
-    let count = count as usize;
+/// The examples in minibatches of this length, or about it: all are equally long.
+fn cut(examples: &Examples, len: u32, model: &dyn Model) -> Vec<Minibatch> {
+    let count = examples.len().div_ceil(len as usize);
     let bound = |minibatch: usize| examples.len() * minibatch / count;
     let minibatch = |number: usize| {
         let mut part = Examples::default();

@@ -1,0 +1,203 @@
+//! `cirrus train` and `cirrus predict`: what is learnt, and what is left of it when processes are killed.
+//!
+//! Owns real runs over made-up data, and (ignored: they fetch packages) over real ones. May not reach into
+//! the program. Invariant: a disturbed run counts every minibatch once, and is as good as an undisturbed one.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Ended, Running, Sandbox, signal, wait_for};
+
+fn start(sandbox: &Sandbox, args: &str) -> Running {
+    let words = ["train"].into_iter().chain(args.split(' '));
+    sandbox.start(sandbox.cirrus(words.chain(["--json", "figures.json"])))
+}
+
+fn train(sandbox: &Sandbox, args: &str) -> Value {
+    start(sandbox, args).figures()
+}
+
+fn measure(figures: &Value, name: &str) -> f64 {
+    let value = &figures["results"][format!("test_{name}")];
+    value.as_f64().unwrap_or_else(|| panic!("no {name} in {figures}"))
+}
+
+fn assert_exactly_once(figures: &Value) {
+    let delivery = &figures["channels"]["done"];
+    assert_eq!(delivery["exactly_once"], true, "{delivery}");
+}
+
+fn status(sandbox: &Sandbox) -> Option<Value> {
+    let ended = sandbox.run(["status", "train", "--json"]);
+    let shown: Value = serde_json::from_slice(&ended.stdout).ok()?;
+    (shown["state"] == "running").then(|| shown["status"].clone())
+}
+
+/// Splits that a cut holds, up to the first that it lacks.
+fn cut(sandbox: &Sandbox) -> u64 {
+    let status = status(sandbox).unwrap_or_default();
+    status["channels"]["done"]["cursor"].as_u64().unwrap_or(0)
+}
+
+/// Waits until a cut holds so many splits, kills the process and waits for another of its name.
+fn kill_after(sandbox: &Sandbox, run: &mut Running, batches: u64, name: &str) {
+    let pid = sandbox.process(name);
+    wait_for("a cut", || (cut(sandbox) >= batches).then_some(()));
+    assert!(!run.has_ended(), "it is too short to be killed: {:?}", run.read());
+    signal(pid, Signal::KILL);
+    wait_for(&format!("another {name}"), || (sandbox.process(name) != pid).then_some(()));
+}
+
+fn assert_fails(ended: &Ended, says: &[&str]) {
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    for words in says {
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    }
+}
+
+const CLICKS: &str = "logistic --data synthetic-clicks:40000 --epochs 2 --bits 16";
+
+#[test]
+fn every_mode_learns_and_keeps_its_bound() {
+    let sandbox = Sandbox::new();
+    for (mode, bound) in [("bsp", Some(0)), ("ssp:1", Some(1)), ("ssp:6", Some(6)), ("asp", None)] {
+        let figures = train(&sandbox, &format!("{CLICKS} --workers 3 --shards 2 --mode {mode}"));
+        assert_exactly_once(&figures);
+        assert!(measure(&figures, "auc") > 0.68, "{mode}: {figures}");
+        let staleness = figures["results"]["staleness_max"].as_u64().unwrap();
+        assert!(bound.is_none_or(|bound| staleness <= bound), "{mode}: {staleness}");
+    }
+}
+
+#[test]
+fn sixteen_bits_travel_in_fewer_bytes_and_learn_as_well() {
+    let sandbox = Sandbox::new();
+    let whole = train(&sandbox, CLICKS);
+    let half = train(&sandbox, &format!("{CLICKS} --half"));
+    let bytes = |figures: &Value| figures["results"]["bytes_per_example"].as_f64().unwrap();
+    // Of the 16 bytes for a feature (two rows, a gradient, a value) two are saved.
+    let share = bytes(&half) / bytes(&whole);
+    assert!((0.86..0.89).contains(&share), "{share}");
+    assert!((measure(&half, "auc") - measure(&whole, "auc")).abs() < 0.01);
+}
+
+#[test]
+fn each_model_learns_what_is_there_and_predicts_it_again() {
+    let sandbox = Sandbox::new();
+    let model = sandbox.path("model.safetensors");
+    for (args, name, least, most) in [
+        ("logistic --data synthetic-clicks:40000 --epochs 3 --bits 16", "auc", 0.68, 1.0),
+        ("fm --data synthetic-clicks:40000 --epochs 2 --bits 16 --factors 4", "auc", 0.66, 1.0),
+        ("softmax --data synthetic-clicks:20000 --bits 12", "accuracy", 0.72, 1.0),
+        // The noise alone is 0.5; the mean would be off by 0.9.
+        ("factorization --data synthetic-ratings:60000 --factors 8 --epochs 20", "rmse", 0.5, 0.8),
+        ("lda --data synthetic-topics:4000 --epochs 2", "perplexity", 50.0, 300.0),
+    ] {
+        let saved = format!("{args} --workers 2 --shards 2 --save {}", model.display());
+        let figures = train(&sandbox, &saved);
+        assert_exactly_once(&figures);
+        let found = measure(&figures, name);
+        assert!((least..most).contains(&found), "{args}: {name} {found}");
+        let data = args.split(' ').nth(2).unwrap();
+        let predict =
+            ["predict", model.to_str().unwrap(), "--data", data, "--json", "predicted.json"];
+        let ended = sandbox.run(predict);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let json = fs::read(sandbox.path("predicted.json")).unwrap();
+        let predicted: Value = serde_json::from_slice(&json).unwrap();
+        let rows: u64 = data.split(':').nth(1).unwrap().parse().unwrap();
+        assert_eq!(predicted["examples"].as_f64(), Some(rows as f64));
+        assert_eq!(ended.text().lines().count() as u64, rows);
+        // Most of these were learnt from.
+        let again = predicted[name].as_f64().unwrap();
+        let off = again / found;
+        assert!((0.7..1.5).contains(&off), "{args}: {name} {found}, then {again}");
+    }
+}
+
+/// Long enough that processes can be killed in its midst: a cut whenever something was done.
+const LONG: &str = "logistic --data synthetic-clicks:60000 --bits 14 --epochs 16 --workers 2 \
+                    --shards 2 --minibatch 64 --cut-every 0.2";
+
+#[test]
+fn a_shard_that_is_killed_takes_all_back_to_the_last_cut_and_nothing_counts_twice() {
+    let sandbox = Sandbox::new();
+    let undisturbed = train(&sandbox, LONG);
+    let mut run = start(&sandbox, LONG);
+    kill_after(&sandbox, &mut run, 60, "shard-1");
+    let figures = run.figures();
+    assert_exactly_once(&figures);
+    assert!(figures["results"]["rollbacks"].as_u64() >= Some(1), "{figures}");
+    let (found, expected) = (measure(&figures, "auc"), measure(&undisturbed, "auc"));
+    assert!((found - expected).abs() < 0.02, "{found} {expected}");
+}
+
+#[test]
+fn workers_the_chief_and_the_keeper_may_be_killed() {
+    let sandbox = Sandbox::new();
+    let mut run = start(&sandbox, LONG);
+    for (batches, name) in [(30, "work-0"), (100, "chief-0"), (200, "keep-0"), (300, "work-1")] {
+        kill_after(&sandbox, &mut run, batches, name);
+    }
+    let figures = run.figures();
+    assert_exactly_once(&figures);
+    assert!(measure(&figures, "auc") > 0.65, "{figures}");
+    assert_eq!(figures["results"]["rollbacks"], 0, "no shard was lost");
+}
+
+#[test]
+fn what_diverges_is_stopped_and_said() {
+    let sandbox = Sandbox::new();
+    let rated = "factorization --data synthetic-ratings:20000 --rate 5 --json f.json";
+    let ended = sandbox.run(["train"].into_iter().chain(rated.split(' ')));
+    assert_fails(&ended, &["the training diverges", "at rate 5", "lower --rate"]);
+}
+
+#[test]
+fn wrong_input_is_refused_before_anything_is_started() {
+    let sandbox = Sandbox::new();
+    sandbox.write("rows.svm", "1 1:1\n0 2:x\n1 3:1\n0 4\n");
+    for (args, says) in [
+        ("logit --data synthetic-clicks", &["logit", "softmax"][..]),
+        ("logistic --data nowhere", &["nowhere", "mnist"]),
+        ("logistic --data synthetic-clicks:many", &["many"]),
+        ("logistic --data synthetic-clicks --mode ssp:x", &["`x`", "ssp:4"]),
+        ("logistic --data synthetic-clicks --optimizer newton", &["newton", "ftrl"]),
+        ("logistic --data synthetic-clicks --held-out 2", &["`2`", "share"]),
+        ("logistic --data synthetic-clicks --schedule line", &["cycle"]),
+        ("logistic --data synthetic-clicks --save /nowhere/m", &["--save", "/nowhere/m"]),
+        ("logistic --data rows.svm", &["rows.svm:2", "`x`", "--bad-rows"]),
+        ("softmax --data synthetic-ratings:1000", &["label", "softmax"]),
+    ] {
+        let ended = sandbox.run(["train"].into_iter().chain(args.split(' ')));
+        assert_fails(&ended, says);
+    }
+    let figures = train(&sandbox, "logistic --data rows.svm --bad-rows 2 --epochs 1 --held-out 0");
+    assert_eq!(figures["results"]["bad_rows"], 2);
+    assert!(figures["results"]["bad_rows_first"][1].as_str().unwrap().contains("rows.svm:4"));
+    let ended = sandbox.run(["predict", "rows.svm", "--data", "rows.svm"]);
+    assert_fails(&ended, &["rows.svm", "no model"]);
+}
+
+#[test]
+#[ignore = "fetches 56 MB of packages"]
+fn real_data_are_learnt_as_well_as_they_must() {
+    let sandbox = Sandbox::new();
+    for (args, name, least) in [
+        ("softmax --data mnist --workers 2", "accuracy", 0.92),
+        ("logistic --data spamassassin --held-out 0.2 --workers 2 --shards 2", "auc", 0.995),
+        ("logistic --data adult --workers 2 --shards 2", "auc", 0.885),
+    ] {
+        let found = measure(&train(&sandbox, args), name);
+        assert!(found >= least, "{args}: {name} {found}");
+    }
+    let rmse = (1..=5).map(|seed| {
+        let args = format!("factorization --data movielens-100k --workers 2 --seed {seed}");
+        measure(&train(&sandbox, &args), "rmse")
+    });
+    let rmse: Vec<f64> = rmse.collect();
+    let mean = rmse.iter().sum::<f64>() / 5.0;
+    assert!(mean <= 0.92, "{rmse:?}");
+}
