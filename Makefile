@@ -12,6 +12,8 @@ APT = $(if $(filter 0,$(shell id -u)),,sudo) env RUNLEVEL=1 DEBIAN_FRONTEND=noni
 REDIS_PY = .tools/redis-py
 # Where the benchmarks find PyTorch (the system's, without CUDA) and MosaicML's streaming.
 LOADERS = .tools/loaders
+# Where they find Vowpal Wabbit, scikit-learn and surprise.
+LEARNING = .tools/learning
 # Where they find DuckDB.
 DUCKDB = .tools/duckdb
 # Where they find HiGHS, built: its source would take ten minutes of a processor.
@@ -96,6 +98,10 @@ bench-tools:
 	@$(DUCKDB)/bin/python -c 'import duckdb' 2>/dev/null || { \
 		python3 -m venv $(DUCKDB) && $(DUCKDB)/bin/pip install -q duckdb; \
 	} || echo "DuckDB: not installed" >&2
+	@$(LEARNING)/bin/python -c 'import sklearn, surprise, vowpalwabbit' 2>/dev/null || { \
+		python3 -m venv $(LEARNING) && \
+		$(LEARNING)/bin/pip install -q numpy scikit-learn scikit-surprise vowpalwabbit; \
+	} || echo "Vowpal Wabbit, scikit-learn or surprise: not installed" >&2
 
 fmt:
 	$(CARGO) fmt --all

@@ -58,6 +58,8 @@ pub(crate) enum Number {
     PlanSeconds,
     /// The most memory that a process had.
     PeakBytes,
+    /// Of all processes together.
+    ExamplesPerCpuSecond,
 }
 
 impl Number {
@@ -79,6 +81,7 @@ impl Number {
             Self::PlanCost => "cost",
             Self::PlanSeconds => "time",
             Self::PeakBytes => "peak",
+            Self::ExamplesPerCpuSecond => "per-cpu-second",
         }
     }
 
@@ -99,6 +102,7 @@ impl Number {
             Self::PlanCost => "$/h",
             Self::PlanSeconds => "s",
             Self::PeakBytes => "bytes",
+            Self::ExamplesPerCpuSecond => "examples per CPU-second",
         }
     }
 
@@ -118,7 +122,8 @@ impl Number {
             | Self::OperationsPerClientSecond
             | Self::OperationsPerSecond
             | Self::GigabytesPerSecond
-            | Self::Hits => "higher",
+            | Self::Hits
+            | Self::ExamplesPerCpuSecond => "higher",
         }
     }
 
@@ -144,7 +149,8 @@ impl Number {
             | Self::BytesAhead
             | Self::PlanCost
             | Self::PlanSeconds
-            | Self::PeakBytes => f64::NAN,
+            | Self::PeakBytes
+            | Self::ExamplesPerCpuSecond => f64::NAN,
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) fn main(app: &str, args: Vec<OsString>) -> Result<ExitCode, Failure> 
     match APPS.iter().find(|(name, _)| *name == app) {
         Some((_, main)) => Ok(main(args)),
         None => {
-            Err(Failure::input(format!("there is no application `{app}`; there is {}", names())))
+            Err(Failure::input(format!("there is no application `{app}`; there are {}", names())))
         }
     }
 }

@@ -11,6 +11,7 @@ mod durable;
 mod generator;
 mod hits;
 mod iterators;
+mod learning;
 mod loaders;
 mod mapped;
 mod memcached;
@@ -22,6 +23,7 @@ mod requests;
 mod scans;
 mod script;
 mod stalls;
+mod tables;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -42,7 +44,7 @@ pub(crate) struct Family {
 }
 
 /// Every family.
-pub(crate) const FAMILIES: [Family; 15] = [
+pub(crate) const FAMILIES: [Family; 17] = [
     generator::FAMILY,
     redis::FAMILY,
     memcached::FAMILY,
@@ -58,6 +60,8 @@ pub(crate) const FAMILIES: [Family; 15] = [
     hits::FAMILY,
     plans::FAMILY,
     scans::FAMILY,
+    tables::FAMILY,
+    learning::FAMILY,
 ];
 
 /// One situation.

@@ -57,9 +57,9 @@ fn an_application_that_is_not_there_or_has_not_run() {
     let line = |args: &[&str]| line(&sandbox, args);
     for verb in ["run", "status", "logs", "down"] {
         let line = line(&[verb, "imagenet"]);
-        assert_eq!(line, "cirrus: there is no application `imagenet`; there is images");
+        assert_eq!(line, "cirrus: there is no application `imagenet`; there are images, train");
     }
-    insta::assert_snapshot!(line(&["plan", "pols"]), @"cirrus: there is nothing called `pols` to plan; there is pool, tasks, pipeline, an application (images) or a job file (*.toml)");
+    insta::assert_snapshot!(line(&["plan", "pols"]), @"cirrus: there is nothing called `pols` to plan; there is pool, tasks, pipeline, an application (images, train) or a job file (*.toml)");
     for verb in ["status", "logs", "down"] {
         insta::allow_duplicates! {
             insta::assert_snapshot!(line(&[verb, "images"]), @"images: `images` has not run here; start it with its command `run`");
@@ -82,7 +82,7 @@ fn a_job_file_that_is_wrong() {
     insta::assert_snapshot!(job("app = \"images\"\n[args]\nepochs = true\n"), @"cirrus: job file job.toml: `epochs` is true; expected a text or a number");
     insta::assert_snapshot!(job("app = \"images\"\n[args]\nepochs = \"two\"\n"), @"images: invalid value 'two' for '--epochs <N>': invalid digit found in string; see '--help'.");
     insta::assert_snapshot!(job("app = \"images\"\n[args]\nspeed = 3\n"), @"images: unexpected argument '--speed' found; tip: a similar argument exists: '--seed'; see '--help'.");
-    insta::assert_snapshot!(job("app = \"photos\"\n"), @"cirrus: there is no application `photos`; there is images");
+    insta::assert_snapshot!(job("app = \"photos\"\n"), @"cirrus: there is no application `photos`; there are images, train");
     insta::assert_snapshot!(job("\u{0}"), @r#"cirrus: job file job.toml, line 1: key with no value, expected `=`; it has `app = "images"` and a table [args] of flags, such as epochs = 2"#);
     sandbox.write("binary.toml", [0xff, 0xfe]);
     insta::assert_snapshot!(line(&sandbox, &["run", "binary.toml"]), @"cirrus: cannot read job file binary.toml: stream did not contain valid UTF-8");

@@ -291,6 +291,7 @@ impl Chief<'_> {
             facts: self.facts,
             bits: options.bits,
             counts: options.counts,
+            seed: options.seed,
             names: self.runtime.block_on(self.board.names())?,
         };
         let saved = Saved::new(about, columns, rows);

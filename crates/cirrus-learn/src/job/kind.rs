@@ -59,6 +59,8 @@ pub struct About {
     pub bits: u32,
     /// Whether texts are counts of words.
     pub counts: bool,
+    /// What was drawn was drawn from this: made-up data are the same again.
+    pub seed: u64,
     /// The names of users and items, where it has some.
     pub names: Option<UsersAndItems>,
 }
@@ -72,7 +74,7 @@ impl About {
     /// How data for it are read.
     pub fn options(&self) -> Options {
         let (bits, counts) = (self.bits, self.counts);
-        let (format, seed, held_out, bad_rows_max, names) = (None, 0, 0.0, 0, None);
+        let (format, seed, held_out, bad_rows_max, names) = (None, self.seed, 0.0, 0, None);
         Options { format, bits, counts, seed, held_out, bad_rows_max, names }
     }
 }

@@ -2,7 +2,9 @@
 //! Recommender Systems", 2009): a rating is the mean, both biases, and a product of factors.
 //!
 //! Its gradients are summed over a minibatch, and the penalty is part of them: the rate and the penalty are
-//! those of a step for each rating, as in the literature.
+//! those of a step for each rating, as in the literature. Steps one after the other would see what those before
+//! have changed, and a sum does not: so of a row that more than eight ratings of a minibatch touch, eight times
+//! their mean counts.
 
 use super::{Initial, Minibatch, Model, Penalty, Placed, Shape};
 use crate::metrics::Measures;
@@ -26,6 +28,9 @@ pub struct Factorization {
     /// What they are drawn from.
     pub seed: u64,
 }
+
+/// As many ratings of a row count in a minibatch.
+const RATINGS_MAX: f32 = 8.0;
 
 impl Factorization {
     /// Where the rows of user and item begin, and what the rating is thought to be.
@@ -54,11 +59,13 @@ impl Model for Factorization {
 
     fn gradients(&self, minibatch: &Minibatch, values: &[f32], gradients: &mut [f32]) -> f64 {
         let columns = self.factors as usize + 1;
-        let mut loss = 0.0;
+        let (mut loss, mut ratings) = (0.0, vec![0.0; minibatch.rows().len()]);
         for example in minibatch.iter() {
             let Some((user, item, rating)) = self.rating(&example, values) else { continue };
             let off = rating - example.label;
             loss += f64::from(off) * f64::from(off);
+            ratings[user / columns] += 1.0;
+            ratings[item / columns] += 1.0;
             let (of_user, of_item) = (&values[user..user + columns], &values[item..item + columns]);
             gradients[user] += off + self.l2 * of_user[0];
             gradients[item] += off + self.l2 * of_item[0];
@@ -69,6 +76,11 @@ impl Model for Factorization {
             let factors = gradients[item + 1..item + columns].iter_mut();
             for (gradient, (p, q)) in factors.zip(of_user[1..].iter().zip(&of_item[1..])) {
                 *gradient += off * p + self.l2 * q;
+            }
+        }
+        for (ratings, row) in ratings.into_iter().zip(gradients.chunks_exact_mut(columns)) {
+            if ratings > RATINGS_MAX {
+                row.iter_mut().for_each(|gradient| *gradient *= RATINGS_MAX / ratings);
             }
         }
         loss

@@ -103,11 +103,11 @@ async fn answers_are_paid_for_before_they_are_made() {
     node.stop().await;
 }
 
-/// One split: its minibatches are so many gradients of 1, for these rows of both parts.
+/// One split: its minibatches are so many gradients of 1, for these rows of each part.
 #[derive(Clone)]
 struct Split {
     number: u64,
-    minibatches: Vec<(Vec<u32>, Vec<u32>)>,
+    minibatches: Vec<Vec<Vec<u32>>>,
 }
 
 /// What the workers of a simulation share.
@@ -119,14 +119,14 @@ struct Work {
 }
 
 /// Works on splits, and vanishes after so many steps; the split in hand goes back.
-async fn work(worker: u64, clients: [Client; 2], work: Arc<Work>, steps_max: u64) {
+async fn work(worker: u64, clients: Vec<Client>, work: Arc<Work>, steps_max: u64) {
     let table = key("model");
     let mut clock = 0;
     for client in &clients {
         let joined = client.table(&table, &Call::Join { worker, clock }).await.unwrap();
         clock = clock.max(joined.clock);
     }
-    // Who waits at one part is heard of at the other.
+    // Who waits at one part is heard of at the others.
     let mut beats = JoinSet::new();
     for client in &clients {
         let client = client.clone();
@@ -147,10 +147,9 @@ async fn work(worker: u64, clients: [Client; 2], work: Arc<Work>, steps_max: u64
             mark = mark.min(client.table(&table, &call).await.unwrap().mark);
         }
         for minibatch in mark..u32::try_from(split.minibatches.len()).unwrap() {
-            let (first, second) = &split.minibatches[minibatch as usize];
             clock += 1;
             steps += 1;
-            for (client, rows) in clients.iter().zip([first, second]) {
+            for (client, rows) in clients.iter().zip(&split.minibatches[minibatch as usize]) {
                 let gradients = vec![1.0; rows.len()];
                 let rows = RowList::Named(rows);
                 let push = Push { split: split.number, minibatch, ..push(rows, &gradients) };
@@ -159,12 +158,12 @@ async fn work(worker: u64, clients: [Client; 2], work: Arc<Work>, steps_max: u64
                 let (stepped, _) = client.step(&table, stepper, Some(push), pull).await.unwrap();
                 *work.repeated.lock().unwrap() += u64::from(stepped.repeated);
                 if steps >= steps_max {
-                    // It is gone, between its two parts; nobody says so.
+                    // It is gone, between its parts; nobody says so.
                     work.splits.lock().unwrap().push_back(split.clone());
                     return;
                 }
             }
-            for (client, first_row) in clients.iter().zip([0, ROWS]) {
+            for (client, first_row) in clients.iter().zip((0..).step_by(ROWS as usize)) {
                 let stepper = Stepper { worker, generation: 1, clock };
                 let rows = [first_row];
                 let pull = pull(RowList::Named(&rows), clock);
@@ -185,8 +184,16 @@ fn below_3(number: u64) -> usize {
     usize::try_from(number % 3).unwrap()
 }
 
+/// How many there are of all.
+#[derive(Clone, Copy)]
+struct Scale {
+    workers: u64,
+    parts: u32,
+    splits: u64,
+}
+
 /// Workers that vanish, over a network that delays and cuts.
-async fn train(seed: u64) -> u64 {
+async fn train(seed: u64, scale: Scale) -> u64 {
     let mut random = Random(seed);
     let (cut_after_bytes_max, delay_ms) = [(3_000, 0), (8_000, 1), (40_000, 20)][below_3(seed)];
     let mut faults = SimFaults::default();
@@ -194,17 +201,19 @@ async fn train(seed: u64) -> u64 {
     (faults.seed, faults.delay_max, faults.cut_after_bytes_max) =
         (seed, delay_max, cut_after_bytes_max);
     let network = SimNetwork::new(faults);
-    let nodes = ["a", "b"].map(|name| Node::sim(&network, name, options(ByteSize::mib(64))));
-    let clients = [nodes[0].client(), nodes[1].client()];
+    let node = |part: u32| Node::sim(&network, &format!("part-{part}"), options(ByteSize::mib(64)));
+    let nodes: Vec<Node> = (0..scale.parts).map(node).collect();
+    let clients = || nodes.iter().map(Node::client).collect::<Vec<Client>>();
     let staleness = [Some(0), Some(3), None][below_3(random.below(3))];
-    for (client, first_row) in clients.iter().zip([0, ROWS]) {
+    let observers = clients();
+    for (client, first_row) in observers.iter().zip((0..).step_by(ROWS as usize)) {
         let open = Call::Open(spec(first_row, 1, staleness));
         client.table(&key("model"), &open).await.unwrap();
     }
     let mut expected = BTreeMap::new();
-    let mut rows = |first_row: u32| {
+    let mut rows = |part: u32| {
         let mut rows = Vec::new();
-        for row in first_row..first_row + ROWS {
+        for row in part * ROWS..(part + 1) * ROWS {
             if random.below(8) == 0 {
                 *expected.entry(row).or_insert(0_u16) += 1;
                 rows.push(row);
@@ -212,33 +221,29 @@ async fn train(seed: u64) -> u64 {
         }
         rows
     };
-    let splits: VecDeque<Split> = (0..12)
-        .map(|number| Split {
-            number,
-            minibatches: (0..5).map(|_| (rows(0), rows(ROWS))).collect(),
-        })
+    let mut minibatch = || (0..scale.parts).map(&mut rows).collect();
+    let splits: VecDeque<Split> = (0..scale.splits)
+        .map(|number| Split { number, minibatches: (0..5).map(|_| minibatch()).collect() })
         .collect();
-    let total = splits.len() as u64;
     let shared = Arc::new(Work {
         splits: Mutex::new(splits),
         done: Mutex::default(),
         repeated: Mutex::default(),
         staleness,
     });
-    // Four at a time, of which each vanishes sometime; then one that stays.
+    // All at a time, of which each vanishes sometime; then one that stays.
     let mut workers = Vec::new();
-    for worker in 1..=4 {
-        let clients = [nodes[0].client(), nodes[1].client()];
+    for worker in 1..=scale.workers {
         let steps_max = 1 + random.below(20);
-        workers.push(tokio::spawn(work(worker, clients, shared.clone(), steps_max)));
+        workers.push(tokio::spawn(work(worker, clients(), shared.clone(), steps_max)));
     }
     for worker in workers {
         worker.await.unwrap();
     }
-    work(5, [nodes[0].client(), nodes[1].client()], shared.clone(), u64::MAX).await;
-    assert_eq!(*shared.done.lock().unwrap(), total, "seed {seed}");
+    work(scale.workers + 1, clients(), shared.clone(), u64::MAX).await;
+    assert_eq!(*shared.done.lock().unwrap(), scale.splits, "seed {seed}");
     let observer = Stepper { worker: OBSERVER, generation: 1, clock: 0 };
-    for (client, first_row) in clients.iter().zip([0, ROWS]) {
+    for (client, first_row) in observers.iter().zip((0..).step_by(ROWS as usize)) {
         let rows = RowList::All(ROWS);
         let (_, values) = client.step(&key("model"), observer, None, pull(rows, 0)).await.unwrap();
         for (value, row) in values.iter().zip(first_row..) {
@@ -256,8 +261,17 @@ async fn train(seed: u64) -> u64 {
 #[test]
 fn each_minibatch_counts_once_whoever_vanishes_and_whatever_is_cut() {
     let seeds = std::env::var("CIRRUS_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
-    let repeated: u64 = (0..seeds).map(|seed| simulate(train(seed))).sum();
+    let repeated: u64 = (0..seeds)
+        .map(|seed| simulate(train(seed, Scale { workers: 4, parts: 2, splits: 12 })))
+        .sum();
     assert!(repeated > 0, "nothing was ever repeated");
+}
+
+#[test]
+fn sixty_four_workers_and_sixteen_parts_are_no_different() {
+    for seed in [1, 2, 3] {
+        simulate(train(seed, Scale { workers: 64, parts: 16, splits: 128 }));
+    }
 }
 
 #[tokio::test]

@@ -164,8 +164,8 @@ impl Rows {
         &mut floats[from..from + stride]
     }
 
-    /// Copies the values of a row.
-    pub(super) fn values(&self, row: u32, values: &mut [f32]) -> Result<(), Fault> {
+    /// The values of a row; those of one that was never touched are put into `drawn`.
+    pub(super) fn values<'r>(&'r self, row: u32, drawn: &'r mut [f32]) -> Result<&'r [f32], Fault> {
         let within = self.shape.within(row)?;
         let place = match &self.places {
             Places::Direct => Some(within),
@@ -181,11 +181,13 @@ impl Rows {
             let from = self.shape.offset(place);
             floats.get(from..from + self.shape.columns)
         });
-        match found {
-            Some(found) => values.copy_from_slice(found),
-            None => self.shape.initial.fill(row, values),
-        }
-        Ok(())
+        Ok(match found {
+            Some(found) => found,
+            None => {
+                self.shape.initial.fill(row, drawn);
+                drawn
+            }
+        })
     }
 
     /// Holds on to all rows as they are. Takes time for each chunk, not for each row, but copies the

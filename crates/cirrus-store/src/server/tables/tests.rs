@@ -357,6 +357,19 @@ fn nobody_waits_for_himself_where_he_began_further_on_elsewhere() {
 }
 
 #[test]
+fn an_observer_pushes_nothing_and_reads_what_is_there() {
+    let (tables, _) = node(64 << 20);
+    tables.open(&name(), spec(10, 1)).unwrap();
+    join(&tables, WORKER);
+    let pushed = step(&tables, push(0, 0), &[(103, vec![1.0])], &[103]).unwrap().1;
+    assert_eq!(read(&tables, 1, &[103]), pushed);
+    let observes = Step { worker: OBSERVER, ..push(0, 1) };
+    let before = read(&tables, 1, &[105]);
+    assert_eq!(step(&tables, observes, &[(105, vec![1.0])], &[105]).unwrap().1, before);
+    assert_eq!(read(&tables, 1, &[103]), pushed);
+}
+
+#[test]
 fn who_waits_hears_that_the_table_has_gone_back() {
     let (tables, _) = node(64 << 20);
     tables.open(&name(), TableSpec { staleness: Some(0), ..spec(10, 1) }).unwrap();
