@@ -118,6 +118,34 @@ fn each_model_learns_what_is_there_and_predicts_it_again() {
     }
 }
 
+#[test]
+fn ratings_of_another_file_are_of_the_same_users_and_items() {
+    let sandbox = Sandbox::new();
+    let rating = |user: u64, item: u64| 1 + (user * 7 + item * 3) % 5;
+    let lines = |pairs: &mut dyn Iterator<Item = (u64, u64)>| -> String {
+        pairs.map(|(user, item)| format!("u{user}\ti{item}\t{}\n", rating(user, item))).collect()
+    };
+    let all = || (0..40).flat_map(|user| (0..40).map(move |item| (user, item)));
+    sandbox.write("train.inter", lines(&mut all()));
+    // In another order, and with one whom nobody knows.
+    sandbox.write(
+        "test.inter",
+        lines(&mut all().collect::<Vec<_>>().into_iter().rev()) + "new\ti1\t5\n",
+    );
+    let args = "factorization --data train.inter --test-data test.inter --factors 8 --epochs 200 \
+                --rate 0.05 --l2 0 --minibatch 64 --save model";
+    let figures = train(&sandbox, args);
+    // They are known by heart; the mean would be off by 1.4.
+    assert!(measure(&figures, "rmse") < 0.7, "{figures}");
+    assert_eq!(figures["results"]["test_unknown"], 1);
+    let ended = sandbox.run(["predict", "model", "--data", "test.inter", "--json", "p.json"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let predicted: Value =
+        serde_json::from_slice(&fs::read(sandbox.path("p.json")).unwrap()).unwrap();
+    assert!(predicted["rmse"].as_f64() < Some(0.7), "{predicted}");
+    assert_eq!(ended.text().lines().count(), 1_601);
+}
+
 /// Long enough that processes can be killed in its midst: a cut whenever something was done.
 const LONG: &str = "logistic --data synthetic-clicks:60000 --bits 14 --epochs 16 --workers 2 \
                     --shards 2 --minibatch 64 --cut-every 0.2";

@@ -446,7 +446,7 @@ fn each_rating(
             let place = || lines.place();
             if let Some(bytes) = too_long {
                 each(&place, Err(format!("a line of {bytes} bytes")))?;
-            } else if line.is_empty() || was_first && is_header(&line) {
+            } else if line.is_empty() || was_first && is_header(&line) && rating(&line).is_err() {
             } else if let Some(name) = line.strip_suffix(b":") {
                 item = Some(name.to_vec());
             } else if let Some(item) = &item {

@@ -22,12 +22,17 @@ pub(super) fn load(ctx: Context, args: Args) -> cirrus::Result<()> {
     let held_out = if args.test_data.is_some() { 0.0 } else { args.held_out };
     let cache_dir = default_cache_dir()?;
     let mut labels = Labels { kind: args.kind, ..Labels::default() };
-    let mut read = |data: &str, held_out: f64, all: Option<Side>| {
+    let mut unknown = 0_u64;
+    let mut read = |data: &str, options: &source::Options, all: Option<Side>, rows: u32| {
         let mut each = |side: Side, label: f32, features: &[(u32, f32)]| {
             if ctx.is_cancelled() {
                 return Err(Error::new(crate::ErrorKind::Cancelled, "loading"));
             }
             let side = all.unwrap_or(side);
+            if features.iter().any(|(index, _)| *index >= rows) {
+                unknown += 1;
+                return Ok(());
+            }
             labels.check(label, side)?;
             let blocks = if side == Side::Test { &mut test } else { &mut train };
             blocks.push(label, features).map_err(|error| {
@@ -35,16 +40,22 @@ pub(super) fn load(ctx: Context, args: Args) -> cirrus::Result<()> {
                 Error::input("the store failed")
             })
         };
-        let read = source::read(data, &args.options(held_out), &cache_dir, &Silent, &mut each);
+        let read = source::read(data, options, &cache_dir, &Silent, &mut each);
         match failed.take() {
             Some(error) => Err(error),
             None => Ok(read?),
         }
     };
-    let mut found = read(&args.data, held_out, None)?;
+    let mut options = args.options(held_out);
+    let mut found = read(&args.data, &options, None, u32::MAX)?;
     if let Some(data) = &args.test_data {
-        let more = read(data, 0.0, Some(Side::Test))?;
-        found.features = found.features.max(more.features);
+        // Whom the examples to learn from do not name, nothing is known of.
+        options.names.clone_from(&found.names);
+        let rows = if found.names.is_some() { found.features } else { u32::MAX };
+        let more = read(data, &options, Some(Side::Test), rows)?;
+        if found.names.is_none() {
+            found.features = found.features.max(more.features);
+        }
         found.bad_rows += more.bad_rows;
         found.samples.extend(more.samples);
     }
@@ -53,6 +64,9 @@ pub(super) fn load(ctx: Context, args: Args) -> cirrus::Result<()> {
         return Err(cirrus::Error::input(text));
     }
     ctx.report("examples", train.count)?;
+    if unknown > 0 {
+        ctx.report("test_unknown", unknown)?;
+    }
     if found.bad_rows > 0 {
         ctx.report("bad_rows", found.bad_rows)?;
         ctx.report("bad_rows_first", &found.samples)?;
