@@ -153,6 +153,10 @@ impl Summary {
                 serde_json::Value::Number(number) if number.is_f64() => {
                     format!("{:.4}", number.as_f64().unwrap_or(f64::NAN))
                 }
+                // Rows of figures are for programs.
+                serde_json::Value::Array(rows) if rows.iter().any(serde_json::Value::is_object) => {
+                    format!("{}, in --json", rows.len())
+                }
                 other => other.to_string(),
             };
             text += &format!("{}: {value}\n", key.replace('_', " "));
