@@ -264,7 +264,7 @@ fn over_the_simulated_network_under_many_seeds() {
 }
 
 /// Operations that may pass before a planted fault must have been found.
-const BOUND: usize = 6000;
+const BOUND: usize = 30_000;
 
 /// Runs through a middleman until the checker complains: after how many operations, and what it
 /// says.
