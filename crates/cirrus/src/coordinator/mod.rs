@@ -37,6 +37,8 @@ use crate::spec::AppSpec;
 
 /// How long a question without an answer is held before it is answered with "wait".
 const POLL_MAX: Duration = Duration::from_secs(2);
+/// The same once everybody was asked to end: who asks again has not heard of it yet.
+const POLL_MAX_STOPPING: Duration = Duration::from_millis(50);
 /// How long open connections may delay the end.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(250);
@@ -262,7 +264,10 @@ impl<L: Log> Core<L> {
     }
 
     /// Waits for a change of state; true when there is no more time for one.
-    async fn is_over(&self, changed: &mut watch::Receiver<()>, deadline: Instant) -> bool {
+    async fn is_over(&self, changed: &mut watch::Receiver<()>, mut deadline: Instant) -> bool {
+        if self.state.lock().is_stopping() {
+            deadline = deadline.min(Instant::now() + POLL_MAX_STOPPING);
+        }
         tokio::select! {
             biased;
             change = changed.changed() => change.is_err(),

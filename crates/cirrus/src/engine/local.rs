@@ -398,9 +398,23 @@ impl Local {
     /// has only just started is waiting for it.
     fn stop(&mut self) {
         self.restarts.clear();
+        if self.unfinished > 0 {
+            self.answer_who_waits();
+        }
         self.stop_some(|name| matches!(name, Name::Task(..)));
         self.stop_some(|name| *name != Name::Coordinator);
         self.stop_some(|_| true);
+    }
+
+    /// Has the coordinator answer the tasks that wait for it: they see their signal only then.
+    fn answer_who_waits(&self) {
+        let control = Control::new(self.coordinator).with_patience(Duration::ZERO);
+        // A coordinator that does not answer delays nobody's signal.
+        std::thread::spawn(move || {
+            if let Err(error) = control.request_stop() {
+                tracing::debug!("{error}");
+            }
+        });
     }
 
     fn stop_some(&mut self, which: impl Fn(&Name) -> bool) {

@@ -48,6 +48,11 @@ impl State {
         Ok((ledger.lines(plan, from, len).collect(), more))
     }
 
+    /// Whether everybody was asked to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.durable.stopping
+    }
+
     pub(crate) fn status(&self) -> Status {
         let Durable { boots, stopping, pools, reports, sweeps, .. } = &self.durable;
         let report = |((task, replica, key), json): (&(String, u32, String), &String)| ReportLine {
