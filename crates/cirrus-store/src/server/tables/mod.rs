@@ -4,7 +4,9 @@
 //! memory with objects, and nothing else. Locks: the list, then one table.
 //! Invariant: a table is found whole or not at all, whatever fails while it is made or put back.
 
+mod apply;
 mod clocks;
+mod index;
 mod rows;
 mod snapshot;
 mod table;

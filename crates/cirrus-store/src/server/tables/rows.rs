@@ -2,20 +2,20 @@
 //!
 //! Owns the memory of rows, in chunks that are extents of the node's arena, and which row lies where.
 //! Small tables have a place for every row, and chunks for those parts that were touched; of large ones only
-//! touched rows lie here, found through an index. Knows neither gradients nor workers.
+//! touched rows lie here, found through an [`Index`]. Knows neither gradients nor workers.
 //! Invariant: a row that was never touched reads as its first values, and takes no memory in a large
 //! table. Who holds a [`Frozen`] sees all rows as they were: a chunk that he shares is copied before
 //! it changes.
 
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use zerocopy::FromBytes;
+use zerocopy::little_endian::U32;
 
 use crate::error::Kind;
 use crate::server::arena::{Extent, Extents};
 use crate::server::memory::Memory;
+use crate::server::tables::index::{Index, NOWHERE};
 use crate::table::{Initial, TableSpec};
 use crate::wire::Fault;
 
@@ -25,8 +25,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Tables of at most so many bytes have a place for every row.
 const DIRECT_BYTES_MAX: u64 = 64 << 20;
 
-/// Parts of the index, each of which grows by itself.
-const INDEX_PARTS: usize = 256;
+/// So many rows ahead the processor is told what will be looked at: enough for several fetches at once.
+const AHEAD: usize = 16;
 
 /// The rows of one table.
 #[derive(Debug)]
@@ -35,6 +35,27 @@ pub(super) struct Rows {
     shape: Shape,
     chunks: Vec<Chunk>,
     places: Places,
+}
+
+/// Which rows of a chunk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offsets<'p> {
+    places: &'p [u32],
+    mask: u32,
+}
+
+impl Offsets<'_> {
+    /// So many rows.
+    pub(super) fn len(self) -> usize {
+        self.places.len()
+    }
+
+    /// Where in the chunk each begins, if a row has `stride` floats.
+    #[inline(always)]
+    pub(super) fn of(self, stride: usize) -> impl Iterator<Item = usize> {
+        let mask = self.mask;
+        self.places.iter().map(move |place| (place & mask) as usize * stride)
+    }
 }
 
 /// How rows lie in chunks.
@@ -63,16 +84,6 @@ enum Places {
     /// That of a row is its number.
     Direct,
     Indexed(Index),
-}
-
-#[derive(Debug)]
-struct Index {
-    memory: Memory,
-    parts: Vec<HashMap<u32, u32, RandomState>>,
-    /// The rows by their places.
-    rows: Vec<u32>,
-    /// What both take, which is paid.
-    bytes: u64,
 }
 
 /// All rows as they were at a moment.
@@ -104,8 +115,7 @@ impl Rows {
             chunks.resize_with(shape.chunk(spec.rows - 1) + 1, || Chunk::Missing);
             Places::Direct
         } else {
-            let parts = std::iter::repeat_with(HashMap::default).take(INDEX_PARTS).collect();
-            Places::Indexed(Index { memory, parts, rows: Vec::new(), bytes: 0 })
+            Places::Indexed(Index::new(memory))
         };
         Self { extents, shape, chunks, places }
     }
@@ -115,40 +125,77 @@ impl Rows {
         self.shape.stride
     }
 
-    /// Where a row lies, which is made if there is none; it will be asked for with
-    /// [`Rows::row_mut`]. A row that is no part of the table is [`Kind::Invalid`].
-    pub(super) fn place(&mut self, row: u32) -> Result<u32, Fault> {
-        let within = self.shape.within(row)?;
-        let place = match &self.places {
-            Places::Direct => Some(within),
-            Places::Indexed(index) => index.find(row),
-        };
-        let Some(place) = place else { return self.insert(row) };
-        let number = self.shape.chunk(place);
+    /// Where rows lie, appended to `places`; those that there are not yet are made. They will be asked for with
+    /// [`Rows::row_mut`] or [`Rows::for_runs`]. A row that is no part of the table is [`Kind::Invalid`].
+    pub(super) fn place(&mut self, rows: &[U32], places: &mut Vec<u32>) -> Result<(), Fault> {
+        places.reserve(rows.len());
+        let mut owned = None;
+        for (at, row) in rows.iter().enumerate() {
+            let within = self.shape.within(row.get())?;
+            let place = match &self.places {
+                Places::Direct => within,
+                Places::Indexed(index) => {
+                    if let Some(row) = rows.get(at + AHEAD) {
+                        index.prefetch(row.get());
+                    }
+                    index.find(row.get())
+                }
+            };
+            if place == NOWHERE {
+                places.push(self.insert(row.get())?);
+                continue;
+            }
+            let chunk = self.shape.chunk(place);
+            if owned != Some(chunk) {
+                self.own(chunk)?;
+                owned = Some(chunk);
+            }
+            places.push(place);
+        }
+        Ok(())
+    }
+
+    /// The same for all rows of the table.
+    pub(super) fn place_all(&mut self, places: &mut Vec<u32>) -> Result<(), Fault> {
+        let Shape { first, rows, .. } = self.shape;
+        match self.places {
+            Places::Direct => {
+                (0..self.chunks.len()).try_for_each(|number| self.own(number))?;
+                places.extend(0..rows);
+                Ok(())
+            }
+            Places::Indexed(_) => {
+                (first..first + rows).try_for_each(|row| self.place(&[row.into()], places))
+            }
+        }
+    }
+
+    /// Has a chunk ready to be changed.
+    fn own(&mut self, number: usize) -> Result<(), Fault> {
         match &mut self.chunks[number] {
-            Chunk::Own(_) => {}
-            shared @ Chunk::Shared(_) => make_own(shared, &self.extents)?,
+            Chunk::Own(_) => Ok(()),
+            shared @ Chunk::Shared(_) => make_own(shared, &self.extents),
             missing @ Chunk::Missing => {
                 *missing = Chunk::Own(self.extents.take(self.shape.chunk_bytes())?);
                 let shape = self.shape;
                 for place in shape.places_of(number) {
                     shape.begin(self.row_mut(place), shape.first + place);
                 }
+                Ok(())
             }
         }
-        Ok(place)
     }
 
     /// Gives a row of a large table the next place.
     fn insert(&mut self, row: u32) -> Result<u32, Fault> {
         let Places::Indexed(index) = &mut self.places else { return Err(Kind::Invalid.into()) };
-        let place = u32::try_from(index.rows.len()).map_err(|_| Kind::OutOfMemory)?;
+        let place = index.next()?;
         let chunk = self.shape.chunk(place);
         if chunk == self.chunks.len() {
             self.chunks.push(Chunk::Own(self.extents.take(self.shape.chunk_bytes())?));
         }
         make_own(&mut self.chunks[chunk], &self.extents)?;
-        index.insert(row, place)?;
+        index.insert(row)?;
         let shape = self.shape;
         shape.begin(self.row_mut(place), row);
         Ok(place)
@@ -156,22 +203,69 @@ impl Rows {
 
     /// The row of a place that [`Rows::place`] gave: its values, and what the rule keeps.
     pub(super) fn row_mut(&mut self, place: u32) -> &mut [f32] {
-        let stride = self.shape.stride;
-        let chunk = &mut self.chunks[self.shape.chunk(place)];
-        let Chunk::Own(extent) = chunk else { unreachable!("`place` has made it ours") };
-        let floats = <[f32]>::mut_from_bytes(extent.as_mut()).expect("extents are whole pages");
-        let from = self.shape.offset(place);
-        &mut floats[from..from + stride]
+        let (from, stride) = (self.shape.offset(place), self.shape.stride);
+        &mut self.chunk_mut(self.shape.chunk(place))[from..from + stride]
+    }
+
+    /// The rows of places that [`Rows::place`] gave, as they lie: for as many places as lie in one chunk one behind
+    /// the other, the chunk and where each begins.
+    #[inline(always)]
+    pub(super) fn for_runs(
+        &mut self,
+        places: &[u32],
+        mut take: impl FnMut(&mut [f32], Offsets<'_>),
+    ) {
+        let shape = self.shape;
+        let mut rest = places;
+        while let Some(first) = rest.first() {
+            let number = shape.chunk(*first);
+            let len = rest.iter().take_while(|place| shape.chunk(**place) == number).count();
+            let (run, after) = rest.split_at(len);
+            take(self.chunk_mut(number), Offsets { places: run, mask: (1 << shape.shift) - 1 });
+            rest = after;
+        }
+    }
+
+    fn chunk_mut(&mut self, number: usize) -> &mut [f32] {
+        let Chunk::Own(extent) = &mut self.chunks[number] else {
+            unreachable!("`place` has made it ours")
+        };
+        <[f32]>::mut_from_bytes(extent.as_mut()).expect("extents are whole pages")
+    }
+
+    /// Gives the values of `rows` to `take`, one row after the other.
+    pub(super) fn read(&self, rows: &[U32], mut take: impl FnMut(&[f32])) -> Result<(), Fault> {
+        let mut drawn = vec![0.0; self.shape.columns];
+        for (at, row) in rows.iter().enumerate() {
+            let within = self.shape.within(row.get())?;
+            if let (Places::Indexed(index), Some(row)) = (&self.places, rows.get(at + AHEAD)) {
+                index.prefetch(row.get());
+            }
+            take(self.values(row.get(), self.find(row.get(), within), &mut drawn));
+        }
+        Ok(())
+    }
+
+    /// The same for all rows of the table.
+    pub(super) fn read_all(&self, mut take: impl FnMut(&[f32])) {
+        let Shape { first, rows, columns, .. } = self.shape;
+        let mut drawn = vec![0.0; columns];
+        for within in 0..rows {
+            take(self.values(first + within, self.find(first + within, within), &mut drawn));
+        }
+    }
+
+    /// Where a row lies that is `within` the table, or [`NOWHERE`].
+    fn find(&self, row: u32, within: u32) -> u32 {
+        match &self.places {
+            Places::Direct => within,
+            Places::Indexed(index) => index.find(row),
+        }
     }
 
     /// The values of a row; those of one that was never touched are put into `drawn`.
-    pub(super) fn values<'r>(&'r self, row: u32, drawn: &'r mut [f32]) -> Result<&'r [f32], Fault> {
-        let within = self.shape.within(row)?;
-        let place = match &self.places {
-            Places::Direct => Some(within),
-            Places::Indexed(index) => index.find(row),
-        };
-        let found = place.and_then(|place| {
+    fn values<'r>(&'r self, row: u32, place: u32, drawn: &'r mut [f32]) -> &'r [f32] {
+        let found = (place != NOWHERE).then(|| {
             let bytes: &[u8] = match &self.chunks[self.shape.chunk(place)] {
                 Chunk::Missing => return None,
                 Chunk::Own(extent) => extent.as_ref(),
@@ -181,12 +275,9 @@ impl Rows {
             let from = self.shape.offset(place);
             floats.get(from..from + self.shape.columns)
         });
-        Ok(match found {
-            Some(found) => found,
-            None => {
-                self.shape.initial.fill(row, drawn);
-                drawn
-            }
+        found.flatten().unwrap_or_else(|| {
+            self.shape.initial.fill(row, drawn);
+            drawn
         })
     }
 
@@ -205,7 +296,7 @@ impl Rows {
         let chunks = self.chunks.iter_mut().map(share).collect();
         let rows = match &self.places {
             Places::Direct => None,
-            Places::Indexed(index) => Some(index.rows.clone()),
+            Places::Indexed(index) => Some(index.rows().to_vec()),
         };
         Frozen { shape: self.shape, chunks, rows }
     }
@@ -217,7 +308,7 @@ impl Rows {
         let bytes = chunks * self.extents.cost(self.shape.chunk_bytes());
         match &self.places {
             Places::Direct => (chunks << self.shape.shift, bytes),
-            Places::Indexed(index) => (index.rows.len() as u64, bytes + index.bytes),
+            Places::Indexed(index) => (index.rows().len() as u64, bytes + index.bytes()),
         }
     }
 }
@@ -274,48 +365,6 @@ impl Shape {
         let (values, state) = floats.split_at_mut(self.columns);
         self.initial.fill(row, values);
         state.fill(0.0);
-    }
-}
-
-impl Index {
-    fn part(row: u32) -> usize {
-        (row.wrapping_mul(0x9E37_79B1) >> 24) as usize % INDEX_PARTS
-    }
-
-    fn find(&self, row: u32) -> Option<u32> {
-        self.parts[Self::part(row)].get(&row).copied()
-    }
-
-    /// Adds a row at the next place; what grows is paid for before.
-    fn insert(&mut self, row: u32, place: u32) -> Result<(), Fault> {
-        let part = &mut self.parts[Self::part(row)];
-        if part.len() == part.capacity() {
-            // It doubles: an entry and a byte of control each, and the old one goes afterwards.
-            let grown = (2 * part.capacity().max(4) * (size_of::<(u32, u32)>() + 2)) as u64;
-            self.memory.take(grown)?;
-            let before = part.allocation_size() as u64;
-            part.reserve(1);
-            let after = part.allocation_size() as u64;
-            self.memory.give(grown);
-            self.memory.charge(after - before);
-            self.bytes += after - before;
-        }
-        if self.rows.len() == self.rows.capacity() {
-            let more = self.rows.capacity().max(1024);
-            let bytes = (more * size_of::<u32>()) as u64;
-            self.memory.take(bytes)?;
-            self.rows.reserve_exact(more);
-            self.bytes += bytes;
-        }
-        part.insert(row, place);
-        self.rows.push(row);
-        Ok(())
-    }
-}
-
-impl Drop for Index {
-    fn drop(&mut self) {
-        self.memory.give(self.bytes);
     }
 }
 

@@ -153,12 +153,13 @@ impl TableRestore {
             let text = format!("a piece of rows of {stride} floats, expected {expected}");
             return Err(Error::new(Kind::Corrupt, text));
         }
-        for (row, floats) in rows.iter().zip(floats.chunks_exact(stride)) {
-            let place = self.table.rows.place(row.get()).map_err(|fault: Fault| {
-                let text = format!("row {} of table {:?}", row.get(), self.name);
-                Error::new(fault.kind, text).with_detail(fault.detail)
-            })?;
-            for (value, float) in self.table.rows.row_mut(place).iter_mut().zip(floats) {
+        let mut places = Vec::new();
+        self.table.rows.place(rows, &mut places).map_err(|fault: Fault| {
+            let text = format!("rows of table {:?}", self.name);
+            Error::new(fault.kind, text).with_detail(fault.detail)
+        })?;
+        for (place, floats) in places.iter().zip(floats.chunks_exact(stride)) {
+            for (value, float) in self.table.rows.row_mut(*place).iter_mut().zip(floats) {
                 *value = float.get();
             }
         }

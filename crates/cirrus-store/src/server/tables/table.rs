@@ -8,20 +8,20 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use zerocopy::little_endian::{F32, U16, U32};
-use zerocopy::{FromBytes, IntoBytes as _};
+use zerocopy::FromBytes as _;
+use zerocopy::little_endian::U32;
 
 use crate::error::Kind;
-use crate::rule::{Penalty, Rule, WithRule};
 use crate::server::arena::Extents;
 use crate::server::memory::{Memory, Reservation};
 use crate::server::tables::Outcome;
+use crate::server::tables::apply::{Apply, put_floats};
 use crate::server::tables::clocks::Clocks;
 use crate::server::tables::rows::{Frozen, Rows};
-use crate::table::{OBSERVER, Stand, Step, Stepped, TableSpec, from_bf16};
+use crate::table::{OBSERVER, Stand, Step, Stepped, TableSpec};
 use crate::wire::Fault;
 
 #[derive(Debug)]
@@ -105,9 +105,15 @@ impl Table {
             return Err(self.other_generation());
         }
         let mut repeated = false;
+        // Most want what they push, and are let read: it is read while it is changed.
+        let is_same = !is_observer
+            && step.pushes
+            && lists.pushed.is_distinct()
+            && lists.wanted.is_same_as(&lists.pushed);
+        let mut values = (is_same && self.clocks.may_read(step.read_for)).then(BytesMut::new);
         if !is_observer {
             if step.pushes {
-                repeated = !self.apply(step, &lists)?;
+                repeated = !self.apply(step, &lists, values.as_mut())?;
             }
             // Without gradients too: the worker may have begun further on at another part.
             if self.clocks.advance(step.worker, step.clock) {
@@ -120,10 +126,10 @@ impl Table {
         }
         if is_observer || self.clocks.may_read(step.read_for) {
             let slowest = self.clocks.slowest(step.read_for);
-            // Most want what they push: the places are known already.
-            let is_same =
-                !is_observer && step.pushes && !repeated && lists.wanted.is_rows_of(&lists.pushed);
-            let values = if is_same { self.read_places() } else { self.read(&lists.wanted)? };
+            let values = match values {
+                Some(values) if !repeated => values.freeze(),
+                Some(_) | None => self.read(&lists.wanted)?,
+            };
             return Ok(Outcome::Answered(Stepped { slowest, repeated }, values, paid));
         }
         let wanted = match lists.wanted {
@@ -217,8 +223,13 @@ impl Table {
         Fault { kind: Kind::WrongVersion, detail: self.spec.generation }
     }
 
-    /// Whether the minibatch is applied now, and was not before.
-    fn apply(&mut self, step: &Step, lists: &Lists) -> Result<bool, Fault> {
+    /// Whether the minibatch is applied now, and was not before; if so, puts what its rows are now into `values`.
+    fn apply(
+        &mut self,
+        step: &Step,
+        lists: &Lists,
+        values: Option<&mut BytesMut>,
+    ) -> Result<bool, Fault> {
         let mark = self.marks.of(step.split);
         if step.minibatch < mark {
             self.repeated += 1;
@@ -229,26 +240,24 @@ impl Table {
         }
         self.places.clear();
         match &lists.pushed {
-            Wanted::All => {
-                let first = self.spec.first_row;
-                for row in first..first + self.spec.rows {
-                    self.places.push(self.rows.place(row)?);
-                }
-            }
-            Wanted::Rows(rows) => {
-                for row in words(rows) {
-                    self.places.push(self.rows.place(row.get())?);
-                }
-            }
+            Wanted::All => self.rows.place_all(&mut self.places)?,
+            Wanted::Rows(rows) => self.rows.place(words(rows), &mut self.places)?,
+        }
+        let columns = self.spec.columns as usize;
+        let mut values = values;
+        if let Some(values) = &mut values {
+            values.reserve(self.places.len() * columns * size_of::<f32>());
         }
         self.spec.optimizer.with(Apply {
-            columns: self.spec.columns as usize,
+            columns,
             rate: step.rate,
             penalty: self.spec.penalty,
             half: step.half,
+            is_distinct: lists.pushed.is_distinct(),
             rows: &mut self.rows,
             places: &self.places,
             gradients: &lists.gradients,
+            values,
         });
         self.marks.splits.insert(step.split, mark + 1);
         self.applied += 1;
@@ -257,36 +266,17 @@ impl Table {
 
     fn read(&self, wanted: &Wanted) -> Result<Bytes, Fault> {
         let columns = self.spec.columns as usize;
-        let first = self.spec.first_row;
         let count = match wanted {
             Wanted::All => self.spec.rows as usize,
             Wanted::Rows(rows) => rows.len() / size_of::<u32>(),
         };
         let mut bytes = BytesMut::with_capacity(count * columns * size_of::<f32>());
-        let mut drawn = vec![0.0; columns];
+        let take = |row: &[f32]| put_floats(row, &mut bytes);
         match wanted {
-            Wanted::All => {
-                for row in first..first + self.spec.rows {
-                    put_floats(self.rows.values(row, &mut drawn)?, &mut bytes);
-                }
-            }
-            Wanted::Rows(rows) => {
-                for row in words(rows) {
-                    put_floats(self.rows.values(row.get(), &mut drawn)?, &mut bytes);
-                }
-            }
+            Wanted::All => self.rows.read_all(take),
+            Wanted::Rows(rows) => self.rows.read(words(rows), take)?,
         }
         Ok(bytes.freeze())
-    }
-
-    /// The values of the rows that were pushed last.
-    fn read_places(&mut self) -> Bytes {
-        let columns = self.spec.columns as usize;
-        let mut bytes = BytesMut::with_capacity(self.places.len() * columns * size_of::<f32>());
-        for place in &self.places {
-            put_floats(&self.rows.row_mut(*place)[..columns], &mut bytes);
-        }
-        bytes.freeze()
     }
 
     /// Answers those who may read now; they all read the same.
@@ -320,9 +310,21 @@ impl Marks {
 }
 
 impl Wanted {
-    /// Whether these are named rows, and the same as those.
-    fn is_rows_of(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Rows(these), Self::Rows(those)) if these == those)
+    /// Whether no row is there twice, as far as can be seen at a glance.
+    fn is_distinct(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Rows(rows) => words(rows).is_sorted_by(|one, next| one.get() < next.get()),
+        }
+    }
+
+    /// Whether these are the same rows, in the same order.
+    fn is_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, Self::All) => true,
+            (Self::Rows(these), Self::Rows(those)) => these == those,
+            (Self::All, Self::Rows(_)) | (Self::Rows(_), Self::All) => false,
+        }
     }
 
     fn bytes(&self) -> u64 {
@@ -368,50 +370,6 @@ impl Lists {
     }
 }
 
-/// Appends floats as they travel.
-fn put_floats(floats: &[f32], bytes: &mut BytesMut) {
-    if cfg!(target_endian = "little") {
-        bytes.extend_from_slice(floats.as_bytes());
-    } else {
-        floats.iter().for_each(|float| bytes.put_f32_le(*float));
-    }
-}
-
 fn words(bytes: &Bytes) -> &[U32] {
     <[U32]>::ref_from_bytes(bytes).unwrap_or_default()
-}
-
-/// The rule, over the rows of a push.
-struct Apply<'a> {
-    columns: usize,
-    rate: f32,
-    penalty: Penalty,
-    half: bool,
-    rows: &'a mut Rows,
-    places: &'a [u32],
-    gradients: &'a [u8],
-}
-
-impl WithRule for Apply<'_> {
-    type Output = ();
-
-    fn call(self, rule: &impl Rule) {
-        let Self { columns, rate, penalty, half, rows, places, gradients } = self;
-        let mut row_gradients = vec![0.0; columns];
-        let bytes = columns * if half { size_of::<u16>() } else { size_of::<f32>() };
-        for (place, gradients) in places.iter().zip(gradients.chunks_exact(bytes)) {
-            if half {
-                let halves = <[U16]>::ref_from_bytes(gradients).unwrap_or_default();
-                for (gradient, half) in row_gradients.iter_mut().zip(halves) {
-                    *gradient = from_bf16(half.get());
-                }
-            } else {
-                let floats = <[F32]>::ref_from_bytes(gradients).unwrap_or_default();
-                for (gradient, float) in row_gradients.iter_mut().zip(floats) {
-                    *gradient = float.get();
-                }
-            }
-            rule.update(rate, penalty, rows.row_mut(*place), &row_gradients);
-        }
-    }
 }

@@ -119,6 +119,63 @@ impl Plain {
     }
 }
 
+/// Rows together, one by one and all, few columns and many, each rule: the same bits as of plain rows, and what is
+/// read in the same step is what the rows are after it.
+#[test]
+fn every_loop_gives_the_same_bits() {
+    let named = ["sgd", "nesterov", "adagrad", "adam", "ftrl"].map(Optimizer::named);
+    let each = |optimizer| [1, 3, 7, 8, 17].map(|columns| (optimizer, columns));
+    for (optimizer, columns) in named.into_iter().flatten().flat_map(each) {
+        for (all, half) in [(1500, false), (1500, true), (1 << 28, false)] {
+            // What FTRL keeps says what a value is: it begins at zero.
+            let initial = match optimizer {
+                Optimizer::Ftrl(_) => Initial::Zero,
+                _ => spec(all, columns).initial,
+            };
+            let spec = TableSpec { optimizer, initial, ..spec(all, columns) };
+            let (tables, _) = node(1 << 30);
+            tables.open(&name(), spec.clone()).unwrap();
+            join(&tables, WORKER);
+            let mut plain = Plain::new(spec);
+            let few: Vec<u32> = (0..1100).map(|at| 100 + at * 7 % 1500).collect();
+            let ascending: Vec<u32> = (0..1100).map(|at| 100 + at).collect();
+            let twice: Vec<u32> = (0..300).map(|at| 100 + at / 2).collect();
+            for (split, rows) in (0..).zip([ascending, few, twice]) {
+                let gradient = |at: usize| ((at * 31 % 17) as f32 - 8.0) * 0.125;
+                let gradients =
+                    |row: usize| (0..columns as usize).map(|c| gradient(row + c)).collect();
+                let pushed: Vec<(u32, Vec<f32>)> =
+                    rows.iter().zip(0..).map(|(row, at)| (*row, gradients(at))).collect();
+                let pushing = Step { half, ..push(split, 0) };
+                let (stepped, values) = step(&tables, pushing, &pushed, &rows).unwrap();
+                assert!(!stepped.repeated);
+                plain.push(&pushed);
+                let bits = |floats: &[f32]| floats.iter().map(|f| f.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&values), bits(&plain.values(&rows)), "{optimizer:?} {columns}");
+                assert_eq!(bits(&read(&tables, 1, &rows)), bits(&values));
+            }
+            if all < 10_000 {
+                let step = Step {
+                    pushes_all: true,
+                    pushed: all,
+                    wants_all: true,
+                    wanted: all,
+                    ..push(9, 0)
+                };
+                let rows: Vec<u32> = (100..100 + all).collect();
+                let gradient = vec![0.25; columns as usize];
+                let pushed: Vec<_> = rows.iter().map(|row| (*row, gradient.clone())).collect();
+                let listless = payload(&pushed, false, &[]).slice(4 * rows.len()..);
+                let outcome = tables.step(&name(), &step, &listless, &purse(), 1 << 30).unwrap();
+                let Outcome::Answered(_, values, _) = outcome else { panic!("waits") };
+                plain.push(&pushed);
+                assert_eq!(floats(&values), plain.values(&rows), "{optimizer:?} {columns}");
+                assert_eq!(read(&tables, 1, &rows), floats(&values));
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
