@@ -23,6 +23,7 @@ impl Rule for Adagrad {
         2
     }
 
+    #[inline]
     fn update(&self, rate: f32, penalty: Penalty, row: &mut [f32], gradients: &[f32]) {
         let (values, squares) = row.split_at_mut(gradients.len());
         for ((value, squares), &gradient) in values.iter_mut().zip(squares).zip(gradients) {

@@ -30,6 +30,7 @@ impl Rule for Adam {
         4
     }
 
+    #[inline]
     fn update(&self, rate: f32, penalty: Penalty, row: &mut [f32], gradients: &[f32]) {
         let (values, state) = row.split_at_mut(gradients.len());
         let (means, state) = state.split_at_mut(gradients.len());

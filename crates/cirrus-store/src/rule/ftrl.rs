@@ -24,6 +24,7 @@ impl Rule for Ftrl {
         3
     }
 
+    #[inline]
     fn update(&self, rate: f32, penalty: Penalty, row: &mut [f32], gradients: &[f32]) {
         let (values, state) = row.split_at_mut(gradients.len());
         let (sums, squares) = state.split_at_mut(gradients.len());

@@ -26,6 +26,7 @@ impl Rule for Momentum {
         2
     }
 
+    #[inline]
     fn update(&self, rate: f32, penalty: Penalty, row: &mut [f32], gradients: &[f32]) {
         let (values, velocities) = row.split_at_mut(gradients.len());
         for ((value, velocity), &gradient) in values.iter_mut().zip(velocities).zip(gradients) {

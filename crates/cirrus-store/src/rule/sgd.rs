@@ -11,6 +11,7 @@ impl Rule for Sgd {
         1
     }
 
+    #[inline]
     fn update(&self, rate: f32, penalty: Penalty, row: &mut [f32], gradients: &[f32]) {
         for (value, &gradient) in row.iter_mut().zip(gradients) {
             let gradient = penalty.gradient(*value, gradient);

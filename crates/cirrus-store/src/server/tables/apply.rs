@@ -9,7 +9,7 @@ use zerocopy::little_endian::{F32, U16};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::rule::{Penalty, Rule, WithRule};
-use crate::server::tables::rows::Rows;
+use crate::server::tables::rows::{Offsets, Rows};
 use crate::table::from_bf16;
 
 /// Rows of one column that are changed together; with what rules keep of them they lie in the nearest cache.
@@ -54,56 +54,67 @@ impl WithRule for Apply<'_> {
 impl Apply<'_> {
     /// Rows where they are.
     #[inline(always)]
-    fn one_by_one(mut self, rule: &impl Rule) {
-        let (columns, stride) = (self.columns, self.columns * rule.width());
-        let (rate, penalty, half) = (self.rate, self.penalty, self.half);
+    fn one_by_one(self, rule: &impl Rule) {
+        let Self { columns, rate, penalty, half, rows, mut values, .. } = self;
+        let stride = columns * rule.width();
         let mut row_gradients = vec![0.0; columns];
         let mut gradients = self.gradients.chunks_exact(columns * gradient_bytes(half));
-        self.rows.for_runs(self.places, |floats, offsets| {
-            for (from, gradients) in offsets.of(stride).zip(&mut gradients) {
-                let row = &mut floats[from..from + stride];
-                read_gradients(gradients, half, &mut row_gradients);
-                rule.update(rate, penalty, row, &row_gradients);
-                if let Some(values) = &mut self.values {
-                    put_floats(&row[..columns], values);
+        rows.for_runs(
+            self.places,
+            #[inline(always)]
+            |floats: &mut [f32], offsets: Offsets<'_>| {
+                for (from, gradients) in offsets.of(stride).zip(&mut gradients) {
+                    let row = &mut floats[from..from + stride];
+                    read_gradients(gradients, half, &mut row_gradients);
+                    rule.update(rate, penalty, row, &row_gradients);
+                    if let Some(values) = &mut values {
+                        put_floats(&row[..columns], values);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     /// Rows of one column, some at a time, as one long row.
     #[inline(always)]
-    fn together(mut self, rule: &impl Rule) {
+    fn together(self, rule: &impl Rule) {
+        let Self { rate, penalty, half, rows, mut values, .. } = self;
         let width = rule.width();
         let mut long = vec![0.0; TOGETHER * width];
         let mut long_gradients = [0.0; TOGETHER];
-        let pieces = self.gradients.chunks(TOGETHER * gradient_bytes(self.half));
+        let pieces = self.gradients.chunks(TOGETHER * gradient_bytes(half));
         for (places, gradients) in self.places.chunks(TOGETHER).zip(pieces) {
             let len = places.len();
             let (long, long_gradients) = (&mut long[..len * width], &mut long_gradients[..len]);
-            read_gradients(gradients, self.half, long_gradients);
-            let mut done = 0;
-            self.rows.for_runs(places, |floats, offsets| {
-                for (at, from) in (done..).zip(offsets.of(width)) {
-                    let row = &floats[from..from + width];
-                    row.iter()
-                        .enumerate()
-                        .for_each(|(plane, float)| long[plane * len + at] = *float);
-                }
-                done += offsets.len();
-            });
-            rule.update(self.rate, self.penalty, long, long_gradients);
-            let mut done = 0;
-            self.rows.for_runs(places, |floats, offsets| {
-                for (at, from) in (done..).zip(offsets.of(width)) {
-                    let row = &mut floats[from..from + width];
-                    row.iter_mut()
-                        .enumerate()
-                        .for_each(|(plane, float)| *float = long[plane * len + at]);
-                }
-                done += offsets.len();
-            });
-            if let Some(values) = &mut self.values {
+            read_gradients(gradients, half, long_gradients);
+            let mut at = 0;
+            rows.for_runs(
+                places,
+                #[inline(always)]
+                |floats: &mut [f32], offsets: Offsets<'_>| {
+                    for from in offsets.of(width) {
+                        let row = &floats[from..from + width];
+                        let planes = row.iter().enumerate();
+                        planes.for_each(|(plane, float)| long[plane * len + at] = *float);
+                        at += 1;
+                    }
+                },
+            );
+            rule.update(rate, penalty, long, long_gradients);
+            let mut at = 0;
+            rows.for_runs(
+                places,
+                #[inline(always)]
+                |floats: &mut [f32], offsets: Offsets<'_>| {
+                    for from in offsets.of(width) {
+                        let row = &mut floats[from..from + width];
+                        let planes = row.iter_mut().enumerate();
+                        planes.for_each(|(plane, float)| *float = long[plane * len + at]);
+                        at += 1;
+                    }
+                },
+            );
+            if let Some(values) = &mut values {
                 put_floats(&long[..len], values);
             }
         }

@@ -26,7 +26,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 const DIRECT_BYTES_MAX: u64 = 64 << 20;
 
 /// So many rows ahead the processor is told what will be looked at: enough for several fetches at once.
-const AHEAD: usize = 16;
+const AHEAD: usize = 48;
 
 /// The rows of one table.
 #[derive(Debug)]
@@ -45,11 +45,6 @@ pub(super) struct Offsets<'p> {
 }
 
 impl Offsets<'_> {
-    /// So many rows.
-    pub(super) fn len(self) -> usize {
-        self.places.len()
-    }
-
     /// Where in the chunk each begins, if a row has `stride` floats.
     #[inline(always)]
     pub(super) fn of(self, stride: usize) -> impl Iterator<Item = usize> {
