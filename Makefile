@@ -98,9 +98,9 @@ bench-tools:
 	@$(DUCKDB)/bin/python -c 'import duckdb' 2>/dev/null || { \
 		python3 -m venv $(DUCKDB) && $(DUCKDB)/bin/pip install -q duckdb; \
 	} || echo "DuckDB: not installed" >&2
-	@$(LEARNING)/bin/python -c 'import sklearn, surprise, vowpalwabbit' 2>/dev/null || { \
+	@$(LEARNING)/bin/python -c 'import safetensors, sklearn, surprise, vowpalwabbit' 2>/dev/null || { \
 		python3 -m venv $(LEARNING) && \
-		$(LEARNING)/bin/pip install -q numpy scikit-learn scikit-surprise vowpalwabbit; \
+		$(LEARNING)/bin/pip install -q numpy safetensors scikit-learn scikit-surprise vowpalwabbit; \
 	} || echo "Vowpal Wabbit, scikit-learn or surprise: not installed" >&2
 
 fmt:

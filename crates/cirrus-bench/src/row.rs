@@ -60,6 +60,10 @@ pub(crate) enum Number {
     PeakBytes,
     /// Of all processes together.
     ExamplesPerCpuSecond,
+    /// Of examples that were not learnt from.
+    HeldOutLoss,
+    /// Between workers and shards.
+    BytesPerExample,
 }
 
 impl Number {
@@ -82,6 +86,8 @@ impl Number {
             Self::PlanSeconds => "time",
             Self::PeakBytes => "peak",
             Self::ExamplesPerCpuSecond => "per-cpu-second",
+            Self::HeldOutLoss => "loss",
+            Self::BytesPerExample => "bytes",
         }
     }
 
@@ -103,6 +109,8 @@ impl Number {
             Self::PlanSeconds => "s",
             Self::PeakBytes => "bytes",
             Self::ExamplesPerCpuSecond => "examples per CPU-second",
+            Self::HeldOutLoss => "held-out loss",
+            Self::BytesPerExample => "bytes per example",
         }
     }
 
@@ -117,7 +125,9 @@ impl Number {
             | Self::BytesAhead
             | Self::PlanCost
             | Self::PlanSeconds
-            | Self::PeakBytes => "lower",
+            | Self::PeakBytes
+            | Self::HeldOutLoss
+            | Self::BytesPerExample => "lower",
             Self::OperationsPerServerSecond
             | Self::OperationsPerClientSecond
             | Self::OperationsPerSecond
@@ -150,7 +160,9 @@ impl Number {
             | Self::PlanCost
             | Self::PlanSeconds
             | Self::PeakBytes
-            | Self::ExamplesPerCpuSecond => f64::NAN,
+            | Self::ExamplesPerCpuSecond
+            | Self::HeldOutLoss
+            | Self::BytesPerExample => f64::NAN,
         }
     }
 }

@@ -2,16 +2,20 @@
 
 `write FOLDER` makes rows of 39 categories, as libsvm's and Vowpal Wabbit's files; `ratings FOLDER` makes ratings.
 `vw`, `sgd` and `surprise` train on them, and print one line of JSON: processor seconds from the file to the
-model, and the held-out loss.
+model, and the held-out loss. `splits FOLDER SEED CACHE` and `mails FOLDER SEED CACHE` cut MovieLens 100k and the
+mails of SpamAssassin, which were fetched before, into two parts; `svd FOLDER SEED` and `lda FOLDER SEED` learn from one.
 """
 
 import json
+import os
+import random
 import resource
 import sys
 
 import numpy as np
 
 TRAIN, TEST, FIELDS, BITS = 400_000, 40_000, 39, 18
+WORDS = 8_000
 
 
 def processor():
@@ -100,7 +104,73 @@ def surprise(folder):
     return took, accuracy.rmse(model.test(load("test").build_testset()), verbose=False)
 
 
-what, folder = sys.argv[1:]
-result = {"write": write, "ratings": ratings, "vw": vw, "sgd": sgd, "surprise": surprise}[what](folder)
+def splits(folder, seed, cache):
+    import zipfile
+
+    wheel = next(name for name in os.listdir(cache) if "recbole" in name and name.endswith(".whl"))
+    rows = zipfile.ZipFile(f"{cache}/{wheel}").read("recbole/dataset_example/ml-100k/ml-100k.inter")
+    rows = [line.split("\t")[:3] for line in rows.decode().split("\n")[1:] if line]
+    random.Random(seed).shuffle(rows)
+    for name, part in [("test", rows[: len(rows) // 10]), ("train", rows[len(rows) // 10 :])]:
+        with open(f"{folder}/{name}.inter", "w") as file:
+            file.writelines("\t".join(row) + "\n" for row in part)
+
+
+def svd(folder, seed):
+    from surprise import SVD, Dataset, Reader
+
+    def rows(name):
+        return [line.rstrip().split("\t") for line in open(f"{folder}/{name}.inter")]
+
+    reader = Reader(line_format="user item rating", sep="\t")
+    train = rows("train")
+    model = SVD(n_factors=16, n_epochs=25, lr_all=0.01, reg_all=0.08, random_state=seed)
+    model.fit(Dataset.load_from_file(f"{folder}/train.inter", reader).build_full_trainset())
+    users, items = {row[0] for row in train}, {row[1] for row in train}
+    known = [row for row in rows("test") if row[0] in users and row[1] in items]
+    errors = [model.predict(user, item).est - float(rating) for user, item, rating in known]
+    return 0, float(np.sqrt(np.mean(np.square(errors))))
+
+
+def mails(folder, seed, cache):
+    import collections
+    import re
+    import tarfile
+
+    name = next(name for name in os.listdir(cache) if "spam-assassin" in name and name.endswith(".tgz"))
+    with tarfile.open(f"{cache}/{name}") as packed:
+        members = sorted((m for m in packed if re.search("/data/.*/.*[.]txt$", m.name)), key=lambda m: m.name)
+        texts = [re.findall(rb"[a-z]{2,20}", packed.extractfile(m).read().lower()) for m in members]
+    common = collections.Counter(word for text in texts for word in set(text)).most_common(WORDS)
+    number = {word: place for place, (word, _) in enumerate(common)}
+    rows = [collections.Counter(number[word] for word in text if word in number) for text in texts]
+    rows = [row for row in rows if len(row) > 3]
+    random.Random(seed).shuffle(rows)
+    for name, part in [("test", rows[:600]), ("train", rows[600:])]:
+        with open(f"{folder}/{name}.svm", "w") as file:
+            file.writelines("0 " + " ".join(f"{k}:{v}" for k, v in sorted(row.items())) + "\n" for row in part)
+
+
+def lda(folder, seed):
+    """Writes its topics as a model of ours, so that one evaluator scores both."""
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+    from sklearn.datasets import load_svmlight_file
+    from sklearn.decomposition import LatentDirichletAllocation
+
+    rows, _ = load_svmlight_file(f"{folder}/train.svm", n_features=WORDS, zero_based=True)
+    model = LatentDirichletAllocation(
+        20, learning_method="online", batch_size=256, max_iter=10, random_state=seed, learning_offset=10.0
+    )
+    values = np.ascontiguousarray(model.fit(rows).components_.T.astype(np.float32))
+    with safe_open(f"{folder}/ours.safetensors", "np") as ours:
+        about = ours.metadata()
+    tensors = {"rows": np.arange(WORDS, dtype=np.uint32), "values": values}
+    save_file(tensors, f"{folder}/theirs.safetensors", metadata=about)
+
+
+what, folder, *more = sys.argv[1:]
+made = [write, ratings, vw, sgd, surprise, splits, svd, mails, lda]
+result = next(function for function in made if function.__name__ == what)(folder, *(int(word) if word.isdigit() else word for word in more))
 if result:
     print(json.dumps({"cpu": result[0], "loss": result[1]}))

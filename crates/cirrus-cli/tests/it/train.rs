@@ -146,6 +146,50 @@ fn ratings_of_another_file_are_of_the_same_users_and_items() {
     assert_eq!(ended.text().lines().count(), 1_601);
 }
 
+#[test]
+fn ratings_as_netflix_has_them_and_images_as_mnist_has_them_are_read() {
+    let sandbox = Sandbox::new();
+    for item in 1..=20 {
+        let rating = |user: u64| 1 + (user + item) % 5;
+        let lines = (0..30).map(|user| format!("{user},{},2005-09-06\n", rating(user)));
+        let text = format!("{item}:\n{}", lines.collect::<String>());
+        sandbox.write(&format!("netflix/mv_{item:07}.txt"), text);
+    }
+    let figures = train(&sandbox, "factorization --data netflix --epochs 2 --save model");
+    let of = |name: &str| figures["results"][name].as_u64().unwrap();
+    assert_eq!(of("examples") + of("test_examples"), 600);
+    // Users, items.
+    assert_eq!(of("model_rows"), 50);
+
+    let mut noise = 1_u32;
+    let mut image = |label: u8| -> Vec<u8> {
+        let pixel = |at: u8| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (noise >> 25) as u8 + if at % 4 == label { 120 } else { 0 }
+        };
+        (0..16).map(pixel).collect()
+    };
+    for (part, count) in [("train", 400_u32), ("t10k", 100)] {
+        let labels: Vec<u8> = (0..count).map(|at| (at % 4) as u8).collect();
+        let pixels: Vec<u8> = labels.iter().flat_map(|label| image(*label)).collect();
+        let head = |magic: u32, words: &[u32]| -> Vec<u8> {
+            [&[magic, count], words].concat().iter().flat_map(|word| word.to_be_bytes()).collect()
+        };
+        let images = [head(0x803, &[4, 4]), pixels].concat();
+        sandbox.write(&format!("images/{part}-images-idx3-ubyte"), images);
+        sandbox.write(
+            &format!("images/{part}-labels-idx1-ubyte"),
+            [head(0x801, &[]), labels].concat(),
+        );
+    }
+    let figures = train(&sandbox, "softmax --data images");
+    assert!(measure(&figures, "accuracy") > 0.95, "{figures}");
+    assert_eq!(figures["results"]["test_examples"], 100);
+    fs::remove_file(sandbox.path("images/train-labels-idx1-ubyte")).unwrap();
+    let ended = start(&sandbox, "softmax --data images").wait();
+    assert_fails(&ended, &["no train-labels-idx1-ubyte in images"]);
+}
+
 /// Long enough that processes can be killed in its midst: a cut whenever something was done.
 const LONG: &str = "logistic --data synthetic-clicks:60000 --bits 14 --epochs 16 --workers 2 \
                     --shards 2 --minibatch 64 --cut-every 0.2";
@@ -174,6 +218,25 @@ fn workers_the_chief_and_the_keeper_may_be_killed() {
     assert_exactly_once(&figures);
     assert!(measure(&figures, "auc") > 0.65, "{figures}");
     assert_eq!(figures["results"]["rollbacks"], 0, "no shard was lost");
+}
+
+#[test]
+fn a_training_whose_processes_are_all_killed_goes_on_from_its_last_cut() {
+    let sandbox = Sandbox::new();
+    let undisturbed = measure(&train(&sandbox, LONG), "log_loss");
+    let mut run = start(&sandbox, LONG);
+    wait_for("a cut", || (cut(&sandbox) >= 40).then_some(()));
+    assert!(!run.has_ended(), "it is too short to be killed: {:?}", run.read());
+    let processes = sandbox.processes();
+    signal(run.pid(), Signal::KILL);
+    run.wait();
+    sandbox.wait_until_empty();
+    assert!(processes.len() > 6, "{processes:?}");
+    let resumed = ["run", "train", "--resume", "--json", "figures.json"];
+    let figures = sandbox.start(sandbox.cirrus(resumed)).figures();
+    assert_exactly_once(&figures);
+    let off = (measure(&figures, "log_loss") - undisturbed).abs();
+    assert!(off < 0.01, "{off}: {figures}");
 }
 
 #[test]

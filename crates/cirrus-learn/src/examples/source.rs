@@ -30,15 +30,18 @@ pub enum Format {
     Ratings,
     /// A folder with one folder of texts for each class, or texts alone.
     Text,
+    /// A folder with MNIST's files, or others of their names.
+    Idx,
 }
 
 impl Format {
-    const NAMES: [(&str, Self); 5] = [
+    const NAMES: [(&str, Self); 6] = [
         ("libsvm", Self::Libsvm),
         ("criteo", Self::Criteo),
         ("csv", Self::Csv),
         ("ratings", Self::Ratings),
         ("text", Self::Text),
+        ("idx", Self::Idx),
     ];
 }
 
@@ -215,6 +218,7 @@ fn files(data: &str, options: &Options, each: &mut Each<'_>) -> Result<Read> {
     match format {
         Format::Ratings => ratings(&paths, options, each),
         Format::Text => texts(path, options, each),
+        Format::Idx => idx::files(path, &paths, each),
         Format::Libsvm | Format::Criteo | Format::Csv => {
             let mut reading = Reading::new(options);
             for path in &paths {
@@ -255,13 +259,17 @@ fn guess(path: &Path, is_dir: bool, paths: &[PathBuf]) -> Result<Format> {
     };
     let name = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    let is_idx = |path: &PathBuf| path.to_string_lossy().contains("-ubyte");
+    if paths.iter().any(is_idx) {
+        return Ok(Format::Idx);
+    }
     let by_name = match name.rsplit_once('.').map(|(_, end)| end) {
-        Some("svm" | "libsvm" | "svmlight") => Some(Format::Libsvm),
-        Some("inter" | "dat") => Some(Format::Ratings),
-        Some("txt" | "eml") if is_dir => Some(Format::Text),
         _ if name == "u.data" || name.contains("ratings") || name.starts_with("mv_") => {
             Some(Format::Ratings)
         }
+        Some("svm" | "libsvm" | "svmlight") => Some(Format::Libsvm),
+        Some("inter" | "dat") => Some(Format::Ratings),
+        Some("txt" | "eml") if is_dir => Some(Format::Text),
         _ => None,
     };
     if let Some(format) = by_name {
@@ -378,7 +386,7 @@ fn rows(
             Some(Line::Whole(line)) => match format {
                 Format::Libsvm => libsvm(line, &mut features),
                 Format::Criteo => criteo(line, options.bits, &mut features),
-                Format::Csv | Format::Ratings | Format::Text => {
+                Format::Csv | Format::Ratings | Format::Text | Format::Idx => {
                     csv(line, options.bits, &mut features)
                 }
             },

@@ -148,8 +148,8 @@ impl Kind {
             },
             Self::Lda => Usual {
                 optimizer: Optimizer::Sgd,
-                rate: 0.7,
-                schedule: Curve::Fixed(Schedule::InverseRoot { steps: 10 }),
+                rate: 0.5,
+                schedule: Curve::Fixed(Schedule::InverseRoot { steps: 20 }),
                 l2: 0.0,
                 minibatch: 256,
                 epochs: 5,

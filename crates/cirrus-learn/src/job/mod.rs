@@ -45,7 +45,7 @@ pub struct Args {
     /// What to judge by; by default a share of the data
     #[arg(long, value_name = "NAME|FILE|DIR")]
     pub test_data: Option<String>,
-    /// Format of the files: libsvm, criteo, csv, ratings or text; by default guessed
+    /// Format of the files: libsvm, criteo, csv, ratings, text or idx; by default guessed
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
     /// Share of the examples that is held out to judge by
