@@ -149,7 +149,6 @@ impl Part {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "eight bits")]
 fn part_of(hash: u64) -> usize {
     (hash >> 56) as usize % PARTS
 }
