@@ -9,6 +9,7 @@ use cirrus_store::rule::{Optimizer, Penalty};
 use cirrus_store::table::{Call, Initial, OBSERVER, TableSpec};
 use cirrus_store::transport::{SimFaults, SimNetwork};
 use cirrus_store::{ByteSize, Client, Kind};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::faults::simulate;
@@ -272,6 +273,79 @@ fn sixty_four_workers_and_sixteen_parts_are_no_different() {
     for seed in [1, 2, 3] {
         simulate(train(seed, Scale { workers: 64, parts: 16, splits: 128 }));
     }
+}
+
+/// The simulated time of a training in which each worker has the same work: 40 steps, each of them 2 to 8 ms of
+/// computation, then a push to and a pull from all parts at once, over links of up to 1 ms.
+async fn lasts(workers: u64, parts: u32, staleness: Option<u32>) -> Duration {
+    let mut faults = SimFaults::default();
+    (faults.seed, faults.delay_max) = (workers, Duration::from_millis(1));
+    let network = SimNetwork::new(faults);
+    let node = |part: u32| Node::sim(&network, &format!("part-{part}"), options(ByteSize::mib(64)));
+    let nodes: Vec<Node> = (0..parts).map(node).collect();
+    let table = key("model");
+    for node in &nodes {
+        node.client().table(&table, &Call::Open(spec(0, 1, staleness))).await.unwrap();
+    }
+    let all_have_joined = Arc::new(Barrier::new(1 + usize::try_from(workers).unwrap()));
+    let mut all = JoinSet::new();
+    for worker in 1..=workers {
+        let clients: Vec<Client> = nodes.iter().map(Node::client).collect();
+        let all_have_joined = all_have_joined.clone();
+        all.spawn(async move {
+            let mut random = Random(worker);
+            for client in &clients {
+                client.table(&key("model"), &Call::Join { worker, clock: 0 }).await.unwrap();
+            }
+            all_have_joined.wait().await;
+            for clock in 1..=40 {
+                tokio::time::sleep(Duration::from_micros(2_000 + random.below(6_000))).await;
+                let stepper = Stepper { worker, generation: 1, clock };
+                let one = |client: Client| async move {
+                    let rows = RowList::Named(&[7, 9]);
+                    let split = worker << 32 | u64::from(clock);
+                    let push = Push { split, ..push(rows, &[0.5, 0.5]) };
+                    client.step(&key("model"), stepper, Some(push), pull(rows, clock)).await
+                };
+                let mut steps: JoinSet<_> = clients.iter().cloned().map(one).collect();
+                while let Some(stepped) = steps.join_next().await {
+                    stepped.unwrap().unwrap();
+                }
+            }
+            for client in clients {
+                client.table(&key("model"), &Call::Leave { worker }).await.unwrap();
+            }
+        });
+    }
+    all_have_joined.wait().await;
+    let began = tokio::time::Instant::now();
+    all.join_all().await;
+    let lasted = began.elapsed();
+    let observer = Stepper { worker: OBSERVER, generation: 1, clock: 0 };
+    for node in nodes {
+        let read = pull(RowList::Named(&[7]), 0);
+        let (_, values) = node.client().step(&table, observer, None, read).await.unwrap();
+        assert!(values.iter().eq([-20.0 * workers as f32]), "a step is missing");
+        node.stop().await;
+    }
+    lasted
+}
+
+/// Efficiency with the work of each worker held fixed: 1 if nobody ever waits for others.
+#[test]
+fn who_may_be_ahead_waits_less_for_sixty_three_others() {
+    let mut of_most = Vec::new();
+    for (mode, staleness) in [("bsp", Some(0)), ("ssp:4", Some(4)), ("asp", None)] {
+        let alone = simulate(lasts(1, 16, staleness)).as_secs_f64();
+        let efficiencies =
+            [2, 4, 64].map(|workers| alone / simulate(lasts(workers, 16, staleness)).as_secs_f64());
+        println!("{mode}: 2, 4 and 64 workers, 16 parts: efficiency {efficiencies:.2?}");
+        of_most.push(efficiencies[2]);
+    }
+    // In step, each step lasts as long as the slowest of 64: 8 ms instead of 5.
+    assert!(of_most[0] > 0.6, "{of_most:?}");
+    assert!(of_most[1] > of_most[0] + 0.1 && of_most[1] > 0.75, "{of_most:?}");
+    assert!(of_most[2] > 0.8, "{of_most:?}");
 }
 
 #[tokio::test]
